@@ -57,11 +57,12 @@ base::Result<Question> parse_question(const std::string& line, std::size_t numbe
   const json::value value = json::parse(line, error);
   if (error || !value.is_object()) return bad("not a JSON object");
   Question question;
-  for (const auto& [key, field] : {std::pair{"kind", &question.kind},
-                                   std::pair{"question", &question.text},
-                                   std::pair{"answer", &question.answer}}) {
+  for (const auto& [key, field] :
+       {std::pair{"kind", &question.kind}, std::pair{"question", &question.text},
+        std::pair{"answer", &question.answer}}) {
     const json::value* found = value.as_object().if_contains(key);
-    if (found == nullptr || !found->is_string()) return bad("no string \"" + std::string(key) + "\"");
+    if (found == nullptr || !found->is_string())
+      return bad("no string \"" + std::string(key) + "\"");
     field->assign(found->as_string());
   }
   return question;
@@ -74,8 +75,8 @@ base::Result<std::vector<Question>> read_questions(const Options& options) {
   std::string line;
   for (std::size_t number = 1; std::getline(in, line); ++number) {
     if (line.size() > kLineBytesMax || questions.size() == kQuestionsMax) {
-      return fail(ErrorCode::kInvalidArgument,
-                  options.set + ": line " + std::to_string(number) + " exceeds the limits of a set");
+      return fail(ErrorCode::kInvalidArgument, options.set + ": line " + std::to_string(number) +
+                                                   " exceeds the limits of a set");
     }
     if (line.empty()) continue;
     auto question = parse_question(line, number);

@@ -120,8 +120,8 @@ base::Status generate(Options& options) {
     std::cerr << options.request.prompt.size() << " prompt tokens at "
               << fixed(prompt_rate(options.request, timing), 1) << "/s, "
               << generation.tokens.size() << " new tokens at "
-              << fixed(decode_rate(generation, timing), 1) << "/s, load "
-              << fixed(timing.load_s, 2) << " s\n";
+              << fixed(decode_rate(generation, timing), 1) << "/s, load " << fixed(timing.load_s, 2)
+              << " s\n";
   }
   return {};
 }
@@ -139,8 +139,9 @@ void add_generate(CLI::App& app, Action& action) {
       ->check(CLI::Range(0u, 1u << 28))
       ->capture_default_str();
   config::bind(*command, options->request.sampling);
-  command->add_option("--top-logprobs", options->request.top_logprobs,
-                      "Report the K most likely tokens at each step (with -o json)")
+  command
+      ->add_option("--top-logprobs", options->request.top_logprobs,
+                   "Report the K most likely tokens at each step (with -o json)")
       ->check(CLI::Range(0u, 1024u))
       ->capture_default_str();
   command->add_flag("--ignore-eos", options->request.ignore_eos,

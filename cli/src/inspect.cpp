@@ -64,9 +64,12 @@ base::Result<Summary> summarize(const gguf::File& file, const model::ModelConfig
 
 std::string_view gate_name(model::GateFunction function) {
   switch (function) {
-    case model::GateFunction::kSoftmax: return "softmax";
-    case model::GateFunction::kSigmoid: return "sigmoid";
-    case model::GateFunction::kSoftmaxOfSelected: return "softmax-of-selected";
+    case model::GateFunction::kSoftmax:
+      return "softmax";
+    case model::GateFunction::kSigmoid:
+      return "sigmoid";
+    case model::GateFunction::kSoftmaxOfSelected:
+      return "softmax-of-selected";
   }
   return "";
 }
@@ -98,16 +101,15 @@ json::object to_json(const std::string& path, const gguf::File& file,
       {"heads", config.attention.heads},
       {"kv_heads", config.attention.kv_heads},
       {"backbone_bytes", sum.tensor_bytes - sum.expert_bytes},
-      {"experts",
-       json::object{{"per_layer", gate.experts},
-                    {"used", gate.used},
-                    {"groups", gate.groups},
-                    {"gate", json::string(gate_name(gate.function))},
-                    {"ffn", config.expert_ffn},
-                    {"shared_ffn", config.shared_ffn},
-                    {"bytes_each_min", sum.expert_bytes_min},
-                    {"bytes_each_max", sum.expert_bytes_max},
-                    {"bytes", sum.expert_bytes}}},
+      {"experts", json::object{{"per_layer", gate.experts},
+                               {"used", gate.used},
+                               {"groups", gate.groups},
+                               {"gate", json::string(gate_name(gate.function))},
+                               {"ffn", config.expert_ffn},
+                               {"shared_ffn", config.shared_ffn},
+                               {"bytes_each_min", sum.expert_bytes_min},
+                               {"bytes_each_max", sum.expert_bytes_max},
+                               {"bytes", sum.expert_bytes}}},
       {"block_types", std::move(types)},
       {"tokenizer",
        json::object{{"model", text("tokenizer.ggml.model")}, {"pre", text("tokenizer.ggml.pre")}}},
@@ -117,10 +119,10 @@ json::object to_json(const std::string& path, const gguf::File& file,
 void print_table(const std::string& path, const gguf::File& file, const model::ModelConfig& config,
                  const Summary& sum) {
   const model::GateConfig& gate = config.gate;
-  const std::string each = sum.expert_bytes_min == sum.expert_bytes_max
-                               ? human_bytes(sum.expert_bytes_max)
-                               : human_bytes(sum.expert_bytes_min) + " to " +
-                                     human_bytes(sum.expert_bytes_max);
+  const std::string each =
+      sum.expert_bytes_min == sum.expert_bytes_max
+          ? human_bytes(sum.expert_bytes_max)
+          : human_bytes(sum.expert_bytes_min) + " to " + human_bytes(sum.expert_bytes_max);
   const auto number = [](auto value) { return std::to_string(value); };
   Table table({"property", "value"});
   table.add({"file", path + " (" + human_bytes(sum.file_bytes) + ", " +
