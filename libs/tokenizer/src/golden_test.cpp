@@ -59,7 +59,8 @@ void check_cases(const Tokenizer& tokenizer, const json::array& cases) {
   for (const json::value& entry : cases) {
     const auto text = json::value_to<std::string>(entry.at("text"));
     expect_ids(tokenizer, text, kAsAsked, ids_of(entry.at("ids")));
-    expect_ids(tokenizer, text, kPlain, ids_of(entry.at("ids_plain")));
+    const bool same = !entry.as_object().contains("ids_plain");
+    expect_ids(tokenizer, text, kPlain, ids_of(entry.at(same ? "ids" : "ids_plain")));
     expect_stream_agrees(tokenizer, ids_of(entry.at("ids")));
   }
 }

@@ -51,6 +51,10 @@ std::string zipf_text() {
   return text;
 }
 
+void count_bytes(benchmark::State& state, std::size_t bytes) {
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(bytes));
+}
+
 const std::string& text() {
   static const std::string loaded = [] {
     const char* path = std::getenv("CONCLAVE_BENCH_TEXT");
@@ -66,7 +70,7 @@ void encode(benchmark::State& state) {
   const Tokenizer* tokenizer = vocabulary(state);
   const auto part = std::string_view(text()).substr(0, static_cast<std::size_t>(state.range(0)));
   for (auto _ : state) benchmark::DoNotOptimize(tokenizer->encode(part)->data());
-  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * part.size()));
+  count_bytes(state, part.size());
 }
 BENCHMARK(encode)->Arg(100)->Arg(4000)->Arg(1000000)->Unit(benchmark::kMicrosecond);
 
@@ -75,7 +79,7 @@ void encode_one_long_word(benchmark::State& state) {
   const Tokenizer* tokenizer = vocabulary(state);
   const std::string word(static_cast<std::size_t>(state.range(0)), 'a');
   for (auto _ : state) benchmark::DoNotOptimize(tokenizer->encode(word)->data());
-  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * word.size()));
+  count_bytes(state, word.size());
 }
 BENCHMARK(encode_one_long_word)->Arg(10000)->Arg(1000000)->Unit(benchmark::kMicrosecond);
 
@@ -84,7 +88,7 @@ void decode(benchmark::State& state) {
   if (tokenizer == nullptr) return;
   const std::vector<TokenId> ids = *tokenizer->encode(text());
   for (auto _ : state) benchmark::DoNotOptimize(tokenizer->decode(ids).data());
-  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * text().size()));
+  count_bytes(state, text().size());
 }
 BENCHMARK(decode)->Unit(benchmark::kMicrosecond);
 
