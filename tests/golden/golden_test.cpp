@@ -32,8 +32,8 @@ struct Candidate {
 struct GoldenPrompt {
   std::string text;
   std::vector<std::int32_t> tokens;
-  std::vector<std::int32_t> generated;
-  std::string generated_bytes;  // empty: not recorded
+  std::vector<std::int32_t> generated;  // what follows the prompt; step i computes token i
+  std::string generated_bytes;          // empty: not recorded
   struct Position {
     Candidate best;
     double log_sum_exp = 0.0;
@@ -67,9 +67,7 @@ GoldenPrompt read_prompt(const json::object& entry) {
   GoldenPrompt prompt;
   if (const auto* text = entry.if_contains("prompt")) prompt.text = text->as_string();
   prompt.tokens = integers(entry.at("tokens"));
-  if (const auto* generated = entry.if_contains("generated")) {
-    prompt.generated = integers(*generated);
-  }
+  prompt.generated = integers(entry.at("generated"));
   if (const auto* hex = entry.if_contains("generated_hex")) {
     prompt.generated_bytes = from_hex(hex->as_string());
   }
@@ -87,11 +85,11 @@ GoldenPrompt read_prompt(const json::object& entry) {
 
 struct GoldenFile {
   fs::path model;
-  std::vector<GoldenPrompt> prompts;
+  std::vector<GoldenPrompt> exact;    // activations never rounded
+  std::vector<GoldenPrompt> rounded;  // rounded to 8 bits as we do; empty: not recorded
 };
 
-// Numbers from exactly decoded weights are preferred: the `exact` block, where the reference itself
-// rounds activations.
+// `exact` is preferred where a reference rounds activations in its own way in `prompts`.
 GoldenFile read_golden(const fs::path& path) {
   std::ifstream in(path);
   std::stringstream text;
@@ -99,23 +97,32 @@ GoldenFile read_golden(const fs::path& path) {
   const json::object document = json::parse(text.str()).as_object();
   GoldenFile golden;
   golden.model = path.parent_path() / std::string(document.at("model").as_string());
-  const char* key = document.contains("exact") ? "exact" : "prompts";
-  for (const auto& entry : document.at(key).as_array()) {
-    golden.prompts.push_back(read_prompt(entry.as_object()));
-  }
+  const auto read = [&](const char* key, std::vector<GoldenPrompt>& prompts) {
+    for (const auto& entry : document.at(key).as_array()) {
+      prompts.push_back(read_prompt(entry.as_object()));
+    }
+  };
+  read(document.contains("exact") ? "exact" : "prompts", golden.exact);
+  if (document.contains("rounded")) read("rounded", golden.rounded);
   return golden;
 }
 
-// Largest difference of a logit that a file's block types explain. Float weights: the issue is only
-// the order of single-precision sums. Block weights: activations are rounded to 8 bits, with an
-// error of 1/254 of the largest of 32 values; what it makes of a logit was measured over all golden
-// files (see tests/golden/README.md), the bound is about twice the worst.
-double tolerance(const gguf::File& file) {
-  const bool blocks = std::any_of(file.tensors().begin(), file.tensors().end(), [](const auto& t) {
-    return kernels::takes_quantized_rows(t.type);
-  });
-  return blocks ? 0.5 : 2e-3;
+bool has_blocks(const gguf::File& file) {
+  return std::any_of(file.tensors().begin(), file.tensors().end(),
+                     [](const auto& tensor) { return kernels::takes_quantized_rows(tensor.type); });
 }
+
+// Logits of float weights: single precision against double, over all golden files 2e-5 at worst.
+constexpr double kFloatTolerance = 2e-4;
+// Block weights against a reference that rounds the same way: as close, but for a value next to a
+// rounding boundary that falls on the other side of it and moves what follows by one step of its
+// block. Most files have none; in those that do, most numbers stand before it.
+constexpr double kRoundedMedian = 2e-4;
+constexpr double kRoundedTolerance = 0.3;
+// Block weights against unrounded activations: what 8 bits cost, as quantiles, because a changed
+// choice of experts moves single logits far. Simulated in double precision: tests/golden/README.md.
+constexpr double kExactMedian = 0.1;
+constexpr double kExactP99 = 0.8;
 
 std::vector<fs::path> golden_files() {
   std::vector<fs::path> folders{fs::path(CONCLAVE_SOURCE_DIR) / "tests/golden/models"};
@@ -162,57 +169,86 @@ std::vector<float> all_logits(engine::LocalModel& model, const std::vector<std::
 
 std::vector<std::int32_t> tokens_with_continuation(const GoldenPrompt& prompt) {
   std::vector<std::int32_t> tokens = prompt.tokens;
-  for (std::size_t i = 0; i + 1 < prompt.steps.size(); ++i) {
-    tokens.push_back(prompt.steps[i].front().id);
-  }
+  tokens.insert(tokens.end(), prompt.generated.begin(), prompt.generated.end() - 1);
   return tokens;
 }
 
 class GoldenTest : public testing::TestWithParam<fs::path> {};
 
+// How far a model's logits are from a reference, over every recorded one.
+struct Differences {
+  std::vector<double> all;   // sorted
+  double flip_margin = 0.0;  // largest lead of a reference's best token that is not our best
+
+  [[nodiscard]] double quantile(double share) const {
+    return all[static_cast<std::size_t>(share * static_cast<double>(all.size() - 1))];
+  }
+};
+
+Differences compare(engine::LocalModel& model, const std::vector<GoldenPrompt>& prompts) {
+  Differences differences;
+  const std::size_t vocab = model.config().vocab;
+  for (const GoldenPrompt& prompt : prompts) {
+    const auto logits = all_logits(model, tokens_with_continuation(prompt), 512);
+    const auto row = [&](std::size_t position) {
+      return std::span(logits).subspan(position * vocab, vocab);
+    };
+    const auto note = [&](std::size_t position, const Candidate& expected) {
+      const double got = row(position)[static_cast<std::size_t>(expected.id)];
+      differences.all.push_back(std::abs(got - expected.logit));
+    };
+    for (std::size_t i = 0; i < prompt.prefill.size(); ++i) {
+      note(i, prompt.prefill[i].best);
+      double sum = 0.0;
+      for (const float logit : row(i)) sum += std::exp(double{logit});
+      differences.all.push_back(std::abs(std::log(sum) - prompt.prefill[i].log_sum_exp));
+    }
+    for (std::size_t i = 0; i < prompt.steps.size(); ++i) {
+      const std::size_t position = prompt.tokens.size() - 1 + i;
+      for (const Candidate& expected : prompt.steps[i]) note(position, expected);
+      const auto best = std::max_element(row(position).begin(), row(position).end());
+      if (best - row(position).begin() != prompt.steps[i][0].id) {
+        differences.flip_margin =
+            std::max(differences.flip_margin, prompt.steps[i][0].logit - prompt.steps[i][1].logit);
+      }
+    }
+  }
+  std::sort(differences.all.begin(), differences.all.end());
+  return differences;
+}
+
 TEST_P(GoldenTest, LogitsAndGreedyTokensEqualTheReference) {
   const GoldenFile golden = read_golden(GetParam());
   const auto model = load(golden.model, "", 2);
   ASSERT_TRUE(model);
-  const double allowed = tolerance(model->file());
-  const std::size_t vocab = model->config().vocab;
-  double worst = 0.0;
-  for (const GoldenPrompt& prompt : golden.prompts) {
-    const auto logits = all_logits(*model, tokens_with_continuation(prompt), 512);
-    ASSERT_EQ(logits.size() % vocab, 0u);
-    const auto row = [&](std::size_t position) {
-      return std::span(logits).subspan(position * vocab, vocab);
-    };
-    const auto compare = [&](std::size_t position, const Candidate& expected) {
-      const double got = row(position)[static_cast<std::size_t>(expected.id)];
-      worst = std::max(worst, std::abs(got - expected.logit));
-      ASSERT_NEAR(got, expected.logit, allowed) << "position " << position;
-    };
-    for (std::size_t i = 0; i < prompt.prefill.size(); ++i) {
-      compare(i, prompt.prefill[i].best);
-      double sum = 0.0;
-      for (const float logit : row(i)) sum += std::exp(double{logit});
-      ASSERT_NEAR(std::log(sum), prompt.prefill[i].log_sum_exp, allowed) << "position " << i;
-    }
-    for (std::size_t i = 0; i < prompt.steps.size(); ++i) {
-      const std::size_t position = prompt.tokens.size() - 1 + i;
-      for (const Candidate& expected : prompt.steps[i]) compare(position, expected);
-      const auto best = std::max_element(row(position).begin(), row(position).end());
-      const double margin = prompt.steps[i][0].logit - prompt.steps[i][1].logit;
-      if (margin > 2.0 * allowed) {
-        ASSERT_EQ(best - row(position).begin(), prompt.steps[i][0].id) << "step " << i;
-      }
-    }
+  const Differences exact = compare(*model, golden.exact);
+  std::cout << "[ GOLDEN   ] " << golden.model.filename().string() << ": largest difference "
+            << exact.all.back() << ", 99 % below " << exact.quantile(0.99) << ", median "
+            << exact.quantile(0.5);
+  if (!has_blocks(model->file())) {
+    std::cout << "\n";
+    EXPECT_LT(exact.all.back(), kFloatTolerance);
+    EXPECT_LT(exact.flip_margin, 2.0 * kFloatTolerance);
+    return;
   }
-  std::cout << "[ GOLDEN   ] " << golden.model.filename().string() << ": worst logit difference "
-            << worst << "\n";
+  EXPECT_LT(exact.quantile(0.99), kExactP99);
+  EXPECT_LT(exact.quantile(0.5), kExactMedian);
+  if (!golden.rounded.empty()) {
+    const Differences rounded = compare(*model, golden.rounded);
+    std::cout << "; to the rounded reference " << rounded.all.back() << ", median "
+              << rounded.quantile(0.5);
+    EXPECT_LT(rounded.all.back(), kRoundedTolerance);
+    EXPECT_LT(rounded.quantile(0.5), kRoundedMedian);
+    EXPECT_LT(rounded.flip_margin, 2.0 * kRoundedTolerance);
+  }
+  std::cout << "\n";
 }
 
 TEST_P(GoldenTest, PromptTextGivesTheReferenceTokens) {
   const GoldenFile golden = read_golden(GetParam());
   const auto model = load(golden.model, "", 1);
   ASSERT_TRUE(model);
-  for (const GoldenPrompt& prompt : golden.prompts) {
+  for (const GoldenPrompt& prompt : golden.exact) {
     if (prompt.text.empty()) continue;
     const auto ids = model->tokenizer().encode(prompt.text, {.parse_special = true});
     ASSERT_TRUE(ids) << ids.error().to_string();
@@ -229,7 +265,7 @@ TEST_P(GoldenTest, NoBitDependsOnInstructionsThreadsOrBatching) {
   const auto reference_model = load(golden.model, "scalar", 1);
   ASSERT_TRUE(reference_model);
   const auto longest = std::max_element(
-      golden.prompts.begin(), golden.prompts.end(),
+      golden.exact.begin(), golden.exact.end(),
       [](const auto& a, const auto& b) { return a.tokens.size() < b.tokens.size(); });
   const auto tokens = tokens_with_continuation(*longest);
   const auto reference = all_logits(*reference_model, tokens, tokens.size());
@@ -250,7 +286,7 @@ TEST_P(GoldenTest, SequencesGenerateTheSameTogetherAndAlone) {
   const auto model = load(golden.model, "", 2);
   ASSERT_TRUE(model);
   std::vector<engine::GenerateRequest> requests;
-  for (const GoldenPrompt& prompt : golden.prompts) {
+  for (const GoldenPrompt& prompt : golden.exact) {
     engine::GenerateRequest request;
     request.prompt = prompt.tokens;
     request.max_tokens = 8;

@@ -249,10 +249,10 @@ class Network:
             y, block_margin = self.ffn(self.norm(x, ffn_norm), block)
             x = x + y
             margin = min(margin, block_margin)
-        output = model.tensor("output.weight")
-        if output is None:
-            output = model.tensor("token_embd.weight")
-        return Output(self.norm(x, model.tensor("output_norm.weight")) @ output.T, margin)
+        tied = model.tensor("output.weight") is None
+        normed = self.norm(x, model.tensor("output_norm.weight"))
+        head = "token_embd.weight" if tied else "output.weight"
+        return Output(model.product(normed, head), margin)
 
 
 def best(scores: Array, count: int) -> tuple[Array, float]:
@@ -269,7 +269,7 @@ def expert_linear(x: Array, block: Block, name: str, expert: int) -> Array:
     """One matrix of one expert: a slice of the stacked tensor, or a tensor of its own."""
     if block.has(f"ffn_{name}.{expert}.weight"):
         return block.linear(x, f"ffn_{name}.{expert}")
-    y = x @ block.tensor(f"ffn_{name}_exps.weight")[expert].T
+    y = block.product(x, f"ffn_{name}_exps.weight", expert)
     bias = block.tensor(f"ffn_{name}_exps.bias")
     return y if bias is None else y + bias[expert]
 

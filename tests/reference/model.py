@@ -9,11 +9,25 @@ from gguf_file import read_gguf
 
 Array = np.ndarray
 
+ROW_BLOCK = 32      # activations of this many inputs share a scale
+
+
+def round_rows(x: Array) -> Array:
+    """What is left of activations after 8 bits: max / 127 a step, to nearest, ties to even."""
+    blocks = x.reshape(*x.shape[:-1], -1, ROW_BLOCK)
+    step = np.abs(blocks).max(axis=-1, keepdims=True) / 127
+    return (np.rint(blocks / np.where(step > 0, step, 1)) * step).reshape(x.shape)
+
 
 class Model:
-    """Looks up metadata without the architecture's prefix, and decodes tensors once."""
+    """Looks up metadata without the architecture's prefix, and decodes tensors once.
 
-    def __init__(self, path: Path) -> None:
+    With `rounds`, inputs of matrices that are stored in blocks are rounded to 8 bits, as the
+    engine does: numbers that it must meet closely, where exact ones only bound it.
+    """
+
+    def __init__(self, path: Path, rounds: bool = False) -> None:
+        self.rounds = rounds
         self._file = read_gguf(path, block_types.bytes_of)
         self._decoded: dict[str, Array] = {}
         self.architecture: str = self._file.metadata["general.architecture"]
@@ -30,6 +44,17 @@ class Model:
             raw = self._file.tensors[name]
             self._decoded[name] = block_types.decode(raw.type_id, raw.data, raw.shape)
         return self._decoded[name]
+
+    def has_blocks(self) -> bool:
+        """Whether any matrix is stored in blocks of several values."""
+        return any(block_types.BY_ID[t.type_id].values > 1 for t in self._file.tensors.values())
+
+    def product(self, x: Array, name: str, expert: Optional[int] = None) -> Array:
+        """x times the matrix `name`, or times one expert's slice of it."""
+        matrix = self.tensor(name)
+        if self.rounds and block_types.BY_ID[self._file.tensors[name].type_id].values > 1:
+            x = round_rows(x)
+        return x @ (matrix if expert is None else matrix[expert]).T
 
     def block(self, index: int) -> "Block":
         return Block(self, index)
@@ -48,8 +73,11 @@ class Block:
     def has(self, name: str) -> bool:
         return self.tensor(name) is not None
 
+    def product(self, x: Array, name: str, expert: Optional[int] = None) -> Array:
+        return self._model.product(x, f"blk.{self.index}.{name}", expert)
+
     def linear(self, x: Array, name: str) -> Array:
         """x times the matrix `name`.weight, plus `name`.bias where there is one."""
-        y = x @ self.tensor(name + ".weight").T
+        y = self.product(x, name + ".weight")
         bias = self.tensor(name + ".bias")
         return y if bias is None else y + bias

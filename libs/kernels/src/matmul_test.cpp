@@ -195,8 +195,8 @@ TEST_P(MatmulTest, AnIndexPicksRowsAndAStrideLeavesGapsAlone) {
   constexpr std::size_t kStride = 23;
   std::vector<float> y(index.size() * kStride, -7.0f);
 
-  const Product product{&product.weights, view, index.data(), index.size(), y.data(), kStride};
-  matmul(compute, std::span(&product, 1));
+  const Product picked{&product.weights, view, index.data(), index.size(), y.data(), kStride};
+  matmul(compute, std::span(&picked, 1));
 
   const auto all = product.run(best_isa(), 1, 0, product.rows);
   for (std::size_t i = 0; i < index.size(); ++i) {
