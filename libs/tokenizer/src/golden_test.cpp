@@ -11,6 +11,7 @@
 #include <fstream>
 #include <iterator>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -170,7 +171,7 @@ TEST_F(TokenizerLlamaGoldenTest, AgreesOnEveryPreTokenizerOfTheMadeVocabularies)
     const auto arguments = json::value_to<std::string>(entry.at("make_gguf"));
     SCOPED_TRACE(arguments);
     const std::string command = python + " -B '" + (beside("tools") / "make_gguf.py").string() +
-                                "' " + arguments + " --out '" + model.string() + "' >/dev/null";
+                                "' " + arguments + " --out '" + model.string() + "' >/dev/null 2>&1";
     ASSERT_EQ(std::system(command.c_str()), 0) << command;
     check_cases(load(model), entry.at("cases").as_array());
   }
