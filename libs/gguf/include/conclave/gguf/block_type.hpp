@@ -56,10 +56,11 @@ std::optional<std::size_t> bytes_of(BlockType type, std::uint64_t elements);
 void dequantize(BlockType type, std::span<const std::byte> in, std::span<float> out);
 
 /// Encodes with round-to-nearest as ggml's reference quantisers do, so the bytes equal theirs.
-/// Types: F32, F16, BF16, Q8_0, Q4_0; kUnimplemented for the others.
+/// Types: F32, F16, BF16, Q8_0, Q4_0; kUnimplemented for the others. kInvalidArgument: sizes that
+/// do not fit, or inf or NaN for Q8_0 and Q4_0, which have no form for them.
 base::Status quantize(BlockType type, std::span<const float> in, std::span<std::byte> out);
 
-float f16_to_f32(std::uint16_t bits);
+float f16_to_f32(std::uint16_t bits);   // exact; NaN becomes quiet
 std::uint16_t f32_to_f16(float value);  // nearest even, overflow to inf
 float bf16_to_f32(std::uint16_t bits);
 std::uint16_t f32_to_bf16(float value);  // nearest even, NaN stays NaN

@@ -37,31 +37,36 @@ struct TensorInfo {
   ByteRange range;
 
   [[nodiscard]] std::uint64_t elements() const;
-  /// "f32 [64, 128, 8]"-like, for messages and tables.
+  /// "Q8_0 [64, 128, 8]"-like, for messages and tables.
   [[nodiscard]] std::string describe() const;
 };
 
 /// Immutable after `open`; safe to read from any thread; movable, spans stay valid.
 class File {
  public:
-  /// Maps `path` and, when it is part `-00001-of-0000N` of a split model, the other parts beside
-  /// it. kNotFound (file or part missing), kCorruptData (not GGUF, truncated, out-of-range or
-  /// overlapping tensors, absurd counts: the message names what and the offset), kUnimplemented
-  /// (big endian, version 1 or above 3, a block type that Conclave does not compute).
+  /// Maps `path` and, when it is a part of a split model (`-00001-of-0000N.gguf`, `split.*` keys),
+  /// all parts beside it: any part opens the whole model. kNotFound (file or part missing, or a
+  /// part renamed so that the others cannot be found), kCorruptData (not GGUF, truncated,
+  /// out-of-range or overlapping tensors, absurd counts, parts that disagree: the message names
+  /// what and the offset), kUnimplemented (big endian, version 1 or above 3, a block type that
+  /// Conclave does not compute).
   static base::Result<File> open(const std::filesystem::path& path);
 
-  /// The same over bytes that the caller keeps alive (tests, fuzzers); no split models.
+  /// The same over bytes that the caller keeps alive (tests, fuzzers); kInvalidArgument for a part
+  /// of a split model, which has no parts beside it here.
   static base::Result<File> parse(std::span<const std::byte> bytes);
 
   File(File&&) noexcept;
   File& operator=(File&&) noexcept;
   ~File();
 
+  /// Of the first part, as are alignment and metadata. Other parts may be aligned differently:
+  /// ranges of tensors already say where their data is.
   [[nodiscard]] std::uint32_t version() const;
   [[nodiscard]] std::uint32_t alignment() const;
   [[nodiscard]] const Metadata& metadata() const;
 
-  /// All tensors, of all parts, in file order.
+  /// All tensors, of all parts, in the order of the files' tensor tables.
   [[nodiscard]] std::span<const TensorInfo> tensors() const;
   /// nullptr if there is no such tensor. O(log n).
   [[nodiscard]] const TensorInfo* find(std::string_view name) const;

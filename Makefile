@@ -1,0 +1,76 @@
+# The verbs of the project. `make run` and `make test` do everything from a bare Debian 12.
+
+SHELL := /bin/bash
+JOBS ?= $(shell nproc)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+# Package lists: names only, comments stripped.
+packages = $(shell sed 's/\#.*//' $(1))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test test-asan test-tsan fuzz bench golden demo format clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+# Installs what is missing; does nothing, and needs no network, when all is there.
+define install
+	@missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null \
+	    | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  echo "Installing:" $$missing; \
+	  $(SUDO) apt-get update -q -o Acquire::Retries=3 && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
+	    -o Acquire::Retries=3 $$missing; \
+	fi
+endef
+
+setup: ## Install the Debian packages that build and tests need
+	$(call install,$(call packages,packages/build.txt packages/test.txt))
+
+build/%/build.ninja: CMakePresets.json
+	cmake --preset $*
+
+build: setup build/release/build.ninja ## Build the release programs into build/release/bin
+	cmake --build --preset release -j $(JOBS)
+
+run: build ## Answer a question with the demo model
+	build/release/bin/conclave inspect models/demo/conclave-demo.gguf
+	@echo
+	@echo '> What is 47 + 385?'
+	build/release/bin/conclave generate -m models/demo/conclave-demo.gguf --chat \
+	  -p 'What is 47 + 385?' -n 32 --stats
+
+test: build ## Build and run all tests
+	ctest --preset release -j $(JOBS)
+
+test-asan: setup build/asan/build.ninja ## The tests under address and undefined-behaviour sanitizers
+	cmake --build --preset asan -j $(JOBS)
+	ctest --preset asan -j $(JOBS)
+
+test-tsan: setup build/tsan/build.ninja ## The tests labelled core under the thread sanitizer
+	cmake --build --preset tsan -j $(JOBS)
+	ctest --preset tsan -j $(JOBS)
+
+FUZZ_SECONDS ?= 60
+fuzz: setup ## Run every fuzzer for FUZZ_SECONDS
+	$(call install,$(call packages,packages/dev.txt))
+	cmake --preset fuzz
+	cmake --build --preset fuzz -j $(JOBS)
+	tests/fuzz/run $(FUZZ_SECONDS)
+
+bench: setup ## Run the benchmarks
+	$(call install,$(call packages,packages/dev.txt))
+	cmake --preset bench
+	cmake --build --preset bench -j $(JOBS)
+	@for b in build/bench/bin/*_bench; do echo "== $$b"; $$b || exit 1; done
+
+golden: ## Write the golden models and numbers anew (tests/golden)
+	/usr/bin/python3 -B tests/reference/make_models.py
+	/usr/bin/python3 -B tests/reference/make_golden.py
+
+format: ## Lay out all C++ sources
+	$(call install,$(call packages,packages/dev.txt))
+	git ls-files '*.cpp' '*.hpp' | xargs clang-format -i
+
+clean: ## Remove all build outputs
+	rm -rf build

@@ -1,0 +1,20 @@
+// The subcommands of `conclave`. Each adds itself to the command line and gets a callback that runs
+// it; errors come back as base::Error and become exit code 1 in main.cpp.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+#include "conclave/base/result.hpp"
+
+namespace conclave::cli {
+
+/// Set by the subcommand that the user chose, run after parsing.
+using Action = std::function<base::Status()>;
+
+void add_inspect(CLI::App& app, Action& action);
+void add_tokenize(CLI::App& app, Action& action);
+void add_generate(CLI::App& app, Action& action);
+void add_eval(CLI::App& app, Action& action);
+
+}  // namespace conclave::cli

@@ -1,0 +1,157 @@
+// `conclave generate`: text from one prompt, in this process, without services.
+#include <chrono>
+#include <iostream>
+
+#include "commands.hpp"
+#include "conclave/chat/chat_template.hpp"
+#include "conclave/config/bind.hpp"
+#include "conclave/engine/generator.hpp"
+#include "conclave/tokenizer/stream_decoder.hpp"
+#include "model_options.hpp"
+#include "output.hpp"
+#include "prompt.hpp"
+
+namespace conclave::cli {
+namespace {
+
+namespace json = boost::json;
+using SteadyClock = std::chrono::steady_clock;
+
+struct Options {
+  ModelOptions model;
+  std::string prompt;
+  std::string system;
+  bool chat = false;
+  engine::GenerateRequest request;
+  OutputFormat format = OutputFormat::kTable;
+  bool stats = false;
+};
+
+struct Timing {
+  double load_s = 0.0;
+  double first_token_s = 0.0;  // from the start of computing
+  double total_s = 0.0;
+};
+
+double seconds_since(SteadyClock::time_point start) {
+  return std::chrono::duration<double>(SteadyClock::now() - start).count();
+}
+
+json::array logprobs_json(const engine::Generation& generation) {
+  json::array list;
+  for (const auto& alternatives : generation.top_logprobs) {
+    json::array entry;
+    for (const engine::TokenLogprob& token : alternatives) {
+      entry.push_back(json::object{{"id", token.id}, {"logprob", token.logprob}});
+    }
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+// Tokens a second of decoding: the first token belongs to the prompt.
+double decode_rate(const engine::Generation& generation, const Timing& timing) {
+  const double decode_s = timing.total_s - timing.first_token_s;
+  const auto tokens = static_cast<double>(generation.tokens.size());
+  return tokens > 1.0 && decode_s > 0.0 ? (tokens - 1.0) / decode_s : 0.0;
+}
+
+double prompt_rate(const engine::GenerateRequest& request, const Timing& timing) {
+  return timing.first_token_s > 0.0
+             ? static_cast<double>(request.prompt.size()) / timing.first_token_s
+             : 0.0;
+}
+
+json::object result_json(const Options& options, const engine::Generation& generation,
+                         const std::string& text, const Timing& timing) {
+  const auto& prompt = options.request.prompt;
+  const bool stopped = generation.finish == engine::FinishReason::kStop;
+  json::object result{
+      {"prompt_tokens", json::array(prompt.begin(), prompt.end())},
+      {"tokens", json::array(generation.tokens.begin(), generation.tokens.end())},
+      {"text", text},
+      {"finish_reason", stopped ? "stop" : "length"},
+      {"timing", json::object{{"load_s", timing.load_s},
+                              {"first_token_s", timing.first_token_s},
+                              {"total_s", timing.total_s},
+                              {"prompt_tokens_per_s", prompt_rate(options.request, timing)},
+                              {"decode_tokens_per_s", decode_rate(generation, timing)}}}};
+  if (options.request.top_logprobs > 0) result["top_logprobs"] = logprobs_json(generation);
+  return result;
+}
+
+base::Status generate(Options& options) {
+  CONCLAVE_TRY(const std::string prompt, text_or_stdin(options.prompt));
+  const auto load_start = SteadyClock::now();
+  CONCLAVE_TRY(const auto model, load_model(options.model));
+  Timing timing;
+  timing.load_s = seconds_since(load_start);
+  if (options.chat) {
+    CONCLAVE_TRY(options.request.prompt, chat_prompt(*model, options.system, prompt));
+  } else {
+    CONCLAVE_TRY(options.request.prompt, plain_prompt(*model, prompt));
+  }
+
+  const bool stream = options.format == OutputFormat::kTable;
+  tokenizer::StreamDecoder decoder(model->tokenizer());
+  std::string text;
+  const auto emit = [&](const std::string& piece) {
+    text += piece;
+    if (stream) std::cout << piece << std::flush;
+  };
+  const auto start = SteadyClock::now();
+  const auto on_token = [&](std::size_t, std::int32_t token) {
+    if (timing.first_token_s == 0.0) timing.first_token_s = seconds_since(start);
+    emit(decoder.push(token));
+    return true;
+  };
+  engine::Generator generator(*model);
+  CONCLAVE_TRY(const auto generations, generator.run(std::span(&options.request, 1), on_token));
+  emit(decoder.flush());
+  timing.total_s = seconds_since(start);
+
+  const engine::Generation& generation = generations.front();
+  if (stream) {
+    std::cout << "\n";
+  } else {
+    print_json(result_json(options, generation, text, timing));
+  }
+  if (options.stats) {
+    std::cerr << options.request.prompt.size() << " prompt tokens at "
+              << fixed(prompt_rate(options.request, timing), 1) << "/s, "
+              << generation.tokens.size() << " new tokens at "
+              << fixed(decode_rate(generation, timing), 1) << "/s, load " << fixed(timing.load_s, 2)
+              << " s\n";
+  }
+  return {};
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command =
+      app.add_subcommand("generate", "Continue a prompt, in this process, without services");
+  add_model_options(*command, options->model);
+  command->add_option("-p,--prompt", options->prompt, "The prompt, or - for standard input")
+      ->required();
+  command->add_option("-n,--max-tokens", options->request.max_tokens, "Most tokens to generate")
+      ->check(CLI::Range(0u, 1u << 28))
+      ->capture_default_str();
+  config::bind(*command, options->request.sampling);
+  command
+      ->add_option("--top-logprobs", options->request.top_logprobs,
+                   "Report the K most likely tokens at each step (with -o json)")
+      ->check(CLI::Range(0u, 1024u))
+      ->capture_default_str();
+  command->add_flag("--ignore-eos", options->request.ignore_eos,
+                    "Go on past tokens that end the text");
+  command->add_flag("--chat", options->chat,
+                    "Take the prompt as a user's message and render the model's chat template");
+  command->add_option("--system", options->system, "With --chat: the system message");
+  command->add_flag("--stats", options->stats, "Print speeds on standard error");
+  add_output_option(*command, options->format);
+  command->callback([options, &action] { action = [options] { return generate(*options); }; });
+}
+
+}  // namespace conclave::cli

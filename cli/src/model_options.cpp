@@ -1,0 +1,50 @@
+#include "model_options.hpp"
+
+#include <iostream>
+
+#include "conclave/telemetry/progress_bar.hpp"
+
+namespace conclave::cli {
+namespace {
+
+// More than the largest context of any open model in plain text.
+constexpr std::size_t kStdinBytesMax = std::size_t{16} << 20;
+
+}  // namespace
+
+void add_model_options(CLI::App& app, ModelOptions& options) {
+  app.add_option("-m,--model", options.path, "The GGUF file (the first part of a split one)")
+      ->required()
+      ->envname("CONCLAVE_MODEL");
+  app.add_option("--threads", options.threads, "Compute threads (0: one for each processor)")
+      ->check(CLI::Range(0u, 1024u))
+      ->capture_default_str()
+      ->envname("CONCLAVE_THREADS");
+  app.add_option("--isa", options.isa, "Instruction set: scalar, avx2 or avx512 (default: best)")
+      ->envname("CONCLAVE_ISA");
+}
+
+base::Result<std::unique_ptr<engine::LocalModel>> load_model(const ModelOptions& options) {
+  telemetry::ProgressBar bar("loading " + options.path);
+  engine::LoadOptions load;
+  load.threads = options.threads;
+  load.isa = options.isa;
+  load.progress = [&bar](std::size_t done, std::size_t total) { bar.update(done, total); };
+  return engine::LocalModel::load(options.path, load);
+}
+
+base::Result<std::string> text_or_stdin(const std::string& text) {
+  if (text != "-") return text;
+  std::string all;
+  char chunk[65536];
+  while (std::cin.read(chunk, sizeof chunk) || std::cin.gcount() > 0) {
+    all.append(chunk, static_cast<std::size_t>(std::cin.gcount()));
+    if (all.size() > kStdinBytesMax) {
+      return base::fail(base::ErrorCode::kInvalidArgument,
+                        "standard input exceeds " + std::to_string(kStdinBytesMax) + " bytes");
+    }
+  }
+  return all;
+}
+
+}  // namespace conclave::cli

@@ -1,0 +1,28 @@
+// The options that every subcommand with a model shares: which file, how many threads, which
+// instruction set; and loading it with a progress bar.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+
+#include "conclave/base/result.hpp"
+#include "conclave/engine/local_model.hpp"
+
+namespace conclave::cli {
+
+struct ModelOptions {
+  std::string path;
+  unsigned threads = 0;
+  std::string isa;
+};
+
+/// Adds -m/--model, --threads and --isa.
+void add_model_options(CLI::App& app, ModelOptions& options);
+
+base::Result<std::unique_ptr<engine::LocalModel>> load_model(const ModelOptions& options);
+
+/// `text`, or all of standard input if it is "-". kInvalidArgument beyond 16 MiB.
+base::Result<std::string> text_or_stdin(const std::string& text);
+
+}  // namespace conclave::cli

@@ -1,0 +1,57 @@
+// A fixed set of threads that share the tasks of one parallel loop at a time: what a forward pass
+// needs between its barriers. It is no general task queue: no futures, no nesting, no priorities.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace conclave::base {
+
+/// One caller at a time. Tasks must not throw and must not call `for_each` of the same pool.
+class ThreadPool {
+ public:
+  /// `threads` counts the caller: 1 starts none. At least 1.
+  explicit ThreadPool(unsigned threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  [[nodiscard]] unsigned threads() const { return static_cast<unsigned>(workers_.size()) + 1; }
+
+  /// Calls body(task, thread) once for each task in [0, tasks), thread in [0, threads()); tasks
+  /// are handed out in rising order, so put long ones first. Returns when all have ended.
+  template <class Body>
+  void for_each(std::size_t tasks, Body&& body) {
+    using Plain = std::remove_reference_t<Body>;
+    run(
+        tasks,
+        [](void* context, std::size_t task, unsigned thread) {
+          (*static_cast<Plain*>(context))(task, thread);
+        },
+        const_cast<void*>(static_cast<const void*>(&body)));
+  }
+
+ private:
+  using Function = void (*)(void* context, std::size_t task, unsigned thread);
+
+  void run(std::size_t tasks, Function function, void* context);
+  void work(unsigned thread);
+  void serve(unsigned thread);
+
+  // The loop in progress. Written by the caller before `generation_` moves, read after it.
+  Function function_ = nullptr;
+  void* context_ = nullptr;
+  std::size_t tasks_ = 0;
+
+  alignas(64) std::atomic<std::size_t> next_{0};          // the next task to hand out
+  alignas(64) std::atomic<std::uint32_t> generation_{0};  // one loop each; the last one says stop
+  alignas(64) std::atomic<std::uint32_t> busy_{0};        // workers still inside the loop
+  bool stop_ = false;
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace conclave::base

@@ -1,0 +1,38 @@
+#include "conclave/base/thread_pool.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <vector>
+
+namespace conclave::base {
+namespace {
+
+TEST(ThreadPoolTest, RunsEveryTaskOnceAndReturnsAfterTheLast) {
+  for (const unsigned threads : {1u, 2u, 5u}) {
+    ThreadPool pool(threads);
+    EXPECT_EQ(pool.threads(), threads);
+    for (const std::size_t tasks : {0u, 1u, 2u, 1000u}) {
+      std::vector<int> done(tasks, 0);  // plain ints: the loop's end must publish the writes
+      pool.for_each(tasks, [&](std::size_t task, unsigned thread) {
+        ASSERT_LT(thread, threads);
+        ++done[task];
+      });
+      EXPECT_EQ(done, std::vector<int>(tasks, 1));
+    }
+  }
+}
+
+TEST(ThreadPoolTest, ManyShortLoopsFollowEachOther) {
+  ThreadPool pool(3);
+  std::size_t sum = 0;
+  for (int round = 0; round < 20000; ++round) {
+    std::atomic<std::size_t> partial{0};
+    pool.for_each(3, [&](std::size_t task, unsigned) { partial += task; });
+    sum += partial;
+  }
+  EXPECT_EQ(sum, 60000u);
+}
+
+}  // namespace
+}  // namespace conclave::base

@@ -1,0 +1,35 @@
+// Settings declared once. A settings struct has a template member visit(v) that calls
+// v(name, member, least, most, help) for each field; bind() makes of it flags, environment
+// variables and file keys, all through CLI11. Precedence: flag > environment > file > default.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
+#include <string>
+#include <string_view>
+
+namespace conclave::config {
+
+/// "top-k" -> "CONCLAVE_TOP_K".
+inline std::string environment_name(std::string_view option) {
+  std::string name = "CONCLAVE_";
+  for (const char c : option) {
+    name += c == '-' || c == '.' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  }
+  return name;
+}
+
+/// Adds one option a field of `settings` to `app`. The defaults are the present values; values out
+/// of range are usage errors that name the option. `settings` must outlive the parse.
+template <class Settings>
+void bind(CLI::App& app, Settings& settings) {
+  settings.visit([&app](const char* name, auto& value, auto least, auto most, const char* help) {
+    app.add_option("--" + std::string(name), value, help)
+        ->check(CLI::Range(least, most))
+        ->capture_default_str()
+        ->envname(environment_name(name));
+  });
+}
+
+}  // namespace conclave::config

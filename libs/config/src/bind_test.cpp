@@ -1,0 +1,48 @@
+#include "conclave/config/bind.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <cstdlib>
+
+namespace conclave::config {
+namespace {
+
+struct Settings {
+  float warmth = 0.5f;
+  std::uint64_t seed = 7;
+
+  template <class Visitor>
+  void visit(Visitor&& v) {
+    v("bind-test-warmth", warmth, 0.0f, 2.0f, "how warm");
+    v("bind-test-seed", seed, std::uint64_t{0}, ~std::uint64_t{0}, "where to start");
+  }
+};
+
+struct BindTest : testing::Test {
+  CLI::App app;
+  Settings settings;
+  BindTest() { bind(app, settings); }
+  ~BindTest() override { ::unsetenv("CONCLAVE_BIND_TEST_WARMTH"); }
+};
+
+TEST_F(BindTest, FlagBeatsEnvironmentBeatsDefault) {
+  app.parse("");
+  EXPECT_EQ(settings.warmth, 0.5f);
+  ::setenv("CONCLAVE_BIND_TEST_WARMTH", "1.25", 1);
+  app.parse("");
+  EXPECT_EQ(settings.warmth, 1.25f);
+  app.parse("--bind-test-warmth 1.5");
+  EXPECT_EQ(settings.warmth, 1.5f);
+}
+
+TEST_F(BindTest, TakesTheWholeRangeOfAFieldAndRefusesMore) {
+  app.parse("--bind-test-seed 18446744073709551615");
+  EXPECT_EQ(settings.seed, ~std::uint64_t{0});
+  EXPECT_THROW(app.parse("--bind-test-warmth 2.5"), CLI::ValidationError);
+  EXPECT_THROW(app.parse("--bind-test-warmth nan"), CLI::ValidationError);
+  EXPECT_THROW(app.parse("--bind-test-seed -1"), CLI::ParseError);
+}
+
+}  // namespace
+}  // namespace conclave::config

@@ -1,0 +1,64 @@
+// One pass of a model over a batch of rows: the backbone, with the experts in between.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "conclave/base/aligned.hpp"
+#include "conclave/base/result.hpp"
+#include "conclave/model/backbone.hpp"
+#include "conclave/model/experts.hpp"
+#include "conclave/model/kv_cache.hpp"
+
+namespace conclave::engine {
+
+/// One token of one sequence at one position. Positions below it are cached or earlier rows of the
+/// same step.
+struct StepRow {
+  std::int32_t token = 0;
+  std::uint32_t position = 0;
+  model::KvCache* cache = nullptr;
+  bool wants_logits = false;
+};
+
+/// Sees which experts the rows of a step were sent to: (rows, k) in the order of the rows.
+class RoutingObserver {
+ public:
+  virtual ~RoutingObserver() = default;
+  virtual void routed(std::uint32_t layer, const model::Routing& routing) = 0;
+};
+
+/// One user at a time. Backbone and experts must outlive it. What a row computes does not depend on
+/// the other rows of its step, bit for bit.
+class Forward {
+ public:
+  Forward(model::Backbone& backbone, model::ExpertBackend& experts)
+      : backbone_(backbone), experts_(experts) {}
+
+  /// Runs the rows and caches their keys and values. Returns logits (rows that want them, vocab) in
+  /// row order, valid until the next call. kInvalidArgument: a token outside the vocabulary;
+  /// kOverloaded: a cache is full; and what the expert backend answers. After an error the
+  /// positions of the step count as not computed.
+  base::Result<std::span<const float>> step(std::span<const StepRow> rows);
+
+  /// Null: none. The observer must outlive its use.
+  void observe(RoutingObserver* observer) { observer_ = observer; }
+
+ private:
+  base::Status prepare(std::span<const StepRow> rows);
+  base::Status experts(std::uint32_t layer, std::size_t rows);
+
+  model::Backbone& backbone_;
+  model::ExpertBackend& experts_;
+  RoutingObserver* observer_ = nullptr;
+
+  std::vector<std::int32_t> tokens_;
+  std::vector<model::RowPlace> places_;
+  std::vector<std::uint32_t> selected_;
+  model::Routing routing_;
+  std::vector<model::ExpertPair> pairs_;
+  base::AlignedVector<float> x_, h_, outputs_, logits_;
+};
+
+}  // namespace conclave::engine

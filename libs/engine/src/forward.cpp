@@ -1,0 +1,63 @@
+#include "conclave/engine/forward.hpp"
+
+#include <string>
+
+namespace conclave::engine {
+
+using base::ErrorCode;
+using base::fail;
+
+base::Status Forward::prepare(std::span<const StepRow> rows) {
+  tokens_.clear();
+  places_.clear();
+  selected_.clear();
+  for (const StepRow& row : rows) {
+    if (row.token < 0 || static_cast<std::uint32_t>(row.token) >= backbone_.config().vocab) {
+      return fail(ErrorCode::kInvalidArgument, "token " + std::to_string(row.token) +
+                                                   " is outside the vocabulary of " +
+                                                   std::to_string(backbone_.config().vocab));
+    }
+    CONCLAVE_TRY_VOID(row.cache->reserve(row.position + 1));
+    if (row.wants_logits) selected_.push_back(static_cast<std::uint32_t>(tokens_.size()));
+    tokens_.push_back(row.token);
+    places_.push_back({row.cache, row.position});
+  }
+  return {};
+}
+
+base::Result<std::span<const float>> Forward::step(std::span<const StepRow> rows) {
+  const model::ModelConfig& config = backbone_.config();
+  CONCLAVE_TRY_VOID(prepare(rows));
+  x_.resize(rows.size() * config.hidden);
+  h_.resize(x_.size());
+  backbone_.embed(tokens_, x_.data());
+  backbone_.begin_step(places_);
+  for (std::uint32_t layer = 0; layer < config.layers; ++layer) {
+    backbone_.attention(layer, x_.data());
+    backbone_.normalize_ffn(layer, x_.data(), h_.data());
+    if (config.has_experts(layer)) {
+      CONCLAVE_TRY_VOID(experts(layer, rows.size()));
+    } else {
+      backbone_.dense(layer, h_.data(), x_.data());
+    }
+  }
+  logits_.resize(selected_.size() * config.vocab);
+  if (!selected_.empty()) backbone_.logits(selected_, x_.data(), logits_.data());
+  return std::span<const float>(logits_);
+}
+
+base::Status Forward::experts(std::uint32_t layer, std::size_t rows) {
+  const model::ModelConfig& config = backbone_.config();
+  backbone_.route(layer, h_.data(), routing_);
+  if (observer_ != nullptr) observer_->routed(layer, routing_);
+  pairs_.clear();
+  for (std::size_t pair = 0; pair < routing_.experts.size(); ++pair) {
+    pairs_.push_back({static_cast<std::uint32_t>(pair / config.gate.used), routing_.experts[pair]});
+  }
+  outputs_.resize(pairs_.size() * config.hidden);
+  CONCLAVE_TRY_VOID(experts_.run(layer, h_.data(), rows, pairs_, outputs_.data()));
+  backbone_.combine(layer, routing_, outputs_.data(), h_.data(), x_.data());
+  return {};
+}
+
+}  // namespace conclave::engine

@@ -1,0 +1,75 @@
+// The kernels of one instruction set, as plain functions. Every table computes the same bits: each
+// function documents the one order in which it adds. Callers go through matmul.hpp, attention.hpp
+// and the model library; they own threads and tiling, nothing here allocates or locks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "conclave/kernels/isa.hpp"
+#include "conclave/kernels/packed_matrix.hpp"
+#include "conclave/kernels/rows.hpp"
+
+namespace conclave::kernels {
+
+/// Panels [panel_begin, panel_end) of y[i, :] = W x[index[i], :], i in [0, count). `index` null
+/// means row i. y row i starts at y + i * y_stride; only columns below W.outputs() are written.
+struct MatmulCall {
+  const PackedMatrix* weights = nullptr;
+  RowsView x;
+  const std::uint32_t* index = nullptr;
+  std::size_t count = 0;
+  float* y = nullptr;
+  std::size_t y_stride = 0;
+  std::size_t panel_begin = 0;
+  std::size_t panel_end = 0;
+};
+
+struct KernelTable {
+  Isa isa = Isa::kScalar;
+
+  /// Float weights: one chain of fused multiply-adds from input 0 up. Block weights: the integer
+  /// dot product of each 32 inputs is exact, then one fused multiply-add per block, in order.
+  void (*matmul)(const MatmulCall& call) = nullptr;
+
+  /// 8-bit form of one row of n values (n % 32 == 0): scale = max|x| / 127, quants rounded to
+  /// nearest even. A block that holds inf or NaN gets scale NaN, so that it shows in the result.
+  void (*quantize_row)(const float* x, std::size_t n, std::int8_t* quants, float* scales,
+                       std::int32_t* sums) = nullptr;
+
+  /// out = x / sqrt(mean(x^2) + eps) * weight (weight null: ones). In place is fine.
+  void (*rms_norm)(const float* x, const float* weight, std::size_t n, float eps,
+                   float* out) = nullptr;
+
+  /// y += a * x.
+  void (*axpy)(float a, const float* x, std::size_t n, float* y) = nullptr;
+
+  /// gate = silu(gate) * up.
+  void (*swiglu)(float* gate, const float* up, std::size_t n) = nullptr;
+
+  /// gpt-oss: g = min(gate, limit), u = clamp(up, -limit, limit); gate = g sigmoid(alpha g) (u+1).
+  void (*swiglu_clamped)(float* gate, const float* up, std::size_t n, float alpha,
+                         float limit) = nullptr;
+
+  /// x = exp(x - shift) for n values; returns their sum (16 partial sums, then a fixed tree).
+  float (*exp_sum)(float* x, std::size_t n, float shift) = nullptr;
+
+  /// x = 1 / (1 + exp(-x)).
+  void (*sigmoid)(float* x, std::size_t n) = nullptr;
+
+  /// scores[0..15] = scale * (q . k_t) for the 16 keys of one KV block, keys = (dim, 16).
+  void (*key_scores)(const float* q, const float* keys, std::size_t dim, float scale,
+                     float* scores) = nullptr;
+
+  /// out (dim) += sum over t in [begin, end) of p[t] * values[t], values = (16, dim), t rising.
+  void (*add_values)(const float* p, const float* values, std::size_t begin, std::size_t end,
+                     std::size_t dim, float* out) = nullptr;
+
+  /// The largest of n >= 1 values.
+  float (*max)(const float* x, std::size_t n) = nullptr;
+};
+
+/// The table of a supported instruction set (checked).
+const KernelTable& kernel_table(Isa isa);
+
+}  // namespace conclave::kernels

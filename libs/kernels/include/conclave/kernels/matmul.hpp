@@ -1,0 +1,39 @@
+// Matrix products over a thread pool: one product, or the many small ones of a layer's experts.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "conclave/base/thread_pool.hpp"
+#include "conclave/kernels/kernel_table.hpp"
+
+namespace conclave::kernels {
+
+/// What every computation needs: the kernels and the threads. Borrowed, one user at a time.
+struct Compute {
+  const KernelTable& kernels;
+  base::ThreadPool& pool;
+};
+
+/// One product of a group; rows, index, count and y as in MatmulCall.
+struct Product {
+  const PackedMatrix* weights = nullptr;
+  RowsView x;
+  const std::uint32_t* index = nullptr;
+  std::size_t count = 0;
+  float* y = nullptr;
+  std::size_t y_stride = 0;
+};
+
+/// Runs all products, split into tiles of panels that the threads share.
+void matmul(const Compute& compute, std::span<const Product> products);
+
+/// y (rows, outputs) = x W^T, row-major without gaps.
+void matmul(const Compute& compute, const PackedMatrix& weights, const RowsView& x, float* y);
+
+/// Fills `out` with the 8-bit form of x (rows, columns) and returns a view of both forms.
+RowsView quantize(const Compute& compute, const float* x, std::size_t rows, std::size_t columns,
+                  QuantizedRows& out);
+
+}  // namespace conclave::kernels

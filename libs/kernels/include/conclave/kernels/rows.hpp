@@ -1,0 +1,52 @@
+// Activation rows as matrix products take them: floats, and the same rows rounded to 8 bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "conclave/base/aligned.hpp"
+
+namespace conclave::kernels {
+
+/// Values that share one scale. 32 is the smallest block of the weight formats.
+inline constexpr std::size_t kRowBlock = 32;
+/// Block sums are kept for each 16 values: Q6_K has one scale for so many weights.
+inline constexpr std::size_t kSumBlock = 16;
+
+/// Borrowed rows (rows, columns), row-major. `values` or the quantised part may be absent where a
+/// product does not need it.
+struct RowsView {
+  const float* values = nullptr;        // (rows, columns)
+  const std::int8_t* quants = nullptr;  // (rows, columns): value ~ quant * scale
+  const float* scales = nullptr;        // (rows, columns / 32)
+  const std::int32_t* sums = nullptr;   // (rows, columns / 16): sums of quants
+  std::size_t rows = 0;
+  std::size_t columns = 0;
+};
+
+/// Room for the 8-bit form of rows; reused from step to step, it only grows.
+class QuantizedRows {
+ public:
+  void resize(std::size_t rows, std::size_t columns);
+
+  /// All three parts, with `values` (may be null) beside them.
+  [[nodiscard]] RowsView view(const float* values) const;
+
+  [[nodiscard]] std::int8_t* quants(std::size_t row) { return quants_.data() + row * columns_; }
+  [[nodiscard]] float* scales(std::size_t row) {
+    return scales_.data() + row * (columns_ / kRowBlock);
+  }
+  [[nodiscard]] std::int32_t* sums(std::size_t row) {
+    return sums_.data() + row * (columns_ / kSumBlock);
+  }
+  [[nodiscard]] std::size_t columns() const { return columns_; }
+
+ private:
+  std::size_t rows_ = 0;
+  std::size_t columns_ = 0;
+  base::AlignedVector<std::int8_t> quants_;
+  base::AlignedVector<float> scales_;
+  base::AlignedVector<std::int32_t> sums_;
+};
+
+}  // namespace conclave::kernels

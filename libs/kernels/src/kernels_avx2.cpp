@@ -1,0 +1,9 @@
+#include "kernel_instance.hpp"
+#include "simd_avx2.hpp"
+#include "tables.hpp"
+
+namespace conclave::kernels {
+
+extern const KernelTable kAvx2Table = make_kernel_table<SimdAvx2>(Isa::kAvx2);
+
+}  // namespace conclave::kernels

@@ -1,0 +1,9 @@
+#include "kernel_instance.hpp"
+#include "simd_scalar.hpp"
+#include "tables.hpp"
+
+namespace conclave::kernels {
+
+extern const KernelTable kScalarTable = make_kernel_table<SimdScalar>(Isa::kScalar);
+
+}  // namespace conclave::kernels

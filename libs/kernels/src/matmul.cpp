@@ -1,0 +1,65 @@
+#include "conclave/kernels/matmul.hpp"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "conclave/base/check.hpp"
+
+namespace conclave::kernels {
+namespace {
+
+// A tile of work is a run of panels of one product. Its size is set so that the tiles of a group
+// are several for each thread, yet large beside the cost of handing one out (about 0.1 us).
+constexpr std::size_t kTilesPerThread = 4;
+
+std::size_t panels_per_tile(std::span<const Product> products, unsigned threads) {
+  std::size_t panels = 0;
+  for (const Product& product : products) panels += product.weights->panels();
+  return std::max<std::size_t>(1, panels / (kTilesPerThread * threads));
+}
+
+}  // namespace
+
+void matmul(const Compute& compute, std::span<const Product> products) {
+  const std::size_t step = panels_per_tile(products, compute.pool.threads());
+  std::size_t tiles = 0;
+  for (const Product& product : products) {
+    CONCLAVE_CHECK(product.x.columns == product.weights->inputs());
+    tiles += (product.weights->panels() + step - 1) / step;
+  }
+  compute.pool.for_each(tiles, [&](std::size_t tile, unsigned) {
+    const Product* product = products.data();
+    for (;; ++product) {  // few products: a walk is cheaper than a table of offsets
+      const std::size_t own = (product->weights->panels() + step - 1) / step;
+      if (tile < own) break;
+      tile -= own;
+    }
+    MatmulCall call;
+    call.weights = product->weights;
+    call.x = product->x;
+    call.index = product->index;
+    call.count = product->count;
+    call.y = product->y;
+    call.y_stride = product->y_stride;
+    call.panel_begin = tile * step;
+    call.panel_end = std::min(call.panel_begin + step, product->weights->panels());
+    compute.kernels.matmul(call);
+  });
+}
+
+void matmul(const Compute& compute, const PackedMatrix& weights, const RowsView& x, float* y) {
+  const Product product{&weights, x, nullptr, x.rows, y, weights.outputs()};
+  matmul(compute, std::span(&product, 1));
+}
+
+RowsView quantize(const Compute& compute, const float* x, std::size_t rows, std::size_t columns,
+                  QuantizedRows& out) {
+  out.resize(rows, columns);
+  compute.pool.for_each(rows, [&](std::size_t row, unsigned) {
+    compute.kernels.quantize_row(x + row * columns, columns, out.quants(row), out.scales(row),
+                                 out.sums(row));
+  });
+  return out.view(x);
+}
+
+}  // namespace conclave::kernels

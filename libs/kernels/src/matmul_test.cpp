@@ -1,0 +1,240 @@
+// Matrix products against plain loops over decoded weights, and promise 1: no bit depends on the
+// instruction set, on the other rows of a call, on the tiling or on the number of threads.
+#include "conclave/kernels/matmul.hpp"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace conclave::kernels {
+namespace {
+
+using gguf::BlockType;
+
+std::vector<Isa> supported_isas() {
+  std::vector<Isa> isas;
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+    if (supported(isa)) isas.push_back(isa);
+  }
+  return isas;
+}
+
+// Where a block keeps its f16 scales, so that random blocks can be given sane ones.
+std::vector<std::size_t> half_offsets(BlockType type) {
+  switch (type) {
+    case BlockType::kQ8_0:
+    case BlockType::kQ4_0:
+      return {0};
+    case BlockType::kQ4_K:
+    case BlockType::kQ5_K:
+      return {0, 2};
+    case BlockType::kQ6_K:
+      return {208};
+    default:
+      return {};
+  }
+}
+
+// Random blocks with every bit of the quants in use and scales of about 0.01.
+std::vector<std::byte> random_weights(BlockType type, std::size_t values, unsigned seed) {
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
+  std::vector<std::byte> data(gguf::bytes_of(type, values).value());
+  const gguf::BlockTraits block = gguf::traits(type);
+  if (block.elements == 1) {
+    for (std::size_t i = 0; i < values; ++i) {
+      const float value = uniform(random);
+      const std::uint16_t half =
+          type == BlockType::kF16 ? gguf::f32_to_f16(value) : gguf::f32_to_bf16(value);
+      const void* source = type == BlockType::kF32 ? static_cast<const void*>(&value) : &half;
+      std::memcpy(data.data() + i * block.bytes, source, block.bytes);
+    }
+    return data;
+  }
+  for (std::byte& byte : data) byte = static_cast<std::byte>(random());
+  for (std::size_t at = 0; at < data.size(); at += block.bytes) {
+    for (const std::size_t offset : half_offsets(type)) {
+      const std::uint16_t half = gguf::f32_to_f16(0.01f * uniform(random));
+      std::memcpy(data.data() + at + offset, &half, sizeof half);
+    }
+    if (type == BlockType::kMXFP4) data[at] = static_cast<std::byte>(118 + random() % 6);
+  }
+  return data;
+}
+
+std::vector<float> random_values(std::size_t n, unsigned seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0.0f, 1.0f);
+  std::vector<float> values(n);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+struct Multiplication {
+  std::size_t outputs;
+  std::size_t inputs;
+  std::size_t rows;
+  std::vector<std::byte> data;
+  PackedMatrix weights;
+  std::vector<float> x;
+
+  Multiplication(BlockType type, std::size_t outputs_in, std::size_t inputs_in, std::size_t rows_in)
+      : outputs(outputs_in),
+        inputs(inputs_in),
+        rows(rows_in),
+        data(random_weights(type, outputs * inputs, 1)),
+        weights(PackedMatrix::pack(type, data, outputs, inputs).value()),
+        x(random_values(rows * inputs, 2)) {}
+
+  [[nodiscard]] std::vector<float> run(Isa isa, unsigned threads, std::size_t first,
+                                       std::size_t count) const {
+    base::ThreadPool pool(threads);
+    const Compute compute{kernel_table(isa), pool};
+    QuantizedRows room;
+    RowsView view{x.data() + first * inputs, nullptr, nullptr, nullptr, count, inputs};
+    if (takes_quantized_rows(weights.type())) {
+      view = quantize(compute, view.values, count, inputs, room);
+    }
+    std::vector<float> y(count * outputs, NAN);
+    matmul(compute, weights, view, y.data());
+    return y;
+  }
+
+  // The plain loops: decoded weights times the rows as the format takes them, in double precision.
+  [[nodiscard]] std::vector<double> reference(std::vector<double>& magnitude) const {
+    std::vector<float> w(outputs * inputs);
+    gguf::dequantize(weights.type(), data, w);
+    std::vector<float> rounded = x;
+    if (takes_quantized_rows(weights.type())) {
+      QuantizedRows room;
+      room.resize(rows, inputs);
+      for (std::size_t row = 0; row < rows; ++row) {
+        kernel_table(Isa::kScalar)
+            .quantize_row(x.data() + row * inputs, inputs, room.quants(row), room.scales(row),
+                          room.sums(row));
+        for (std::size_t i = 0; i < inputs; ++i) {
+          rounded[row * inputs + i] =
+              static_cast<float>(room.quants(row)[i]) * room.scales(row)[i / kRowBlock];
+        }
+      }
+    }
+    std::vector<double> y(rows * outputs, 0.0);
+    magnitude.assign(rows * outputs, 0.0);
+    for (std::size_t row = 0; row < rows; ++row) {
+      for (std::size_t o = 0; o < outputs; ++o) {
+        for (std::size_t i = 0; i < inputs; ++i) {
+          const double term = double{w[o * inputs + i]} * double{rounded[row * inputs + i]};
+          y[row * outputs + o] += term;
+          magnitude[row * outputs + o] += std::abs(term);
+        }
+      }
+    }
+    return y;
+  }
+};
+
+class MatmulTest : public testing::TestWithParam<BlockType> {
+ protected:
+  // Two super blocks of a K-quant; an odd number of values for the float formats.
+  [[nodiscard]] static std::size_t inputs() {
+    const std::uint32_t block = gguf::traits(GetParam()).elements;
+    return block == 1 ? 77 : 512;
+  }
+};
+
+TEST_P(MatmulTest, EqualsPlainLoopsOverDecodedWeights) {
+  const Multiplication product(GetParam(), 37, inputs(), 5);
+  std::vector<double> magnitude;
+  const auto expected = product.reference(magnitude);
+  for (const Isa isa : supported_isas()) {
+    const auto y = product.run(isa, 1, 0, product.rows);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      ASSERT_NEAR(y[i], expected[i], 1e-6 * magnitude[i] + 1e-9) << to_string(isa) << " at " << i;
+    }
+  }
+}
+
+TEST_P(MatmulTest, EveryInstructionSetGivesTheSameBits) {
+  const Multiplication product(GetParam(), 37, inputs(), 11);
+  const auto scalar = product.run(Isa::kScalar, 1, 0, product.rows);
+  for (const Isa isa : supported_isas()) {
+    EXPECT_EQ(product.run(isa, 1, 0, product.rows), scalar) << to_string(isa);
+  }
+}
+
+TEST_P(MatmulTest, ARowGivesTheSameBitsAloneAndInAnyBatch) {
+  const Multiplication product(GetParam(), 48, inputs(), 19);
+  for (const Isa isa : supported_isas()) {
+    const auto all = product.run(isa, 3, 0, product.rows);
+    for (const std::size_t count : {1u, 2u, 3u, 4u, 7u, 8u, 13u}) {
+      for (std::size_t first = 0; first + count <= product.rows; first += count) {
+        const auto some = product.run(isa, 1, first, count);
+        const std::vector<float> same(
+            all.begin() + std::ptrdiff_t(first * product.outputs),
+            all.begin() + std::ptrdiff_t((first + count) * product.outputs));
+        ASSERT_EQ(some, same) << to_string(isa) << " rows " << first << " + " << count;
+      }
+    }
+  }
+}
+
+TEST_P(MatmulTest, AnIndexPicksRowsAndAStrideLeavesGapsAlone) {
+  const Multiplication product(GetParam(), 20, inputs(), 6);
+  base::ThreadPool pool(2);
+  const Compute compute{kernel_table(best_isa()), pool};
+  QuantizedRows room;
+  const RowsView view =
+      takes_quantized_rows(GetParam())
+          ? quantize(compute, product.x.data(), product.rows, product.inputs, room)
+          : RowsView{product.x.data(), nullptr, nullptr, nullptr, product.rows, product.inputs};
+  const std::vector<std::uint32_t> index{4, 0, 4};
+  constexpr std::size_t kStride = 23;
+  std::vector<float> y(index.size() * kStride, -7.0f);
+
+  const Product product{&product.weights, view, index.data(), index.size(), y.data(), kStride};
+  matmul(compute, std::span(&product, 1));
+
+  const auto all = product.run(best_isa(), 1, 0, product.rows);
+  for (std::size_t i = 0; i < index.size(); ++i) {
+    for (std::size_t o = 0; o < kStride; ++o) {
+      const float expected = o < product.outputs ? all[index[i] * product.outputs + o] : -7.0f;
+      ASSERT_EQ(y[i * kStride + o], expected);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, MatmulTest, testing::ValuesIn(gguf::kBlockTypes),
+                         [](const auto& instance) {
+                           return std::string(gguf::traits(instance.param).name);
+                         });
+
+TEST(PackedMatrixTest, RefusesSizesThatDoNotFit) {
+  const std::vector<std::byte> data(34 * 4);
+  const auto code = [&](std::size_t outputs, std::size_t inputs) {
+    const auto packed = PackedMatrix::pack(BlockType::kQ8_0, data, outputs, inputs);
+    return packed ? base::ErrorCode{} : packed.error().code;
+  };
+  EXPECT_EQ(code(4, 32), base::ErrorCode{});
+  EXPECT_EQ(code(2, 64), base::ErrorCode{});
+  EXPECT_EQ(code(4, 31), base::ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code(3, 32), base::ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code(5, 32), base::ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code(0, 32), base::ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code(4, 0), base::ErrorCode::kInvalidArgument);
+}
+
+TEST(IsaTest, NamesAreUnderstoodAndOthersRefused) {
+  EXPECT_EQ(choose_isa("").value(), best_isa());
+  EXPECT_EQ(choose_isa("scalar").value(), Isa::kScalar);
+  const auto unknown = choose_isa("sse9");
+  ASSERT_FALSE(unknown);
+  EXPECT_EQ(unknown.error().code, base::ErrorCode::kInvalidArgument);
+  EXPECT_THAT(unknown.error().message, testing::HasSubstr("sse9"));
+}
+
+}  // namespace
+}  // namespace conclave::kernels

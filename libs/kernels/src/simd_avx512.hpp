@@ -1,0 +1,87 @@
+// Sixteen lanes: AVX-512 with VNNI. See simd_scalar.hpp for what each operation means.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace conclave::kernels {
+
+struct SimdAvx512 {
+  static constexpr int kLanes = 16;
+  using F32 = __m512;
+  using I32 = __m512i;
+  using U8 = __m512i;
+
+  static F32 zero() { return _mm512_setzero_ps(); }
+  static F32 set1(float x) { return _mm512_set1_ps(x); }
+  static F32 load(const float* p) { return _mm512_loadu_ps(p); }
+  static void store(float* p, F32 v) { _mm512_storeu_ps(p, v); }
+  static F32 load_f16(const std::uint8_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static F32 load_bf16(const std::uint8_t* p) {
+    const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+  }
+  static F32 add(F32 a, F32 b) { return _mm512_add_ps(a, b); }
+  static F32 sub(F32 a, F32 b) { return _mm512_sub_ps(a, b); }
+  static F32 mul(F32 a, F32 b) { return _mm512_mul_ps(a, b); }
+  static F32 div(F32 a, F32 b) { return _mm512_div_ps(a, b); }
+  static F32 fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
+  static F32 fnma(F32 a, F32 b, F32 c) { return _mm512_fnmadd_ps(a, b, c); }
+  static F32 max(F32 a, F32 b) { return _mm512_max_ps(a, b); }
+  static F32 min(F32 a, F32 b) { return _mm512_min_ps(a, b); }
+  static F32 abs(F32 a) { return _mm512_abs_ps(a); }
+  static F32 exp2_shifted(F32 t) {
+    const __m512i n = _mm512_add_epi32(_mm512_castps_si512(t), _mm512_set1_epi32(127 - 0x4B400000));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(n, 23));
+  }
+  static F32 load_e8m0_half(const std::uint8_t* p) {
+    const __m512i e = load_u8_i32(p);
+    const __m512i normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+    const __m512i tiny = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
+    const __mmask16 is_tiny = _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2));
+    return _mm512_castsi512_ps(_mm512_mask_mov_epi32(normal, is_tiny, tiny));
+  }
+
+  static I32 set1_i32(std::int32_t x) { return _mm512_set1_epi32(x); }
+  static I32 load_u8_i32(const std::uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static I32 load_i8_i32(const std::uint8_t* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static I32 mul_i32(I32 a, I32 b) { return _mm512_mullo_epi32(a, b); }
+  static I32 add_i32(I32 a, I32 b) { return _mm512_add_epi32(a, b); }
+  static F32 to_f32(I32 a) { return _mm512_cvtepi32_ps(a); }
+
+  static U8 load_u8(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
+  static U8 and_u8(U8 a, std::uint8_t mask) {
+    return _mm512_and_si512(a, _mm512_set1_epi8(static_cast<char>(mask)));
+  }
+  static U8 or_u8(U8 a, U8 b) { return _mm512_or_si512(a, b); }
+  template <int kBits>
+  static U8 shift_right(U8 a) {
+    return _mm512_srli_epi32(a, kBits);
+  }
+  template <int kBits>
+  static U8 shift_left(U8 a) {
+    return _mm512_slli_epi32(a, kBits);
+  }
+  static U8 lookup(U8 index, const std::uint8_t* table) {
+    const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), index);
+  }
+
+  static I32 dot4(I32 acc, U8 w, const std::int8_t* x) {
+    std::int32_t word;
+    std::memcpy(&word, x, sizeof word);
+    return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(word));
+  }
+  static I32 biased_start(std::int32_t sum) { return _mm512_set1_epi32(-128 * sum); }
+  static I32 dot4_biased(I32 acc, U8 w, const std::int8_t* x) { return dot4(acc, w, x); }
+};
+
+}  // namespace conclave::kernels

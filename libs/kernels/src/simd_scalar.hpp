@@ -1,0 +1,101 @@
+// One lane of plain C++: what every other set of instructions must equal, bit for bit.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "conclave/gguf/block_type.hpp"
+
+namespace conclave::kernels {
+
+struct SimdScalar {
+  static constexpr int kLanes = 1;
+  using F32 = float;
+  using I32 = std::int32_t;
+  using U8 = std::uint32_t;  // 4 bytes, byte 0 lowest
+
+  static F32 zero() { return 0.0f; }
+  static F32 set1(float x) { return x; }
+  static F32 load(const float* p) { return *p; }
+  static void store(float* p, F32 v) { *p = v; }
+  static F32 load_f16(const std::uint8_t* p) { return gguf::f16_to_f32(read16(p)); }
+  static F32 load_bf16(const std::uint8_t* p) { return gguf::bf16_to_f32(read16(p)); }
+  static F32 add(F32 a, F32 b) { return a + b; }
+  static F32 sub(F32 a, F32 b) { return a - b; }
+  static F32 mul(F32 a, F32 b) { return a * b; }
+  static F32 div(F32 a, F32 b) { return a / b; }
+  static F32 fma(F32 a, F32 b, F32 c) { return std::fma(a, b, c); }
+  static F32 fnma(F32 a, F32 b, F32 c) { return std::fma(-a, b, c); }
+  // As the x86 instructions: the second operand if either is NaN.
+  static F32 max(F32 a, F32 b) { return a > b ? a : b; }
+  static F32 min(F32 a, F32 b) { return a < b ? a : b; }
+  static F32 abs(F32 a) { return std::fabs(a); }
+  /// 2^n for t = n + 1.5 * 2^23, n integral in [-126, 127]: n stands in the low bits of t.
+  static F32 exp2_shifted(F32 t) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &t, sizeof bits);
+    bits = (bits - 0x4B400000u + 127u) << 23;
+    std::memcpy(&t, &bits, sizeof t);
+    return t;
+  }
+  /// 2^(e - 128) for an e8m0 exponent byte: half its value, for grids that are kept doubled.
+  static F32 load_e8m0_half(const std::uint8_t* p) {
+    const std::uint32_t bits =
+        *p < 2 ? 0x00200000u << *p : static_cast<std::uint32_t>(*p - 1) << 23;
+    float out;
+    std::memcpy(&out, &bits, sizeof out);
+    return out;
+  }
+
+  static I32 set1_i32(std::int32_t x) { return x; }
+  static I32 load_u8_i32(const std::uint8_t* p) { return *p; }
+  static I32 load_i8_i32(const std::uint8_t* p) { return static_cast<std::int8_t>(*p); }
+  static I32 mul_i32(I32 a, I32 b) { return a * b; }
+  static I32 add_i32(I32 a, I32 b) { return a + b; }
+  static F32 to_f32(I32 a) { return static_cast<float>(a); }
+
+  static U8 load_u8(const std::uint8_t* p) {
+    std::uint32_t out;
+    std::memcpy(&out, p, sizeof out);
+    return out;
+  }
+  static U8 and_u8(U8 a, std::uint8_t mask) { return a & (0x01010101u * mask); }
+  static U8 or_u8(U8 a, U8 b) { return a | b; }
+  /// Shifts bits across bytes too: mask before or after.
+  template <int kBits>
+  static U8 shift_right(U8 a) {
+    return a >> kBits;
+  }
+  template <int kBits>
+  static U8 shift_left(U8 a) {
+    return a << kBits;
+  }
+  /// table[byte] for bytes below 16.
+  static U8 lookup(U8 index, const std::uint8_t* table) {
+    U8 out = 0;
+    for (int i = 0; i < 4; ++i) {
+      out |= static_cast<U8>(table[(index >> (8 * i)) & 15u]) << (8 * i);
+    }
+    return out;
+  }
+
+  /// acc + w[0] x[0] + .. + w[3] x[3] in each lane; w below 64, x in [-127, 127].
+  static I32 dot4(I32 acc, U8 w, const std::int8_t* x) {
+    for (int i = 0; i < 4; ++i) acc += static_cast<I32>((w >> (8 * i)) & 0xFFu) * x[i];
+    return acc;
+  }
+  /// The start of a sum of dot4_biased over 32 inputs whose quants sum to `sum`.
+  static I32 biased_start(std::int32_t sum) { return -128 * sum; }
+  /// As dot4, for w that stands for w - 128.
+  static I32 dot4_biased(I32 acc, U8 w, const std::int8_t* x) { return dot4(acc, w, x); }
+
+ private:
+  static std::uint16_t read16(const std::uint8_t* p) {
+    std::uint16_t out;
+    std::memcpy(&out, p, sizeof out);
+    return out;
+  }
+};
+
+}  // namespace conclave::kernels

@@ -1,0 +1,236 @@
+// The vector kernels, written once over a Simd backend. Sums use 16 partial sums (element i goes to
+// sum i % 16) and a fixed tree, whatever the width of the machine's registers.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "conclave/kernels/kernel_table.hpp"
+
+namespace conclave::kernels {
+namespace {  // internal linkage: see kernel_instance.hpp
+
+template <class S>
+constexpr std::size_t kVectors = 16 / S::kLanes;
+
+float tree_sum(const float (&partial)[16]) {
+  float sums[8];
+  for (std::size_t i = 0; i < 8; ++i) sums[i] = partial[i] + partial[i + 8];
+  for (std::size_t i = 0; i < 4; ++i) sums[i] += sums[i + 4];
+  return (sums[0] + sums[2]) + (sums[1] + sums[3]);
+}
+
+// Calls body(pointer, offset, valid) for each 16 values of x; the last call may get a copy that is
+// filled up with `fill`, and its first `valid` values are written back.
+template <class Body>
+void each16(float* x, std::size_t n, float fill, Body body) {
+  std::size_t i = 0;
+  for (; i + 16 <= n; i += 16) body(x + i, i, std::size_t{16});
+  if (i < n) {
+    float tail[16];
+    for (float& value : tail) value = fill;
+    std::memcpy(tail, x + i, (n - i) * sizeof(float));
+    body(static_cast<float*>(tail), i, n - i);
+    std::memcpy(x + i, tail, (n - i) * sizeof(float));
+  }
+}
+
+// The 16 values of `y` from `offset` on, through `room` at the end of an odd length.
+const float* at16(const float* y, std::size_t offset, std::size_t valid, float (&room)[16]) {
+  if (valid == 16) return y + offset;
+  for (float& value : room) value = 0.0f;
+  std::memcpy(room, y + offset, valid * sizeof(float));
+  return room;
+}
+
+// exp(x), largest error about 1 unit in the last place; below -87.3 it stays at 1e-38, above 88 at
+// 1.6e38; NaN stays NaN. Range reduction by n ln 2 in two parts, then the degree-5 polynomial of
+// Cephes' expf (S. Moshier).
+template <class S>
+typename S::F32 exp_lanes(typename S::F32 x) {
+  const auto shift = S::set1(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  x = S::max(S::set1(-87.3f), S::min(S::set1(88.0f), x));
+  const auto shifted = S::fma(x, S::set1(1.44269504f), shift);
+  const auto n = S::sub(shifted, shift);
+  auto r = S::fnma(n, S::set1(0.693359375f), x);
+  r = S::fnma(n, S::set1(-2.12194440e-4f), r);
+  auto p = S::set1(1.9875691500e-4f);
+  p = S::fma(p, r, S::set1(1.3981999507e-3f));
+  p = S::fma(p, r, S::set1(8.3334519073e-3f));
+  p = S::fma(p, r, S::set1(4.1665795894e-2f));
+  p = S::fma(p, r, S::set1(1.6666665459e-1f));
+  p = S::fma(p, r, S::set1(5.0000001201e-1f));
+  p = S::add(S::fma(p, S::mul(r, r), r), S::set1(1.0f));
+  return S::mul(p, S::exp2_shifted(shifted));
+}
+
+template <class S>
+typename S::F32 sigmoid_lanes(typename S::F32 x) {
+  const auto one = S::set1(1.0f);
+  return S::div(one, S::add(one, exp_lanes<S>(S::sub(S::zero(), x))));
+}
+
+// Integer comparisons and the rounding by 1.5 * 2^23 make this the same under any compiler flags.
+void quantize_row(const float* x, std::size_t n, std::int8_t* quants, float* scales,
+                  std::int32_t* sums) {
+  for (std::size_t block = 0; block < n / kRowBlock; ++block) {
+    const float* values = x + block * kRowBlock;
+    std::int8_t* out = quants + block * kRowBlock;
+    std::uint32_t bits[kRowBlock];
+    std::memcpy(bits, values, sizeof bits);
+    std::uint32_t largest = 0;  // |x| orders as its bits do; inf and NaN come last
+    for (const std::uint32_t b : bits) {
+      const std::uint32_t magnitude = b & 0x7FFFFFFFu;
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    float amax;
+    std::memcpy(&amax, &largest, sizeof amax);
+    const bool finite = largest < 0x7F800000u;
+    const bool tiny = largest < 0x04000000u;  // 1.5e-36: the inverse of its scale is still finite
+    scales[block] = !finite ? std::numeric_limits<float>::quiet_NaN() : tiny ? 0.0f : amax / 127.0f;
+    const float inverse = finite && !tiny ? 127.0f / amax : 0.0f;
+    std::int32_t partial[2] = {0, 0};
+    for (std::size_t i = 0; i < kRowBlock; ++i) {
+      const float product = finite ? values[i] * inverse : 0.0f;
+      const float rounded = (product + 12582912.0f) - 12582912.0f;
+      const auto quant = static_cast<std::int32_t>(rounded);
+      out[i] = static_cast<std::int8_t>(quant);
+      partial[i / kSumBlock] += quant;
+    }
+    sums[2 * block] = partial[0];
+    sums[2 * block + 1] = partial[1];
+  }
+}
+
+template <class S>
+struct VectorKernels {
+  using F32 = typename S::F32;
+  static constexpr std::size_t kParts = kVectors<S>;
+
+  static void rms_norm(const float* x, const float* weight, std::size_t n, float eps, float* out) {
+    F32 acc[kParts];
+    for (auto& sum : acc) sum = S::zero();
+    float room[16];
+    for (std::size_t i = 0; i < n; i += 16) {
+      const float* values = at16(x, i, n - i < 16 ? n - i : 16, room);
+      for (std::size_t v = 0; v < kParts; ++v) {
+        const F32 part = S::load(values + v * S::kLanes);
+        acc[v] = S::fma(part, part, acc[v]);
+      }
+    }
+    float partial[16];
+    for (std::size_t v = 0; v < kParts; ++v) S::store(partial + v * S::kLanes, acc[v]);
+    const float scale = 1.0f / std::sqrt(tree_sum(partial) / static_cast<float>(n) + eps);
+    for (std::size_t i = 0; i < n; ++i) {
+      out[i] = weight != nullptr ? x[i] * scale * weight[i] : x[i] * scale;
+    }
+  }
+
+  static void axpy(float a, const float* x, std::size_t n, float* y) {
+    const F32 factor = S::set1(a);
+    each16(y, n, 0.0f, [&](float* out, std::size_t offset, std::size_t valid) {
+      float room[16];
+      const float* in = at16(x, offset, valid, room);
+      for (std::size_t v = 0; v < 16; v += S::kLanes) {
+        S::store(out + v, S::fma(factor, S::load(in + v), S::load(out + v)));
+      }
+    });
+  }
+
+  static void swiglu(float* gate, const float* up, std::size_t n) {
+    each16(gate, n, 0.0f, [&](float* out, std::size_t offset, std::size_t valid) {
+      float room[16];
+      const float* in = at16(up, offset, valid, room);
+      for (std::size_t v = 0; v < 16; v += S::kLanes) {
+        const F32 g = S::load(out + v);
+        const F32 e = exp_lanes<S>(S::sub(S::zero(), g));
+        const F32 silu = S::div(g, S::add(S::set1(1.0f), e));
+        S::store(out + v, S::mul(silu, S::load(in + v)));
+      }
+    });
+  }
+
+  static void swiglu_clamped(float* gate, const float* up, std::size_t n, float alpha,
+                             float limit) {
+    each16(gate, n, 0.0f, [&](float* out, std::size_t offset, std::size_t valid) {
+      float room[16];
+      const float* in = at16(up, offset, valid, room);
+      for (std::size_t v = 0; v < 16; v += S::kLanes) {
+        const F32 g = S::min(S::set1(limit), S::load(out + v));
+        const F32 u = S::max(S::set1(-limit), S::min(S::set1(limit), S::load(in + v)));
+        const F32 glu = S::mul(g, sigmoid_lanes<S>(S::mul(S::set1(alpha), g)));
+        S::store(out + v, S::mul(glu, S::add(u, S::set1(1.0f))));
+      }
+    });
+  }
+
+  static float exp_sum(float* x, std::size_t n, float shift) {
+    F32 acc[kParts];
+    for (auto& sum : acc) sum = S::zero();
+    const F32 offset = S::set1(shift);
+    each16(x, n, 0.0f, [&](float* values, std::size_t, std::size_t valid) {
+      for (std::size_t v = 0; v < 16; v += S::kLanes) {
+        S::store(values + v, exp_lanes<S>(S::sub(S::load(values + v), offset)));
+      }
+      for (std::size_t i = valid; i < 16; ++i) values[i] = 0.0f;
+      for (std::size_t v = 0; v < kParts; ++v) {
+        acc[v] = S::add(acc[v], S::load(values + v * S::kLanes));
+      }
+    });
+    float partial[16];
+    for (std::size_t v = 0; v < kParts; ++v) S::store(partial + v * S::kLanes, acc[v]);
+    return tree_sum(partial);
+  }
+
+  static void sigmoid(float* x, std::size_t n) {
+    each16(x, n, 0.0f, [&](float* values, std::size_t, std::size_t) {
+      for (std::size_t v = 0; v < 16; v += S::kLanes) {
+        S::store(values + v, sigmoid_lanes<S>(S::load(values + v)));
+      }
+    });
+  }
+
+  static void key_scores(const float* q, const float* keys, std::size_t dim, float scale,
+                         float* scores) {
+    F32 acc[kParts];
+    for (auto& sum : acc) sum = S::zero();
+    for (std::size_t d = 0; d < dim; ++d) {
+      const F32 value = S::set1(q[d]);
+      for (std::size_t v = 0; v < kParts; ++v) {
+        acc[v] = S::fma(value, S::load(keys + d * 16 + v * S::kLanes), acc[v]);
+      }
+    }
+    for (std::size_t v = 0; v < kParts; ++v) {
+      S::store(scores + v * S::kLanes, S::mul(acc[v], S::set1(scale)));
+    }
+  }
+
+  static void add_values(const float* p, const float* values, std::size_t begin, std::size_t end,
+                         std::size_t dim, float* out) {
+    each16(out, dim, 0.0f, [&](float* sums, std::size_t offset, std::size_t valid) {
+      F32 acc[kParts];
+      for (std::size_t v = 0; v < kParts; ++v) acc[v] = S::load(sums + v * S::kLanes);
+      for (std::size_t t = begin; t < end; ++t) {
+        float room[16];
+        const float* in = at16(values + t * dim, offset, valid, room);
+        const F32 factor = S::set1(p[t]);
+        for (std::size_t v = 0; v < kParts; ++v) {
+          acc[v] = S::fma(factor, S::load(in + v * S::kLanes), acc[v]);
+        }
+      }
+      for (std::size_t v = 0; v < kParts; ++v) S::store(sums + v * S::kLanes, acc[v]);
+    });
+  }
+
+  static float max(const float* x, std::size_t n) {
+    float largest = x[0];
+    for (std::size_t i = 1; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+    return largest;
+  }
+};
+
+}  // namespace
+}  // namespace conclave::kernels

@@ -1,0 +1,197 @@
+// The vector kernels against double-precision formulas, and the same bits on every instruction set.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "conclave/kernels/kernel_table.hpp"
+
+namespace conclave::kernels {
+namespace {
+
+// Lengths around the 16 values that all kernels work at a time.
+constexpr std::size_t kLengths[] = {1, 5, 15, 16, 17, 31, 32, 100};
+
+std::vector<float> random_values(std::size_t n, unsigned seed, float spread = 3.0f) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0.0f, spread);
+  std::vector<float> values(n);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+class VectorKernelTest : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (!supported(GetParam())) GTEST_SKIP() << "this machine has no " << to_string(GetParam());
+  }
+  [[nodiscard]] const KernelTable& kernels() const { return kernel_table(GetParam()); }
+  [[nodiscard]] static const KernelTable& scalar() { return kernel_table(Isa::kScalar); }
+};
+
+TEST_P(VectorKernelTest, ExpIsGoodToAFewUnitsInTheLastPlaceOverItsRange) {
+  for (float x = -87.0f; x < 88.0f; x += 0.037f) {
+    float value = x;
+    kernels().exp_sum(&value, 1, 0.0f);
+    ASSERT_NEAR(value / std::exp(double{x}), 1.0, 3e-7) << x;
+    float reference = x;
+    scalar().exp_sum(&reference, 1, 0.0f);
+    ASSERT_EQ(value, reference) << x;
+  }
+}
+
+TEST_P(VectorKernelTest, ExpSumEqualsTheSumAndKeepsNaN) {
+  for (const std::size_t n : kLengths) {
+    auto x = random_values(n, 3);
+    auto same = x;
+    double expected = 0.0;
+    for (const float value : x) expected += std::exp(double{value} - 1.5);
+    const float sum = kernels().exp_sum(x.data(), n, 1.5f);
+    EXPECT_NEAR(sum / expected, 1.0, 2e-6);
+    EXPECT_EQ(sum, scalar().exp_sum(same.data(), n, 1.5f));
+    EXPECT_EQ(x, same);
+  }
+  float nan = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_TRUE(std::isnan(kernels().exp_sum(&nan, 1, 0.0f)));
+}
+
+TEST_P(VectorKernelTest, RmsNormEqualsItsFormula) {
+  for (const std::size_t n : kLengths) {
+    const auto x = random_values(n, 4);
+    const auto weight = random_values(n, 5);
+    std::vector<float> out(n);
+    std::vector<float> same(n);
+    kernels().rms_norm(x.data(), weight.data(), n, 1e-5f, out.data());
+    scalar().rms_norm(x.data(), weight.data(), n, 1e-5f, same.data());
+    double squares = 0.0;
+    for (const float value : x) squares += double{value} * value;
+    const double scale = 1.0 / std::sqrt(squares / static_cast<double>(n) + 1e-5);
+    for (std::size_t i = 0; i < n; ++i) {
+      EXPECT_NEAR(out[i], x[i] * scale * weight[i], 2e-6 * std::abs(x[i] * weight[i]) + 1e-9);
+    }
+    EXPECT_EQ(out, same);
+  }
+}
+
+TEST_P(VectorKernelTest, ActivationsEqualTheirFormulas) {
+  const auto sigmoid = [](double x) { return 1.0 / (1.0 + std::exp(-x)); };
+  for (const std::size_t n : kLengths) {
+    const auto gate = random_values(n, 6, 6.0f);
+    const auto up = random_values(n, 7, 6.0f);
+    auto swiglu = gate;
+    kernels().swiglu(swiglu.data(), up.data(), n);
+    auto clamped = gate;
+    kernels().swiglu_clamped(clamped.data(), up.data(), n, 1.702f, 7.0f);
+    auto plain = gate;
+    kernels().sigmoid(plain.data(), n);
+    for (std::size_t i = 0; i < n; ++i) {
+      const double g = std::min(double{gate[i]}, 7.0);
+      const double u = std::min(std::max(double{up[i]}, -7.0), 7.0);
+      EXPECT_NEAR(swiglu[i], gate[i] * sigmoid(gate[i]) * up[i], 1e-5);
+      EXPECT_NEAR(clamped[i], g * sigmoid(1.702 * g) * (u + 1.0), 2e-5);
+      EXPECT_NEAR(plain[i], sigmoid(gate[i]), 1e-6);
+    }
+    auto same = gate;
+    scalar().swiglu(same.data(), up.data(), n);
+    EXPECT_EQ(swiglu, same);
+    same = gate;
+    scalar().swiglu_clamped(same.data(), up.data(), n, 1.702f, 7.0f);
+    EXPECT_EQ(clamped, same);
+    same = gate;
+    scalar().sigmoid(same.data(), n);
+    EXPECT_EQ(plain, same);
+  }
+}
+
+TEST_P(VectorKernelTest, KeyScoresAreSixteenDotProducts) {
+  for (const std::size_t dim : {1u, 24u, 64u}) {
+    const auto q = random_values(dim, 8);
+    const auto keys = random_values(dim * 16, 9);
+    float scores[16];
+    float same[16];
+    kernels().key_scores(q.data(), keys.data(), dim, 0.25f, scores);
+    scalar().key_scores(q.data(), keys.data(), dim, 0.25f, same);
+    for (std::size_t t = 0; t < 16; ++t) {
+      double expected = 0.0;
+      for (std::size_t d = 0; d < dim; ++d) expected += double{q[d]} * keys[d * 16 + t];
+      EXPECT_NEAR(scores[t], 0.25 * expected, 1e-4);
+      EXPECT_EQ(scores[t], same[t]);
+    }
+  }
+}
+
+TEST_P(VectorKernelTest, AddValuesWeighsARangeOfTokens) {
+  for (const std::size_t dim : kLengths) {
+    const auto p = random_values(16, 10);
+    const auto values = random_values(16 * dim, 11);
+    std::vector<float> out(dim, 0.5f);
+    std::vector<float> same = out;
+    kernels().add_values(p.data(), values.data(), 3, 14, dim, out.data());
+    scalar().add_values(p.data(), values.data(), 3, 14, dim, same.data());
+    for (std::size_t d = 0; d < dim; ++d) {
+      double expected = 0.5;
+      for (std::size_t t = 3; t < 14; ++t) expected += double{p[t]} * values[t * dim + d];
+      EXPECT_NEAR(out[d], expected, 1e-4);
+    }
+    EXPECT_EQ(out, same);
+  }
+}
+
+TEST_P(VectorKernelTest, AxpyAndMax) {
+  for (const std::size_t n : kLengths) {
+    const auto x = random_values(n, 12);
+    auto y = random_values(n, 13);
+    auto same = y;
+    const auto before = y;
+    kernels().axpy(0.3f, x.data(), n, y.data());
+    scalar().axpy(0.3f, x.data(), n, same.data());
+    for (std::size_t i = 0; i < n; ++i) EXPECT_EQ(y[i], std::fma(0.3f, x[i], before[i]));
+    EXPECT_EQ(y, same);
+    EXPECT_EQ(kernels().max(x.data(), n), *std::max_element(x.begin(), x.end()));
+  }
+}
+
+TEST_P(VectorKernelTest, QuantizedRowsAreWithinHalfAStepAndKnowTheirSums) {
+  constexpr std::size_t kValues = 96;
+  auto x = random_values(kValues, 14);
+  for (std::size_t i = 32; i < 64; ++i) x[i] = 0.0f;
+  std::int8_t quants[kValues];
+  float scales[3];
+  std::int32_t sums[6];
+  kernels().quantize_row(x.data(), kValues, quants, scales, sums);
+  EXPECT_EQ(scales[1], 0.0f);
+  for (std::size_t i = 0; i < kValues; ++i) {
+    EXPECT_NEAR(static_cast<float>(quants[i]) * scales[i / 32], x[i], 0.5001f * scales[i / 32]);
+  }
+  for (std::size_t s = 0; s < 6; ++s) {
+    std::int32_t expected = 0;
+    for (std::size_t i = 0; i < 16; ++i) expected += quants[s * 16 + i];
+    EXPECT_EQ(sums[s], expected);
+  }
+}
+
+TEST_P(VectorKernelTest, ABlockWithInfinityOrNaNShowsInItsScale) {
+  for (const float bad :
+       {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    std::vector<float> x(64, 1.0f);
+    x[40] = bad;
+    std::int8_t quants[64];
+    float scales[2];
+    std::int32_t sums[4];
+    kernels().quantize_row(x.data(), 64, quants, scales, sums);
+    EXPECT_EQ(quants[0], 127);
+    EXPECT_TRUE(std::isnan(scales[1]));
+    EXPECT_EQ(sums[2] + sums[3], 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Isas, VectorKernelTest,
+                         testing::Values(Isa::kScalar, Isa::kAvx2, Isa::kAvx512),
+                         [](const auto& instance) {
+                           return std::string(to_string(instance.param));
+                         });
+
+}  // namespace
+}  // namespace conclave::kernels

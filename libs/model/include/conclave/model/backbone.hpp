@@ -1,0 +1,104 @@
+// All of a model but its routed experts: what a router loads. It runs everything around the experts
+// of a layer; the engine puts the expert outputs in between.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "conclave/base/result.hpp"
+#include "conclave/gguf/file.hpp"
+#include "conclave/kernels/matmul.hpp"
+#include "conclave/model/attention.hpp"
+#include "conclave/model/config.hpp"
+#include "conclave/model/experts.hpp"
+#include "conclave/model/gate.hpp"
+#include "conclave/model/linear.hpp"
+#include "conclave/model/rope.hpp"
+
+namespace conclave::model {
+
+/// A dense feed-forward network: of leading layers, or the shared experts together.
+struct FeedForward {
+  Linear gate;
+  Linear up;
+  Linear down;
+};
+
+/// One user at a time: scratch room is inside. The file must outlive it (embeddings stay mapped).
+class Backbone {
+ public:
+  /// Errors as read_config; kCorruptData names the tensor. `compute` must outlive the object.
+  static base::Result<std::unique_ptr<Backbone>> load(const gguf::File& file,
+                                                      const ModelConfig& config,
+                                                      const kernels::Compute& compute,
+                                                      const Progress& progress);
+
+  [[nodiscard]] const ModelConfig& config() const { return config_; }
+  /// Bytes of packed weights, embeddings not counted.
+  [[nodiscard]] std::size_t bytes() const;
+
+  /// x (rows, hidden) = embeddings of tokens below config().vocab (checked).
+  void embed(std::span<const std::int32_t> tokens, float* x) const;
+
+  /// Rotation angles of the rows' positions, kept for the layers of the coming step.
+  void begin_step(std::span<const RowPlace> places);
+
+  /// x += attention(norm(x)).
+  void attention(std::uint32_t layer, float* x);
+
+  /// h (rows, hidden) = norm(x), the input of the layer's feed-forward part.
+  void normalize_ffn(std::uint32_t layer, const float* x, float* h);
+
+  /// The experts of each row of h.
+  void route(std::uint32_t layer, const float* h, Routing& routing);
+
+  /// x += the dense network of a leading layer.
+  void dense(std::uint32_t layer, const float* h, float* x);
+
+  /// x += sum over k of weights * outputs, best expert first, then + the shared experts of h.
+  /// outputs (rows, k, hidden).
+  void combine(std::uint32_t layer, const Routing& routing, const float* outputs, const float* h,
+               float* x);
+
+  /// logits (selected, vocab) of the selected rows of x.
+  void logits(std::span<const std::uint32_t> selected, const float* x, float* logits);
+
+ private:
+  struct Layer {
+    std::vector<float> attention_norm;
+    std::unique_ptr<Attention> attention;
+    std::vector<float> ffn_norm;
+    Linear gate;                     // empty in dense layers
+    std::vector<float> gate_choice;  // bias on the choice, or empty
+    FeedForward ffn;                 // dense or shared; empty: none
+    Linear shared_gate;              // one output before a sigmoid, or empty
+  };
+
+  Backbone(const gguf::File& file, const ModelConfig& config, const kernels::Compute& compute);
+
+  base::Status load_globals();
+  base::Result<Layer> load_layer(std::uint32_t index) const;
+  base::Status load_ffn(std::uint32_t index, Layer& layer) const;
+  [[nodiscard]] std::size_t rows() const { return places_.size(); }
+  /// out_ (rows, hidden) = the layer's dense or shared network of h.
+  void feed_forward(const FeedForward& ffn, const float* h);
+
+  const gguf::File& file_;
+  ModelConfig config_;
+  kernels::Compute compute_;
+  const gguf::TensorInfo* embedding_ = nullptr;
+  std::unique_ptr<Rope> rope_;
+  std::vector<Layer> layers_;
+  std::vector<float> output_norm_;
+  Linear head_;
+
+  // The step at hand.
+  std::vector<RowPlace> places_;
+  std::vector<float> cos_, sin_;
+  base::AlignedVector<float> normed_, out_, gate_, up_, router_logits_;
+  kernels::QuantizedRows quantized_;
+};
+
+}  // namespace conclave::model

@@ -1,0 +1,139 @@
+#include "conclave/model/backbone.hpp"
+
+#include <algorithm>
+#include <mutex>
+#include <optional>
+
+#include "activation.hpp"
+#include "conclave/base/check.hpp"
+
+namespace conclave::model {
+
+Backbone::Backbone(const gguf::File& file, const ModelConfig& config,
+                   const kernels::Compute& compute)
+    : file_(file), config_(config), compute_(compute), embedding_(file.find("token_embd.weight")) {}
+
+std::size_t Backbone::bytes() const {
+  std::size_t sum = head_.weight.bytes();
+  for (const Layer& layer : layers_) {
+    sum += layer.attention->bytes() + layer.gate.weight.bytes() + layer.ffn.gate.weight.bytes() +
+           layer.ffn.up.weight.bytes() + layer.ffn.down.weight.bytes();
+  }
+  return sum;
+}
+
+void Backbone::embed(std::span<const std::int32_t> tokens, float* x) const {
+  const std::span<const std::byte> table = file_.bytes(*embedding_);
+  const std::size_t row_bytes = table.size() / config_.vocab;
+  for (const std::int32_t token : tokens) {
+    CONCLAVE_CHECK(token >= 0 && static_cast<std::uint32_t>(token) < config_.vocab);
+    gguf::dequantize(embedding_->type,
+                     table.subspan(static_cast<std::size_t>(token) * row_bytes, row_bytes),
+                     std::span(x, config_.hidden));
+    x += config_.hidden;
+  }
+}
+
+void Backbone::begin_step(std::span<const RowPlace> places) {
+  places_.assign(places.begin(), places.end());
+  cos_.resize(places.size() * rope_->pairs());
+  sin_.resize(cos_.size());
+  compute_.pool.for_each(places.size(), [&](std::size_t row, unsigned) {
+    rope_->angles(places_[row].position, cos_.data() + row * rope_->pairs(),
+                  sin_.data() + row * rope_->pairs());
+  });
+  normed_.resize(places.size() * config_.hidden);
+  out_.resize(places.size() * config_.hidden);
+}
+
+void Backbone::attention(std::uint32_t index, float* x) {
+  const Layer& layer = layers_[index];
+  const std::size_t hidden = config_.hidden;
+  compute_.pool.for_each(rows(), [&](std::size_t row, unsigned) {
+    compute_.kernels.rms_norm(x + row * hidden, layer.attention_norm.data(), hidden,
+                              config_.norm_eps, normed_.data() + row * hidden);
+  });
+  layer.attention->run(compute_, {places_, cos_.data(), sin_.data()}, normed_.data(), out_.data());
+  compute_.kernels.axpy(1.0f, out_.data(), rows() * hidden, x);
+}
+
+void Backbone::normalize_ffn(std::uint32_t index, const float* x, float* h) {
+  const std::size_t hidden = config_.hidden;
+  compute_.pool.for_each(rows(), [&](std::size_t row, unsigned) {
+    compute_.kernels.rms_norm(x + row * hidden, layers_[index].ffn_norm.data(), hidden,
+                              config_.norm_eps, h + row * hidden);
+  });
+}
+
+void Backbone::route(std::uint32_t index, const float* h, Routing& routing) {
+  const Layer& layer = layers_[index];
+  const GateConfig& gate = config_.gate;
+  router_logits_.resize(rows() * gate.experts);
+  routing.experts.resize(rows() * gate.used);
+  routing.weights.resize(rows() * gate.used);
+  SharedRows shared(compute_, h, rows(), config_.hidden, quantized_);
+  apply(compute_, layer.gate, shared, router_logits_.data());
+  compute_.pool.for_each(rows(), [&](std::size_t row, unsigned) {
+    select_experts(gate, compute_.kernels, router_logits_.data() + row * gate.experts,
+                   layer.gate_choice, routing.experts.data() + row * gate.used,
+                   routing.weights.data() + row * gate.used);
+  });
+}
+
+void Backbone::feed_forward(const FeedForward& ffn, const float* h) {
+  const std::size_t width = ffn.up.outputs();
+  gate_.resize(rows() * width);
+  up_.resize(rows() * width);
+  SharedRows shared(compute_, h, rows(), config_.hidden, quantized_);
+  apply(compute_, ffn.gate, shared, gate_.data());
+  apply(compute_, ffn.up, shared, up_.data());
+  compute_.pool.for_each(rows(), [&](std::size_t row, unsigned) {
+    activate(compute_.kernels, ExpertActivation::kSwiglu, gate_.data() + row * width,
+             up_.data() + row * width, width);
+  });
+  SharedRows inner(compute_, gate_.data(), rows(), width, quantized_);
+  apply(compute_, ffn.down, inner, out_.data());
+}
+
+void Backbone::dense(std::uint32_t index, const float* h, float* x) {
+  feed_forward(layers_[index].ffn, h);
+  compute_.kernels.axpy(1.0f, out_.data(), rows() * config_.hidden, x);
+}
+
+void Backbone::combine(std::uint32_t index, const Routing& routing, const float* outputs,
+                       const float* h, float* x) {
+  const Layer& layer = layers_[index];
+  const std::size_t hidden = config_.hidden;
+  const bool shared = !layer.ffn.up.weight.empty();
+  std::vector<float> share(rows(), 1.0f);
+  if (shared) {
+    feed_forward(layer.ffn, h);
+    if (!layer.shared_gate.weight.empty()) {
+      SharedRows in(compute_, h, rows(), hidden, quantized_);
+      apply(compute_, layer.shared_gate, in, share.data());
+      compute_.kernels.sigmoid(share.data(), rows());
+    }
+  }
+  compute_.pool.for_each(rows(), [&](std::size_t row, unsigned) {
+    float* sum = normed_.data() + row * hidden;
+    std::fill_n(sum, hidden, 0.0f);
+    for (std::uint32_t i = 0; i < config_.gate.used; ++i) {
+      const std::size_t pair = row * config_.gate.used + i;
+      compute_.kernels.axpy(routing.weights[pair], outputs + pair * hidden, hidden, sum);
+    }
+    if (shared) compute_.kernels.axpy(share[row], out_.data() + row * hidden, hidden, sum);
+    compute_.kernels.axpy(1.0f, sum, hidden, x + row * hidden);
+  });
+}
+
+void Backbone::logits(std::span<const std::uint32_t> selected, const float* x, float* logits) {
+  const std::size_t hidden = config_.hidden;
+  for (std::size_t i = 0; i < selected.size(); ++i) {
+    compute_.kernels.rms_norm(x + selected[i] * hidden, output_norm_.data(), hidden,
+                              config_.norm_eps, normed_.data() + i * hidden);
+  }
+  SharedRows shared(compute_, normed_.data(), selected.size(), hidden, quantized_);
+  apply(compute_, head_, shared, logits);
+}
+
+}  // namespace conclave::model

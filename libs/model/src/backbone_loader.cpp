@@ -1,0 +1,86 @@
+// Reads the tensors of the backbone; layers are packed in parallel.
+#include <mutex>
+#include <optional>
+
+#include "conclave/model/backbone.hpp"
+#include "tensor_reader.hpp"
+
+namespace conclave::model {
+
+using base::Result;
+using base::Status;
+
+Result<std::unique_ptr<Backbone>> Backbone::load(const gguf::File& file, const ModelConfig& config,
+                                                 const kernels::Compute& compute,
+                                                 const Progress& progress) {
+  std::unique_ptr<Backbone> backbone(new Backbone(file, config, compute));
+  CONCLAVE_TRY_VOID(backbone->load_globals());
+  backbone->layers_.resize(config.layers);
+  std::mutex mutex;  // guards `first_error` and calls of `progress`
+  std::optional<base::Error> first_error;
+  std::size_t done = 0;
+  compute.pool.for_each(config.layers, [&](std::size_t i, unsigned) {
+    auto layer = backbone->load_layer(static_cast<std::uint32_t>(i));
+    const std::lock_guard lock(mutex);
+    if (layer) {
+      backbone->layers_[i] = std::move(*layer);
+    } else if (!first_error) {
+      first_error = layer.error();
+    }
+    if (progress) progress(++done, config.layers);
+  });
+  if (first_error) return base::fail(*first_error);
+  return backbone;
+}
+
+Status Backbone::load_globals() {
+  const TensorReader reader(file_);
+  CONCLAVE_TRY(embedding_, reader.expect("token_embd.weight", {config_.hidden, config_.vocab}));
+  CONCLAVE_TRY(output_norm_, reader.vector("output_norm.weight", config_.hidden));
+  // Tied models have no output matrix: the embeddings serve.
+  const bool tied = !reader.has("output.weight");
+  CONCLAVE_TRY(head_, reader.linear(tied ? "token_embd" : "output", config_.hidden, config_.vocab));
+  CONCLAVE_TRY(const auto factors,
+               reader.vector_if_any("rope_freqs.weight", config_.rope.dimensions / 2));
+  rope_ = std::make_unique<Rope>(config_.rope, factors);
+  return {};
+}
+
+Result<Backbone::Layer> Backbone::load_layer(std::uint32_t index) const {
+  const TensorReader reader(file_);
+  Layer layer;
+  CONCLAVE_TRY(layer.attention_norm,
+               reader.vector(block_name(index, "attn_norm.weight"), config_.hidden));
+  CONCLAVE_TRY(layer.attention, load_attention(file_, config_, *rope_, index));
+  const std::string norm = std::string(config_.architecture->ffn_norm) + ".weight";
+  CONCLAVE_TRY(layer.ffn_norm, reader.vector(block_name(index, norm), config_.hidden));
+  CONCLAVE_TRY_VOID(load_ffn(index, layer));
+  return layer;
+}
+
+Status Backbone::load_ffn(std::uint32_t index, Layer& layer) const {
+  const TensorReader reader(file_);
+  const auto name = [&](std::string_view tensor) { return block_name(index, tensor); };
+  const auto load_network = [&](std::string_view suffix, std::uint64_t width) -> Status {
+    const std::string end(suffix);
+    CONCLAVE_TRY(layer.ffn.gate, reader.linear(name("ffn_gate" + end), config_.hidden, width));
+    CONCLAVE_TRY(layer.ffn.up, reader.linear(name("ffn_up" + end), config_.hidden, width));
+    CONCLAVE_TRY(layer.ffn.down, reader.linear(name("ffn_down" + end), width, config_.hidden));
+    return {};
+  };
+  if (!config_.has_experts(index)) return load_network("", config_.dense_ffn);
+
+  const GateConfig& gate = config_.gate;
+  CONCLAVE_TRY(layer.gate, reader.linear(name("ffn_gate_inp"), config_.hidden, gate.experts));
+  CONCLAVE_TRY(layer.gate_choice, reader.vector_if_any(name("exp_probs_b.bias"), gate.experts));
+  if (config_.shared_ffn == 0) return {};
+  CONCLAVE_TRY_VOID(load_network("_shexp", config_.shared_ffn));
+  const std::string shared_gate = name("ffn_gate_inp_shexp.weight");
+  if (reader.has(shared_gate)) {
+    CONCLAVE_TRY(const auto* tensor, reader.expect(shared_gate, {config_.hidden}));
+    CONCLAVE_TRY(layer.shared_gate.weight, reader.rows(*tensor, 0, 1, config_.hidden));
+  }
+  return {};
+}
+
+}  // namespace conclave::model

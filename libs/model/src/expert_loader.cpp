@@ -1,0 +1,146 @@
+// Finds the tensors of an expert in the layouts that converters have written over the years.
+#include <string>
+
+#include "conclave/model/experts.hpp"
+#include "tensor_reader.hpp"
+
+namespace conclave::model {
+namespace {
+
+using base::ErrorCode;
+using base::fail;
+using base::Result;
+
+// A run of rows of a tensor: one projection of one expert.
+struct Slice {
+  const gguf::TensorInfo* tensor = nullptr;
+  std::uint64_t first_row = 0;
+  std::uint64_t outputs = 0;
+  std::uint64_t inputs = 0;
+};
+
+struct Projection {
+  Slice weight;
+  const gguf::TensorInfo* bias = nullptr;  // (outputs, experts), or none
+};
+
+struct ExpertTensors {
+  Projection gate;
+  Projection up;
+  Projection down;
+};
+
+class Finder {
+ public:
+  Finder(const gguf::File& file, const ModelConfig& config, ExpertId id)
+      : reader_(file), config_(config), id_(id) {}
+
+  Result<ExpertTensors> find() const {
+    const std::uint64_t hidden = config_.hidden;
+    const std::uint64_t ffn = config_.expert_ffn;
+    ExpertTensors found;
+    if (reader_.has(name("ffn_gate_up_exps.weight"))) {
+      CONCLAVE_TRY(const Slice both, stacked("ffn_gate_up_exps", hidden, 2 * ffn));
+      found.gate.weight = found.up.weight = both;
+      found.gate.weight.outputs = found.up.weight.outputs = ffn;
+      found.up.weight.first_row += ffn;  // the gate's rows come first
+    } else {
+      CONCLAVE_TRY(found.gate, projection("ffn_gate", hidden, ffn));
+      CONCLAVE_TRY(found.up, projection("ffn_up", hidden, ffn));
+    }
+    CONCLAVE_TRY(found.down, projection("ffn_down", ffn, hidden));
+    return found;
+  }
+
+ private:
+  std::string name(const std::string& tensor) const { return block_name(id_.layer, tensor); }
+
+  Result<Slice> stacked(const std::string& tensor, std::uint64_t inputs,
+                        std::uint64_t outputs) const {
+    CONCLAVE_TRY(const gguf::TensorInfo* info,
+                 reader_.expect(name(tensor + ".weight"), {inputs, outputs, config_.gate.experts}));
+    return Slice{info, outputs * id_.index, outputs, inputs};
+  }
+
+  Result<Projection> projection(const std::string& base_name, std::uint64_t inputs,
+                                std::uint64_t outputs) const {
+    Projection found;
+    // Mixtral files of 2023: one tensor an expert.
+    const std::string single = name(base_name + "." + std::to_string(id_.index) + ".weight");
+    if (reader_.has(single)) {
+      CONCLAVE_TRY(const gguf::TensorInfo* info, reader_.expect(single, {inputs, outputs}));
+      found.weight = {info, 0, outputs, inputs};
+      return found;
+    }
+    CONCLAVE_TRY(found.weight, stacked(base_name + "_exps", inputs, outputs));
+    const std::string bias = name(base_name + "_exps.bias");
+    if (reader_.has(bias)) {
+      CONCLAVE_TRY(found.bias, reader_.expect(bias, {outputs, config_.gate.experts}));
+    }
+    return found;
+  }
+
+  TensorReader reader_;
+  const ModelConfig& config_;
+  ExpertId id_;
+};
+
+Result<ExpertTensors> find_tensors(const gguf::File& file, const ModelConfig& config, ExpertId id) {
+  if (id.layer < config.dense_layers || id.layer >= config.layers ||
+      id.index >= config.gate.experts) {
+    return fail(ErrorCode::kInvalidArgument,
+                "no expert " + std::to_string(id.index) + " in layer " + std::to_string(id.layer));
+  }
+  return Finder(file, config, id).find();
+}
+
+Result<gguf::ByteRange> range_of(const Slice& slice) {
+  const auto row = gguf::bytes_of(slice.tensor->type, slice.inputs);
+  if (!row) {
+    return fail(ErrorCode::kCorruptData, "rows of " + slice.tensor->name + " are no whole blocks");
+  }
+  return gguf::ByteRange{slice.tensor->range.part,
+                         slice.tensor->range.offset + slice.first_row * *row, slice.outputs * *row};
+}
+
+Result<Linear> load(const TensorReader& reader, const Projection& projection, ExpertId id) {
+  const Slice& slice = projection.weight;
+  Linear linear;
+  CONCLAVE_TRY(linear.weight,
+               reader.rows(*slice.tensor, slice.first_row, slice.outputs, slice.inputs));
+  if (projection.bias != nullptr) {
+    CONCLAVE_TRY(linear.bias, reader.float_rows(*projection.bias, id.index, 1, slice.outputs));
+  }
+  return linear;
+}
+
+}  // namespace
+
+Result<std::vector<gguf::ByteRange>> expert_ranges(const gguf::File& file,
+                                                   const ModelConfig& config, ExpertId id) {
+  CONCLAVE_TRY(const ExpertTensors tensors, find_tensors(file, config, id));
+  std::vector<gguf::ByteRange> ranges;
+  for (const Projection* projection : {&tensors.gate, &tensors.up, &tensors.down}) {
+    CONCLAVE_TRY(const gguf::ByteRange range, range_of(projection->weight));
+    ranges.push_back(range);
+  }
+  for (const Projection* projection : {&tensors.gate, &tensors.up, &tensors.down}) {
+    if (projection->bias == nullptr) continue;
+    CONCLAVE_TRY(const gguf::ByteRange range,
+                 range_of({projection->bias, id.index, 1, projection->weight.outputs}));
+    ranges.push_back(range);
+  }
+  return ranges;
+}
+
+Result<Expert> load_expert(const gguf::File& file, const ModelConfig& config, ExpertId id) {
+  CONCLAVE_TRY(const ExpertTensors tensors, find_tensors(file, config, id));
+  const TensorReader reader(file);
+  Expert expert;
+  CONCLAVE_TRY(expert.gate, load(reader, tensors.gate, id));
+  CONCLAVE_TRY(expert.up, load(reader, tensors.up, id));
+  CONCLAVE_TRY(expert.down, load(reader, tensors.down, id));
+  return expert;
+}
+
+}  // namespace conclave::model
