@@ -137,12 +137,13 @@ std::string trimmed(std::string text) {
   return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
 }
 
-base::Status ask(engine::LocalModel& model, engine::Generator& generator, const Options& options,
+base::Status ask(const engine::LocalModel& model, const ChatPrompts& chat,
+                 engine::Generator& generator, const Options& options,
                  std::span<const Question> questions, Score& score) {
   std::vector<engine::GenerateRequest> requests;
   for (const Question& question : questions) {
     engine::GenerateRequest request;
-    CONCLAVE_TRY(request.prompt, chat_prompt(model, "", question.text));
+    CONCLAVE_TRY(request.prompt, chat.render("", question.text));
     request.max_tokens = options.max_tokens;
     requests.push_back(std::move(request));
   }
@@ -213,6 +214,7 @@ base::Status eval(const Options& options) {
   CONCLAVE_TRY(const auto model, load_model(options.model));
   std::stable_sort(questions.begin(), questions.end(),
                    [](const Question& a, const Question& b) { return a.kind < b.kind; });
+  CONCLAVE_TRY(const ChatPrompts chat, ChatPrompts::create(*model));
   engine::Generator generator(*model);
   ExpertUse use(model->config());
   if (options.experts) generator.observe(&use);
@@ -228,7 +230,7 @@ base::Status eval(const Options& options) {
     }
     const std::string& kind = questions[begin].kind;
     use.start_kind(kind);
-    CONCLAVE_TRY_VOID(ask(*model, generator, options,
+    CONCLAVE_TRY_VOID(ask(*model, chat, generator, options,
                           std::span(questions).subspan(begin, end - begin), scores[kind]));
     begin = end;
     bar.update(begin, questions.size());

@@ -3,7 +3,6 @@
 #include <iostream>
 
 #include "commands.hpp"
-#include "conclave/chat/chat_template.hpp"
 #include "conclave/config/bind.hpp"
 #include "conclave/engine/generator.hpp"
 #include "conclave/tokenizer/stream_decoder.hpp"
@@ -87,7 +86,8 @@ base::Status generate(Options& options) {
   Timing timing;
   timing.load_s = seconds_since(load_start);
   if (options.chat) {
-    CONCLAVE_TRY(options.request.prompt, chat_prompt(*model, options.system, prompt));
+    CONCLAVE_TRY(const ChatPrompts chat, ChatPrompts::create(*model));
+    CONCLAVE_TRY(options.request.prompt, chat.render(options.system, prompt));
   } else {
     CONCLAVE_TRY(options.request.prompt, plain_prompt(*model, prompt));
   }

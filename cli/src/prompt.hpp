@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "conclave/base/result.hpp"
+#include "conclave/chat/chat_template.hpp"
 #include "conclave/engine/local_model.hpp"
 
 namespace conclave::cli {
@@ -14,10 +16,22 @@ namespace conclave::cli {
 base::Result<std::vector<std::int32_t>> plain_prompt(const engine::LocalModel& model,
                                                      const std::string& text);
 
-/// A user's message (and a system message, unless empty) through the model's chat template.
-/// kNotFound: the file has none.
-base::Result<std::vector<std::int32_t>> chat_prompt(const engine::LocalModel& model,
-                                                    const std::string& system,
-                                                    const std::string& user);
+/// Prompts by the model's own chat template. The model must outlive it.
+class ChatPrompts {
+ public:
+  /// kNotFound: the file has no template; kCorruptData: it does not parse.
+  static base::Result<ChatPrompts> create(const engine::LocalModel& model);
+
+  /// The tokens of a user's message, after a system message unless that is empty.
+  [[nodiscard]] base::Result<std::vector<std::int32_t>> render(const std::string& system,
+                                                               const std::string& user) const;
+
+ private:
+  ChatPrompts(const tokenizer::Tokenizer& tokenizer, chat::ChatTemplate parsed)
+      : tokenizer_(tokenizer), template_(std::move(parsed)) {}
+
+  const tokenizer::Tokenizer& tokenizer_;
+  chat::ChatTemplate template_;
+};
 
 }  // namespace conclave::cli
