@@ -1,5 +1,5 @@
-// Conversions between float and the two 16-bit formats, in integer arithmetic: the same bits on
-// every compiler, instruction set, rounding mode and flush-to-zero setting.
+// Conversions between float and the two 16-bit formats, without rounding in floating point: the
+// same bits on every compiler, instruction set, rounding mode and flush-to-zero setting.
 #pragma once
 
 #include <bit>
@@ -7,22 +7,18 @@
 
 namespace conclave::gguf::half {
 
+// Without branches that depend on the data: weights are converted by the million.
 inline float from_f16(std::uint16_t half) {
   const std::uint32_t sign = (half & 0x8000u) << 16;
-  const std::uint32_t exponent = (half >> 10) & 0x1Fu;
-  std::uint32_t mantissa = half & 0x3FFu;
-  std::uint32_t bits = 0;
-  if (exponent == 0x1F) {
-    bits = 0x7F800000u | (mantissa << 13);
-    if (mantissa != 0) bits |= 0x00400000u;  // quiet, as the hardware conversion does
-  } else if (exponent != 0) {
-    bits = ((exponent + 127 - 15) << 23) | (mantissa << 13);
-  } else if (mantissa != 0) {
-    // A subnormal, mantissa * 2^-24: shift its leading one into the hidden bit (bit 10).
-    const auto shift = static_cast<std::uint32_t>(std::countl_zero(mantissa)) - 21;
-    mantissa = (mantissa << shift) & 0x3FFu;
-    bits = ((127 - 15 + 1 - shift) << 23) | (mantissa << 13);
-  }
+  const std::uint32_t magnitude = half & 0x7FFFu;
+  std::uint32_t bits = (magnitude << 13) + ((127u - 15u) << 23);
+  // inf and NaN: exponent 31 becomes 255, and NaN quiet as the hardware conversion makes it.
+  bits += magnitude >= 0x7C00u ? (127u - 15u) << 23 : 0u;
+  bits |= magnitude > 0x7C00u ? 0x00400000u : 0u;
+  // Subnormals are magnitude * 2^-24, which is the last bit of numbers from 0.5 to 1: exact, and
+  // never a subnormal float.
+  const float subnormal = std::bit_cast<float>(0x3F000000u | magnitude) - 0.5f;
+  bits = magnitude < 0x400u ? std::bit_cast<std::uint32_t>(subnormal) & 0x7FFFFFFFu : bits;
   return std::bit_cast<float>(sign | bits);
 }
 
