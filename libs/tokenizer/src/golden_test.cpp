@@ -171,7 +171,8 @@ TEST_F(TokenizerLlamaGoldenTest, AgreesOnEveryPreTokenizerOfTheMadeVocabularies)
     const auto arguments = json::value_to<std::string>(entry.at("make_gguf"));
     SCOPED_TRACE(arguments);
     const std::string command = python + " -B '" + (beside("tools") / "make_gguf.py").string() +
-                                "' " + arguments + " --out '" + model.string() + "' >/dev/null 2>&1";
+                                "' " + arguments + " --out '" + model.string() +
+                                "' >/dev/null 2>&1";
     ASSERT_EQ(std::system(command.c_str()), 0) << command;
     check_cases(load(model), entry.at("cases").as_array());
   }

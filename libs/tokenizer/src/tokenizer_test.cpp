@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -244,6 +245,23 @@ TEST(TokenizerTest, DecodingSkipsSpecialTokensUnlessAsked) {
   EXPECT_EQ(tokenizer.decode(ids), "hello world");
   EXPECT_EQ(tokenizer.decode(ids, {.skip_special = false}), "<s>hello world<unk></s>");
   EXPECT_EQ(tokenizer.decode(ids, {.strip_leading_space = false}), " hello world");
+}
+
+// For the thread sanitizer: one tokenizer, several threads, no lock.
+TEST(TokenizerTest, ServesSeveralThreadsAtOnce) {
+  const Tokenizer tokenizer = load(byte_bpe().metadata());
+  const std::string text = "hello world, hello 👩‍💻 <|im_start|> aaaaaaaa";
+  const Ids expected = encode(tokenizer, text, kSpecial);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      for (int round = 0; round < 50; ++round) {
+        EXPECT_EQ(encode(tokenizer, text, kSpecial), expected);
+        EXPECT_EQ(tokenizer.decode(expected, {.skip_special = false}), text);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
 }
 
 TEST(TokenizerTest, OutlivesTheMetadataAndMoves) {
