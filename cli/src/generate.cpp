@@ -1,6 +1,8 @@
 // `conclave generate`: text from one prompt, in this process, without services.
+#include <algorithm>
 #include <chrono>
 #include <iostream>
+#include <optional>
 
 #include "commands.hpp"
 #include "conclave/config/bind.hpp"
@@ -16,11 +18,15 @@ namespace {
 namespace json = boost::json;
 using SteadyClock = std::chrono::steady_clock;
 
+// Without -n: enough for an answer, short enough for a model that never ends.
+constexpr std::uint32_t kDefaultTokens = 256;
+
 struct Options {
   ModelOptions model;
   std::string prompt;
   std::string system;
   bool chat = false;
+  std::optional<std::uint32_t> max_tokens;
   engine::GenerateRequest request;
   OutputFormat format = OutputFormat::kTable;
   bool stats = false;
@@ -92,6 +98,11 @@ base::Status generate(Options& options) {
     CONCLAVE_TRY(options.request.prompt, plain_prompt(*model, prompt));
   }
 
+  const std::size_t context = model->config().context_length;
+  const std::size_t used = std::min(options.request.prompt.size(), context);
+  options.request.max_tokens = options.max_tokens.value_or(
+      static_cast<std::uint32_t>(std::min<std::size_t>(kDefaultTokens, context - used)));
+
   const bool stream = options.format == OutputFormat::kTable;
   tokenizer::StreamDecoder decoder(model->tokenizer());
   std::string text;
@@ -135,9 +146,10 @@ void add_generate(CLI::App& app, Action& action) {
   add_model_options(*command, options->model);
   command->add_option("-p,--prompt", options->prompt, "The prompt, or - for standard input")
       ->required();
-  command->add_option("-n,--max-tokens", options->request.max_tokens, "Most tokens to generate")
-      ->check(CLI::Range(0u, 1u << 28))
-      ->capture_default_str();
+  command
+      ->add_option("-n,--max-tokens", options->max_tokens,
+                   "Most tokens to generate (default: 256, or what the context leaves)")
+      ->check(CLI::Range(0u, 1u << 28));
   config::bind(*command, options->request.sampling);
   command
       ->add_option("--top-logprobs", options->request.top_logprobs,
