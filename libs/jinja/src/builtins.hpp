@@ -35,7 +35,4 @@ base::Result<Value> make_items(Interpreter& interpreter, const Object& object);
 /// range, namespace, raise_exception, strftime_now, dict and the constants.
 void define_globals(Environment& environment);
 
-/// True for the names that a context may not redefine, as in the reference.
-bool is_reserved_global(std::string_view name);
-
 }  // namespace conclave::jinja

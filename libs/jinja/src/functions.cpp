@@ -139,7 +139,7 @@ void define_globals(Environment& environment) {
   environment.set("strftime_now", make_callable(strftime_now));
 }
 
-bool is_reserved_global(std::string_view name) {
+bool is_builtin_name(std::string_view name) {
   return std::find(kReserved.begin(), kReserved.end(), name) != kReserved.end();
 }
 

@@ -26,7 +26,7 @@ Result<std::string> Interpreter::run(const Object& context) {
   const auto globals = std::make_shared<Environment>();
   define_globals(*globals);
   for (const auto& [name, value] : context.entries()) {
-    if (is_reserved_global(name)) {
+    if (is_builtin_name(name)) {
       return broken(concat({"the variable '", name, "' would hide a built-in"}));
     }
     CONCLAVE_TRY_VOID(check_depth(value));

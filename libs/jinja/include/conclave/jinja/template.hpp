@@ -23,6 +23,9 @@ inline constexpr std::size_t kSourceBytesMax = std::size_t{1} << 20;
 /// Deepest nesting of data: JSON taken in, lists built by a template. Tool schemas reach about 15.
 inline constexpr std::size_t kValueDepthMax = 100;
 
+/// True for the names that no context may redefine: range, namespace, true and the like.
+bool is_builtin_name(std::string_view name);
+
 /// What one rendering may consume, and what time it is. Every bound ends the rendering with
 /// kOverloaded; none is reached by a sane template on a request that fits its context window.
 struct RenderOptions {

@@ -1,0 +1,163 @@
+#include "conclave/chat/chat_template.hpp"
+
+#include <utility>
+
+#include "conclave/jinja/json.hpp"
+#include "messages.hpp"
+
+namespace conclave::chat {
+namespace {
+
+namespace json = boost::json;
+using base::ErrorCode;
+using base::Result;
+using base::Status;
+using jinja::Value;
+
+constexpr const char* kKey = "tokenizer.chat_template";
+constexpr const char* kDefaultName = "default";
+constexpr const char* kToolName = "tool_use";
+
+/// A list for the template, or none: templates test `tools is not none`, because that is what the
+/// training tools pass when there are no tools.
+Result<Value> list_or_none(std::string_view name, const json::array& items) {
+  if (items.empty()) return Value(nullptr);
+  jinja::Array list;
+  for (const json::value& item : items) {
+    Result<Value> value = jinja::from_json(item);
+    if (!value) return base::fail(value.error().within(name));
+    list.push_back(std::move(*value));
+  }
+  return Value(std::move(list));
+}
+
+Status add_kwargs(jinja::Object& context, const json::object& kwargs) {
+  for (const auto& [key, item] : kwargs) {
+    std::string name(key);
+    if (context.contains(name) || jinja::is_builtin_name(name)) {
+      std::string message = "the template variable '";
+      message.append(name).append("' is set by the request itself");
+      return base::fail(ErrorCode::kInvalidArgument, std::move(message));
+    }
+    CONCLAVE_TRY(Value value, jinja::from_json(item));
+    context.set(std::move(name), std::move(value));
+  }
+  return {};
+}
+
+/// As small a conversation as has a tool call; some templates need its result to follow.
+json::array tool_call_probe(json::value content) {
+  const json::object call = {
+      {"id", "call00001"},
+      {"type", "function"},
+      {"function", {{"name", "probe"}, {"arguments", json::object{{"a", 1}}}}}};
+  return {{{"role", "user"}, {"content", "probe"}},
+          {{"role", "assistant"}, {"content", std::move(content)}, {"tool_calls", {call}}},
+          {{"role", "tool"}, {"tool_call_id", "call00001"}, {"content", "probe"}}};
+}
+
+}  // namespace
+
+Result<ChatTemplate> ChatTemplate::from_source(std::string_view source, SpecialTokens tokens) {
+  ChatTemplate chat(std::move(tokens));
+  CONCLAVE_TRY_VOID(chat.add(kDefaultName, source));
+  return chat;
+}
+
+Result<ChatTemplate> ChatTemplate::from_metadata(const gguf::Metadata& metadata,
+                                                 SpecialTokens tokens) {
+  ChatTemplate chat(std::move(tokens));
+  if (metadata.contains(kKey)) {
+    CONCLAVE_TRY(const std::string source, metadata.get<std::string>(kKey));
+    CONCLAVE_TRY_VOID(chat.add(kDefaultName, source));
+  }
+  if (metadata.contains("tokenizer.chat_templates")) {
+    CONCLAVE_TRY(const std::vector<std::string>* listed,
+                 metadata.strings("tokenizer.chat_templates"));
+    for (const std::string& name : *listed) {
+      std::string key(kKey);
+      key.append(".").append(name);
+      if (!metadata.contains(key)) continue;
+      CONCLAVE_TRY(const std::string source, metadata.get<std::string>(key));
+      CONCLAVE_TRY_VOID(chat.add(name, source));
+    }
+  }
+  if (chat.variants_.empty()) {
+    return base::fail(ErrorCode::kNotFound,
+                      "the model file has no chat template (no key tokenizer.chat_template)");
+  }
+  return chat;
+}
+
+Status ChatTemplate::add(std::string name, std::string_view source) {
+  Result<jinja::Template> parsed = jinja::Template::parse(source);
+  if (!parsed) {
+    return base::fail(ErrorCode::kCorruptData,
+                      parsed.error().within("chat template '" + name + "'").message);
+  }
+  Variant variant{std::move(*parsed)};
+  variant.takes_parts = variant.program.iterates_attribute("content");
+  variant.takes_null = !fails_on_null_content(variant);
+  variants_.insert_or_assign(std::move(name), std::move(variant));
+  return {};
+}
+
+bool ChatTemplate::fails_on_null_content(const Variant& variant) const {
+  // Clients send null beside tool calls. Some templates test for none, others take the content
+  // apart as a string; trying both is the one way to tell that works for all of them.
+  ChatRequest request;
+  Variant tried = variant;
+  request.messages = tool_call_probe(nullptr);
+  tried.takes_null = true;
+  if (render_with(tried, request)) return false;
+  request.messages = tool_call_probe("");
+  return render_with(tried, request).has_value();
+}
+
+Result<const ChatTemplate::Variant*> ChatTemplate::choose(const ChatRequest& request) const {
+  std::string name = request.template_name;
+  if (name.empty()) {
+    const bool tool_use = !request.tools.empty() && variants_.contains(kToolName);
+    name = tool_use ? kToolName : kDefaultName;
+    // A file that only has named ones: the first stands in.
+    if (!variants_.contains(name)) return &variants_.begin()->second;
+  }
+  const auto found = variants_.find(name);
+  if (found == variants_.end()) {
+    return base::fail(ErrorCode::kNotFound, "the model has no chat template '" + name + "'");
+  }
+  return &found->second;
+}
+
+Result<std::string> ChatTemplate::render(const ChatRequest& request) const {
+  CONCLAVE_TRY(const Variant* variant, choose(request));
+  return render_with(*variant, request);
+}
+
+Result<std::string> ChatTemplate::render_with(const Variant& variant,
+                                              const ChatRequest& request) const {
+  const ContentRules rules{variant.takes_parts, variant.takes_null};
+  CONCLAVE_TRY(Value messages, template_messages(request.messages, rules));
+  CONCLAVE_TRY(Value tools, list_or_none("tools", request.tools));
+  CONCLAVE_TRY(Value documents, list_or_none("documents", request.documents));
+  jinja::Object context{
+      {"messages", std::move(messages)},   {"tools", std::move(tools)},
+      {"documents", std::move(documents)}, {"add_generation_prompt", request.add_generation_prompt},
+      {"bos_token", tokens_.bos},          {"eos_token", tokens_.eos}};
+  // Absent and not empty: templates test whether they are defined.
+  if (!tokens_.unk.empty()) context.set("unk_token", tokens_.unk);
+  if (!tokens_.pad.empty()) context.set("pad_token", tokens_.pad);
+  CONCLAVE_TRY_VOID(add_kwargs(context, request.template_kwargs));
+
+  jinja::RenderOptions options;
+  options.now = request.now;
+  return variant.program.render(Value(std::move(context)), options);
+}
+
+std::vector<std::string> ChatTemplate::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, variant] : variants_) names.push_back(name);
+  return names;
+}
+
+}  // namespace conclave::chat
