@@ -36,9 +36,9 @@ inline constexpr int kArrayDepthMax = 4;
 
 /// The specification asks for a multiple of 8, which also keeps F32 data aligned in a mapping.
 inline constexpr std::uint32_t kAlignmentMin = 8;
-/// Above the largest page of the machines we know (64 KiB) with room; padding of every tensor
-/// stays small beside its data.
-inline constexpr std::uint32_t kAlignmentMax = 1u << 20;
+/// The largest page of the machines we know; more would only be padding, which the writer makes
+/// for every tensor.
+inline constexpr std::uint32_t kAlignmentMax = 1u << 16;
 inline constexpr std::uint32_t kAlignmentDefault = 32;
 
 /// Names of parts have five digits, but each part is a mapping and a parsed header: the largest
