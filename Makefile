@@ -6,6 +6,9 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Package lists: names only, comments stripped.
 packages = $(shell sed 's/\#.*//' $(1))
 
+# Golden files of other engines, where somebody put them beside the project; may be empty.
+export CONCLAVE_GOLDEN_DIR ?= $(abspath $(wildcard ../shared/golden))
+
 .DEFAULT_GOAL := help
 .PHONY: help setup build run test test-asan test-tsan fuzz bench golden demo format clean
 

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "commands.hpp"
+#include "conclave/config/bind.hpp"
 #include "conclave/engine/generator.hpp"
 #include "conclave/telemetry/progress_bar.hpp"
 #include "model_options.hpp"
@@ -262,10 +263,10 @@ void add_eval(CLI::App& app, Action& action) {
   command->add_option("--limit", options->limit, "Ask the first N only (0: all)")
       ->capture_default_str();
   command->add_option("--batch", options->batch, "Questions worked at once")
-      ->check(CLI::Range(1, 1024))
+      ->check(config::within(std::size_t{1}, std::size_t{1024}))
       ->capture_default_str();
   command->add_option("-n,--max-tokens", options->max_tokens, "Most tokens of an answer")
-      ->check(CLI::Range(1u, 65536u))
+      ->check(config::within(1u, 65536u))
       ->capture_default_str();
   command->add_flag("--experts", options->experts, "Show each kind's favourite expert by layer");
   add_output_option(*command, options->format);

@@ -149,12 +149,12 @@ void add_generate(CLI::App& app, Action& action) {
   command
       ->add_option("-n,--max-tokens", options->max_tokens,
                    "Most tokens to generate (default: 256, or what the context leaves)")
-      ->check(CLI::Range(0u, 1u << 28));
+      ->check(config::within(0u, 1u << 28));
   config::bind(*command, options->request.sampling);
   command
       ->add_option("--top-logprobs", options->request.top_logprobs,
                    "Report the K most likely tokens at each step (with -o json)")
-      ->check(CLI::Range(0u, 1024u))
+      ->check(config::within(0u, 1024u))
       ->capture_default_str();
   command->add_flag("--ignore-eos", options->request.ignore_eos,
                     "Go on past tokens that end the text");

@@ -2,6 +2,7 @@
 
 #include <iostream>
 
+#include "conclave/config/bind.hpp"
 #include "conclave/telemetry/progress_bar.hpp"
 
 namespace conclave::cli {
@@ -17,7 +18,7 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->required()
       ->envname("CONCLAVE_MODEL");
   app.add_option("--threads", options.threads, "Compute threads (0: one for each processor)")
-      ->check(CLI::Range(0u, 1024u))
+      ->check(config::within(0u, 1024u))
       ->capture_default_str()
       ->envname("CONCLAVE_THREADS");
   app.add_option("--isa", options.isa, "Instruction set: scalar, avx2 or avx512 (default: best)")

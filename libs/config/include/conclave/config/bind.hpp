@@ -8,6 +8,7 @@
 #include <cctype>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 namespace conclave::config {
 
@@ -15,9 +16,26 @@ namespace conclave::config {
 inline std::string environment_name(std::string_view option) {
   std::string name = "CONCLAVE_";
   for (const char c : option) {
-    name += c == '-' || c == '.' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    name +=
+        c == '-' || c == '.' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   }
   return name;
+}
+
+/// Values from `least` to `most`. CLI11's own Range lets NaN pass and wraps negative numbers into
+/// unsigned ones.
+template <class T>
+CLI::Validator within(T least, T most) {
+  const std::string range = CLI::detail::to_string(least) + " to " + CLI::detail::to_string(most);
+  return CLI::Validator(
+      [least, most, range](std::string& text) -> std::string {
+        T value{};
+        const bool wraps = std::is_unsigned_v<T> && text.starts_with('-');
+        const bool ok =
+            !wraps && CLI::detail::lexical_cast(text, value) && value >= least && value <= most;
+        return ok ? "" : "'" + text + "' is not a number from " + range;
+      },
+      "");
 }
 
 /// Adds one option a field of `settings` to `app`. The defaults are the present values; values out
@@ -26,7 +44,7 @@ template <class Settings>
 void bind(CLI::App& app, Settings& settings) {
   settings.visit([&app](const char* name, auto& value, auto least, auto most, const char* help) {
     app.add_option("--" + std::string(name), value, help)
-        ->check(CLI::Range(least, most))
+        ->check(within(least, most))
         ->capture_default_str()
         ->envname(environment_name(name));
   });
