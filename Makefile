@@ -6,8 +6,10 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Package lists: names only, comments stripped.
 packages = $(shell sed 's/\#.*//' $(1))
 
-# Golden files of other engines, where somebody put them beside the project; may be empty.
-export CONCLAVE_GOLDEN_DIR ?= $(abspath $(wildcard ../shared/golden))
+# Golden files of other engines, if somebody put them beside the project.
+ifneq ($(wildcard ../shared/golden),)
+export CONCLAVE_GOLDEN_DIR ?= $(abspath ../shared/golden)
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build run test test-asan test-tsan fuzz bench golden demo format clean

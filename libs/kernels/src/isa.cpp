@@ -1,5 +1,7 @@
 #include "conclave/kernels/isa.hpp"
 
+#include <cpuid.h>
+
 #include <string>
 
 namespace conclave::kernels {
@@ -16,13 +18,26 @@ std::string_view to_string(Isa isa) {
   return "scalar";
 }
 
+namespace {
+
+// clang 14 has no __builtin_cpu_supports("f16c").
+bool has_f16c() {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
+}  // namespace
+
 bool supported(Isa isa) {
   switch (isa) {
     case Isa::kScalar:
       return true;
     case Isa::kAvx2:
       return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
-             __builtin_cpu_supports("f16c") != 0;
+             has_f16c();
     case Isa::kAvx512:
       return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
              __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&

@@ -59,10 +59,13 @@ struct ScaleMin {
 
 // The 6-bit scale and min of sub block j, as Q4_K and Q5_K pack them in 12 bytes.
 ScaleMin scale_min(const std::uint8_t* packed, std::size_t j) {
+  const auto bits = [&](std::size_t at, unsigned shift, unsigned mask) {
+    return (unsigned{packed[at]} >> shift) & mask;
+  };
   const auto byte = [](unsigned value) { return static_cast<std::uint8_t>(value); };
-  if (j < 4) return {byte(packed[j] & 63u), byte(packed[j + 4] & 63u)};
-  return {byte((packed[j + 4] & 15u) | ((packed[j - 4] >> 6u) << 4u)),
-          byte((packed[j + 4] >> 4u) | ((packed[j] >> 6u) << 4u))};
+  if (j < 4) return {byte(bits(j, 0, 63)), byte(bits(j + 4, 0, 63))};
+  return {byte(bits(j + 4, 0, 15) | bits(j - 4, 6, 3) << 4),
+          byte(bits(j + 4, 4, 15) | bits(j, 6, 3) << 4)};
 }
 
 // Q4_K and Q5_K share all but the fifth bits. Nibbles: each 32 bytes hold two sub blocks, the even
