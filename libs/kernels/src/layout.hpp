@@ -43,8 +43,9 @@ struct Mxfp4 {
   static constexpr std::size_t kBytes = kQuants + kNibbleBytes;
 };
 
-/// Q4_K: f16 d and dmin of 16 outputs, then 8 sub blocks of {16 scales, 16 mins, nibbles}.
-struct Q4K {
+/// What Q4_K and Q5_K share: f16 d and dmin of 16 outputs, then 8 sub blocks that start with
+/// {16 scales, 16 mins, nibbles}.
+struct ScaleMin {
   static constexpr std::size_t kInputs = 256;
   static constexpr std::size_t kD = 0;
   static constexpr std::size_t kMin = 2 * kLanes;
@@ -52,20 +53,15 @@ struct Q4K {
   static constexpr std::size_t kSubScales = 0;
   static constexpr std::size_t kSubMins = kLanes;
   static constexpr std::size_t kSubQuants = 2 * kLanes;
+};
+
+struct Q4K : ScaleMin {
   static constexpr std::size_t kSubBytes = kSubQuants + kNibbleBytes;
   static constexpr std::size_t kBytes = kSub + 8 * kSubBytes;
 };
 
-/// Q5_K: as Q4_K, and 64 bytes a sub block whose bit g of byte 4 * lane + i is the fifth bit of
-/// group g.
-struct Q5K {
-  static constexpr std::size_t kInputs = 256;
-  static constexpr std::size_t kD = 0;
-  static constexpr std::size_t kMin = 2 * kLanes;
-  static constexpr std::size_t kSub = 4 * kLanes;
-  static constexpr std::size_t kSubScales = 0;
-  static constexpr std::size_t kSubMins = kLanes;
-  static constexpr std::size_t kSubQuants = 2 * kLanes;
+/// Q5_K adds 64 bytes a sub block whose bit g of byte 4 * lane + i is the fifth bit of group g.
+struct Q5K : ScaleMin {
   static constexpr std::size_t kSubHigh = kSubQuants + kNibbleBytes;
   static constexpr std::size_t kSubBytes = kSubHigh + kGroupBytes;
   static constexpr std::size_t kBytes = kSub + 8 * kSubBytes;

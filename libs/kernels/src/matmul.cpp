@@ -34,16 +34,8 @@ void matmul(const Compute& compute, std::span<const Product> products) {
       if (tile < own) break;
       tile -= own;
     }
-    MatmulCall call;
-    call.weights = product->weights;
-    call.x = product->x;
-    call.index = product->index;
-    call.count = product->count;
-    call.y = product->y;
-    call.y_stride = product->y_stride;
-    call.panel_begin = tile * step;
-    call.panel_end = std::min(call.panel_begin + step, product->weights->panels());
-    compute.kernels.matmul(call);
+    const std::size_t begin = tile * step;
+    compute.kernels.matmul(*product, begin, std::min(begin + step, product->weights->panels()));
   });
 }
 

@@ -192,17 +192,17 @@ struct Q6KFormat {
   }
 };
 
-std::size_t row_of(const MatmulCall& call, std::size_t i) {
-  return call.index != nullptr ? call.index[i] : i;
+std::size_t row_of(const Product& product, std::size_t i) {
+  return product.index != nullptr ? product.index[i] : i;
 }
 
 // Stores the outputs of a panel from `lane` on; the last panel may be short.
 template <class S>
-void store_outputs(const MatmulCall& call, std::size_t row, std::size_t panel, std::size_t lane,
+void store_outputs(const Product& product, std::size_t row, std::size_t panel, std::size_t lane,
                    typename S::F32 value) {
   const std::size_t output = panel * kPanelOutputs + lane;
-  float* y = call.y + row * call.y_stride + output;
-  const std::size_t outputs = call.weights->outputs();
+  float* y = product.y + row * product.y_stride + output;
+  const std::size_t outputs = product.weights->outputs();
   if (output + S::kLanes <= outputs) {
     S::store(y, value);
   } else if (output < outputs) {
@@ -213,18 +213,18 @@ void store_outputs(const MatmulCall& call, std::size_t row, std::size_t panel, s
 }
 
 template <class S, class Format, std::size_t kRows>
-void block_tile(const MatmulCall& call, std::size_t panel, std::size_t first) {
+void block_tile(const Product& product, std::size_t panel, std::size_t first) {
   constexpr std::size_t kSubs = Format::Layout::kInputs / kRowBlock;
-  const std::size_t columns = call.x.columns;
-  const std::uint8_t* const weights = call.weights->panel(panel);
+  const std::size_t columns = product.x.columns;
+  const std::uint8_t* const weights = product.weights->panel(panel);
   const std::int8_t* quants[kRows];
   const float* scales[kRows];
   const std::int32_t* sums[kRows];
   for (std::size_t r = 0; r < kRows; ++r) {
-    const std::size_t row = row_of(call, first + r);
-    quants[r] = call.x.quants + row * columns;
-    scales[r] = call.x.scales + row * (columns / kRowBlock);
-    sums[r] = call.x.sums + row * (columns / kSumBlock);
+    const std::size_t row = row_of(product, first + r);
+    quants[r] = product.x.quants + row * columns;
+    scales[r] = product.x.scales + row * (columns / kRowBlock);
+    sums[r] = product.x.sums + row * (columns / kSumBlock);
   }
   for (std::size_t lane = 0; lane < kPanelOutputs; lane += S::kLanes) {
     typename S::F32 acc[kRows];
@@ -237,7 +237,8 @@ void block_tile(const MatmulCall& call, std::size_t panel, std::size_t first) {
                             sums[r] + block * (kRowBlock / kSumBlock));
       }
     }
-    for (std::size_t r = 0; r < kRows; ++r) store_outputs<S>(call, first + r, panel, lane, acc[r]);
+    for (std::size_t r = 0; r < kRows; ++r)
+      store_outputs<S>(product, first + r, panel, lane, acc[r]);
   }
 }
 
@@ -260,16 +261,17 @@ struct Bf16Format {
 };
 
 template <class S, class Format, std::size_t kRows>
-void float_tile(const MatmulCall& call, std::size_t panel, std::size_t first) {
+void float_tile(const Product& product, std::size_t panel, std::size_t first) {
   constexpr std::size_t kVectors = kPanelOutputs / S::kLanes;
-  const std::size_t columns = call.x.columns;
+  const std::size_t columns = product.x.columns;
   const float* x[kRows];
-  for (std::size_t r = 0; r < kRows; ++r) x[r] = call.x.values + row_of(call, first + r) * columns;
+  for (std::size_t r = 0; r < kRows; ++r)
+    x[r] = product.x.values + row_of(product, first + r) * columns;
   typename S::F32 acc[kRows][kVectors];
   for (auto& row : acc) {
     for (auto& sum : row) sum = S::zero();
   }
-  const std::uint8_t* weights = call.weights->panel(panel);
+  const std::uint8_t* weights = product.weights->panel(panel);
   for (std::size_t k = 0; k < columns; ++k, weights += kPanelOutputs * Format::kBytes) {
     for (std::size_t v = 0; v < kVectors; ++v) {
       const auto w = Format::load(weights + v * S::kLanes * Format::kBytes);
@@ -278,7 +280,7 @@ void float_tile(const MatmulCall& call, std::size_t panel, std::size_t first) {
   }
   for (std::size_t r = 0; r < kRows; ++r) {
     for (std::size_t v = 0; v < kVectors; ++v) {
-      store_outputs<S>(call, first + r, panel, v * S::kLanes, acc[r][v]);
+      store_outputs<S>(product, first + r, panel, v * S::kLanes, acc[r][v]);
     }
   }
 }
@@ -288,50 +290,50 @@ template <class S>
 constexpr std::size_t kTileRows = S::kLanes == 16 ? 8 : 4;
 
 template <class S, class Format, bool kBlocks, std::size_t kRows>
-void tile(const MatmulCall& call, std::size_t panel, std::size_t first) {
+void tile(const Product& product, std::size_t panel, std::size_t first) {
   if constexpr (kBlocks) {
-    block_tile<S, Format, kRows>(call, panel, first);
+    block_tile<S, Format, kRows>(product, panel, first);
   } else {
-    float_tile<S, Format, kRows>(call, panel, first);
+    float_tile<S, Format, kRows>(product, panel, first);
   }
 }
 
 template <class S, class Format, bool kBlocks>
-void multiply(const MatmulCall& call) {
-  for (std::size_t panel = call.panel_begin; panel < call.panel_end; ++panel) {
+void multiply(const Product& product, std::size_t panel_begin, std::size_t panel_end) {
+  for (std::size_t panel = panel_begin; panel < panel_end; ++panel) {
     std::size_t row = 0;
-    for (; row + kTileRows<S> <= call.count; row += kTileRows<S>) {
-      tile<S, Format, kBlocks, kTileRows<S>>(call, panel, row);
+    for (; row + kTileRows<S> <= product.count; row += kTileRows<S>) {
+      tile<S, Format, kBlocks, kTileRows<S>>(product, panel, row);
     }
     if constexpr (kTileRows < S >> 4) {
-      for (; row + 4 <= call.count; row += 4) tile<S, Format, kBlocks, 4>(call, panel, row);
+      for (; row + 4 <= product.count; row += 4) tile<S, Format, kBlocks, 4>(product, panel, row);
     }
-    for (; row + 2 <= call.count; row += 2) tile<S, Format, kBlocks, 2>(call, panel, row);
-    for (; row < call.count; ++row) tile<S, Format, kBlocks, 1>(call, panel, row);
+    for (; row + 2 <= product.count; row += 2) tile<S, Format, kBlocks, 2>(product, panel, row);
+    for (; row < product.count; ++row) tile<S, Format, kBlocks, 1>(product, panel, row);
   }
 }
 
 template <class S>
-void multiply_any(const MatmulCall& call) {
-  switch (call.weights->type()) {
+void multiply_any(const Product& product, std::size_t panel_begin, std::size_t panel_end) {
+  switch (product.weights->type()) {
     case gguf::BlockType::kF32:
-      return multiply<S, F32Format<S>, false>(call);
+      return multiply<S, F32Format<S>, false>(product, panel_begin, panel_end);
     case gguf::BlockType::kF16:
-      return multiply<S, F16Format<S>, false>(call);
+      return multiply<S, F16Format<S>, false>(product, panel_begin, panel_end);
     case gguf::BlockType::kBF16:
-      return multiply<S, Bf16Format<S>, false>(call);
+      return multiply<S, Bf16Format<S>, false>(product, panel_begin, panel_end);
     case gguf::BlockType::kQ8_0:
-      return multiply<S, Q8Format<S>, true>(call);
+      return multiply<S, Q8Format<S>, true>(product, panel_begin, panel_end);
     case gguf::BlockType::kQ4_0:
-      return multiply<S, Q4Format<S>, true>(call);
+      return multiply<S, Q4Format<S>, true>(product, panel_begin, panel_end);
     case gguf::BlockType::kQ4_K:
-      return multiply<S, Q4KFormat<S>, true>(call);
+      return multiply<S, Q4KFormat<S>, true>(product, panel_begin, panel_end);
     case gguf::BlockType::kQ5_K:
-      return multiply<S, Q5KFormat<S>, true>(call);
+      return multiply<S, Q5KFormat<S>, true>(product, panel_begin, panel_end);
     case gguf::BlockType::kQ6_K:
-      return multiply<S, Q6KFormat<S>, true>(call);
+      return multiply<S, Q6KFormat<S>, true>(product, panel_begin, panel_end);
     case gguf::BlockType::kMXFP4:
-      return multiply<S, Mxfp4Format<S>, true>(call);
+      return multiply<S, Mxfp4Format<S>, true>(product, panel_begin, panel_end);
   }
 }
 

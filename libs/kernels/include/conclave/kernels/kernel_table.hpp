@@ -12,25 +12,24 @@
 
 namespace conclave::kernels {
 
-/// Panels [panel_begin, panel_end) of y[i, :] = W x[index[i], :], i in [0, count). `index` null
-/// means row i. y row i starts at y + i * y_stride; only columns below W.outputs() are written.
-struct MatmulCall {
+/// y[i, :] = W x[index[i], :], i in [0, count). `index` null means row i. y row i starts at
+/// y + i * y_stride; only columns below W.outputs() are written. All borrowed.
+struct Product {
   const PackedMatrix* weights = nullptr;
   RowsView x;
   const std::uint32_t* index = nullptr;
   std::size_t count = 0;
   float* y = nullptr;
   std::size_t y_stride = 0;
-  std::size_t panel_begin = 0;
-  std::size_t panel_end = 0;
 };
 
 struct KernelTable {
   Isa isa = Isa::kScalar;
 
+  /// The outputs of panels [panel_begin, panel_end) of a product.
   /// Float weights: one chain of fused multiply-adds from input 0 up. Block weights: the integer
   /// dot product of each 32 inputs is exact, then one fused multiply-add per block, in order.
-  void (*matmul)(const MatmulCall& call) = nullptr;
+  void (*matmul)(const Product& product, std::size_t panel_begin, std::size_t panel_end) = nullptr;
 
   /// 8-bit form of one row of n values (n % 32 == 0): scale = max|x| / 127, quants rounded to
   /// nearest even. A block that holds inf or NaN gets scale NaN, so that it shows in the result.

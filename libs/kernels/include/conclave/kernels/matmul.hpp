@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <span>
 
 #include "conclave/base/thread_pool.hpp"
@@ -14,16 +13,6 @@ namespace conclave::kernels {
 struct Compute {
   const KernelTable& kernels;
   base::ThreadPool& pool;
-};
-
-/// One product of a group; rows, index, count and y as in MatmulCall.
-struct Product {
-  const PackedMatrix* weights = nullptr;
-  RowsView x;
-  const std::uint32_t* index = nullptr;
-  std::size_t count = 0;
-  float* y = nullptr;
-  std::size_t y_stride = 0;
 };
 
 /// Runs all products, split into tiles of panels that the threads share.
