@@ -17,10 +17,11 @@ endif
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-# Installs what is missing; does nothing, and needs no network, when all is there.
+# Installs what is missing; does nothing, and needs no network, when all is there. A command of the
+# package's name is as good as the package: npm, say, may have come with another build of Node.
 define install
 	@missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null \
-	    | grep -q 'ok installed' || echo $$p; done); \
+	    | grep -q 'ok installed' || command -v $$p >/dev/null || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
 	  echo "Installing:" $$missing; \
 	  $(SUDO) apt-get update -q -o Acquire::Retries=3 && \
