@@ -79,6 +79,7 @@ struct BinaryNode {
 struct MemberNode {
   ExpressionPtr object;
   ExpressionPtr key;
+  bool dotted = false;
 };
 struct SliceNode {
   ExpressionPtr object;

@@ -228,12 +228,12 @@ base::Result<ExpressionPtr> ExpressionParser::parse_member(ExpressionPtr object)
 
   if (tokens_.at(TokenKind::kInteger)) {
     CONCLAVE_TRY(ExpressionPtr key, parse_number());
-    return make(MemberNode{std::move(object), std::move(key)}, offset);
+    return make(MemberNode{std::move(object), std::move(key), true}, offset);
   }
   if (!tokens_.at(TokenKind::kName)) return tokens_.error("expected a name after '.'");
   const Token& name = tokens_.next();
   CONCLAVE_TRY(ExpressionPtr key, make(LiteralNode{name.text}, name.offset));
-  return make(MemberNode{std::move(object), std::move(key)}, offset);
+  return make(MemberNode{std::move(object), std::move(key), true}, offset);
 }
 
 base::Result<ExpressionPtr> ExpressionParser::parse_subscript(ExpressionPtr object,
@@ -256,7 +256,7 @@ base::Result<ExpressionPtr> ExpressionParser::parse_subscript(ExpressionPtr obje
   }
   tokens_.next();
   if (parts.empty()) return tokens_.error_at(offset, "expected an index");
-  if (!slice) return make(MemberNode{std::move(object), std::move(parts[0])}, offset);
+  if (!slice) return make(MemberNode{std::move(object), std::move(parts[0]), false}, offset);
   parts.resize(3);
   return make(
       SliceNode{std::move(object), std::move(parts[0]), std::move(parts[1]), std::move(parts[2])},

@@ -115,7 +115,7 @@ Result<Value> length(Interpreter& in, const Value& value, const Arguments&) {
 
 Result<Value> string(Interpreter& in, const Value& value, const Arguments&) {
   const bool printable =
-      !value.is_null() && !value.is_undefined() && !value.is_callable() && !value.is_namespace();
+      value.is_string() || value.is_number() || value.is_bool() || value.is_array();
   if (!printable) return wrong_type("string", value);
   std::string text;
   CONCLAVE_TRY_VOID(print({text, in.options().output_bytes_max, in.budget()}, value));

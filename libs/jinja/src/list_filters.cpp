@@ -26,58 +26,44 @@ tl::unexpected<base::Error> wrong_type(std::string_view filter, const Value& val
   return broken(concat({"cannot apply the filter '", filter, "' to ", type_name(value)}));
 }
 
-/// A list as it is, a string as its characters, a dict as its keys.
-Result<Array> elements(Interpreter& in, std::string_view filter, const Value& value) {
-  Array result;
-  if (value.is_array()) {
-    CONCLAVE_TRY_VOID(in.budget().allocate(value.as_array().size() * sizeof(Value)));
-    result = value.as_array();
-  } else if (value.is_string()) {
-    const std::string& text = value.as_string();
-    CONCLAVE_TRY_VOID(in.budget().allocate(text.size() * (sizeof(Value) + sizeof(std::string))));
-    const std::vector<std::size_t> starts = character_offsets(text);
-    for (std::size_t i = 0; i + 1 < starts.size(); ++i) {
-      result.emplace_back(text.substr(starts[i], starts[i + 1] - starts[i]));
-    }
-  } else if (value.is_object()) {
-    for (const auto& [key, unused] : value.as_object().entries()) {
-      CONCLAVE_TRY(Value text, in.make_text(key));
-      result.push_back(std::move(text));
-    }
-  } else {
-    return wrong_type(filter, value);
-  }
-  return result;
-}
-
 Result<Value> list(Interpreter& in, const Value& value, const Arguments&) {
-  if (value.is_array() && !value.is_tuple()) return value;
-  CONCLAVE_TRY(Array items, elements(in, "list", value));
-  return in.make_list(std::move(items));
+  if (!value.is_array()) return wrong_type("list", value);
+  return value.is_tuple() ? in.make_list(value.as_array()) : value;
 }
 
-Result<Value> first(Interpreter& in, const Value& value, const Arguments&) {
-  CONCLAVE_TRY(const Array items, elements(in, "first", value));
-  return items.empty() ? Value() : items.front();
+Result<Value> first(Interpreter&, const Value& value, const Arguments&) {
+  if (!value.is_array()) return wrong_type("first", value);
+  return value.as_array().empty() ? Value() : value.as_array().front();
 }
 
-Result<Value> last(Interpreter& in, const Value& value, const Arguments&) {
-  CONCLAVE_TRY(const Array items, elements(in, "last", value));
-  return items.empty() ? Value() : items.back();
+Result<Value> last(Interpreter&, const Value& value, const Arguments&) {
+  if (!value.is_array()) return wrong_type("last", value);
+  return value.as_array().empty() ? Value() : value.as_array().back();
 }
 
 Result<Value> reverse(Interpreter& in, const Value& value, const Arguments&) {
-  CONCLAVE_TRY(Array items, elements(in, "reverse", value));
+  if (!value.is_array()) return wrong_type("reverse", value);
+  Array items = value.as_array();
   std::reverse(items.begin(), items.end());
-  if (!value.is_string()) return in.make_list(std::move(items));
-  std::string text;
-  for (const Value& character : items) text += character.as_string();
-  return in.make_text(std::move(text));
+  return in.make_list(std::move(items));
+}
+
+/// A list as it is, a string as its characters.
+Result<Array> joinable(Interpreter& in, const Value& value) {
+  if (value.is_array()) return value.as_array();
+  if (!value.is_string()) return wrong_type("join", value);
+  const std::string& text = value.as_string();
+  CONCLAVE_TRY_VOID(in.budget().allocate(text.size() * (sizeof(Value) + sizeof(std::string))));
+  const std::vector<std::size_t> starts = character_offsets(text);
+  Array characters;
+  for (std::size_t i = 0; i + 1 < starts.size(); ++i) {
+    characters.emplace_back(text.substr(starts[i], starts[i + 1] - starts[i]));
+  }
+  return characters;
 }
 
 Result<Value> join(Interpreter& in, const Value& value, const Arguments& arguments) {
-  if (!value.is_array() && !value.is_string()) return wrong_type("join", value);
-  CONCLAVE_TRY(const Array items, elements(in, "join", value));
+  CONCLAVE_TRY(const Array items, joinable(in, value));
   const Value* separator = arguments.find(0, "separator");
   if (separator == nullptr) separator = arguments.keyword_value("d");
   if (separator != nullptr && !separator->is_string()) {
@@ -164,32 +150,6 @@ Result<Value> dictsort(Interpreter& in, const Value& value, const Arguments& arg
   return in.make_list(std::move(items));
 }
 
-template <bool Largest>
-Result<Value> extreme(Interpreter& in, const Value& value, const Arguments& arguments) {
-  if (!value.is_array()) return wrong_type(Largest ? "max" : "min", value);
-  SortOrder order;
-  order.reverse = Largest;
-  if (const Value* attribute = arguments.find(1, "attribute")) {
-    if (!attribute->is_string()) return broken("the attribute must be a string");
-    order.attribute = attribute->as_string();
-  }
-  CONCLAVE_TRY(const Array items, sorted(value.as_array(), order, in.budget()));
-  return items.empty() ? Value() : items.front();
-}
-
-Result<Value> sum(Interpreter& in, const Value& value, const Arguments& arguments) {
-  if (!value.is_array()) return wrong_type("sum", value);
-  const Value* attribute = arguments.find(0, "attribute");
-  const Value* start = arguments.find(1, "start");
-  Value total = start == nullptr ? Value(0) : *start;
-  for (const Value& item : value.as_array()) {
-    const bool by_path = attribute != nullptr && attribute->is_string();
-    const Value term = by_path ? get_path(item, attribute->as_string()) : item;
-    CONCLAVE_TRY(total, apply_binary(BinaryOperator::kAdd, total, term, in.budget()));
-  }
-  return total;
-}
-
 /// A condition on elements: a named test with arguments, or plain truth.
 class Condition {
  public:
@@ -222,10 +182,10 @@ class Condition {
 
 template <bool Keep>
 Result<Value> select(Interpreter& in, const Value& value, const Arguments& arguments) {
-  CONCLAVE_TRY(const Array items, elements(in, Keep ? "select" : "reject", value));
+  if (!value.is_array()) return wrong_type(Keep ? "select" : "reject", value);
   CONCLAVE_TRY(const Condition condition, Condition::from(arguments, 0));
   Array kept;
-  for (const Value& item : items) {
+  for (const Value& item : value.as_array()) {
     CONCLAVE_TRY(const bool holds, condition.holds(in, item));
     if (holds == Keep) kept.push_back(item);
   }
@@ -302,15 +262,12 @@ constexpr FilterRow kFilters[] = {
     {"last", last},
     {"list", list},
     {"map", map},
-    {"max", extreme<true>},
-    {"min", extreme<false>},
     {"reject", select<false>},
     {"rejectattr", select_attribute<false>},
     {"reverse", reverse},
     {"select", select<true>},
     {"selectattr", select_attribute<true>},
     {"sort", sort},
-    {"sum", sum},
     {"unique", unique},
 };
 

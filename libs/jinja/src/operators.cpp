@@ -251,10 +251,7 @@ Result<Value> add(const Value& left, const Value& right, Budget& budget) {
   if (left.is_array() && right.is_array()) {
     return join_lists(left.as_array(), right.as_array(), budget);
   }
-  const bool text = (left.is_string() || right.is_string()) &&
-                    (left.is_string() || is_numeric(left)) &&
-                    (right.is_string() || is_numeric(right));
-  if (text) return join_texts(left, right, budget);
+  if (left.is_string() || right.is_string()) return join_texts(left, right, budget);
   return unsupported(BinaryOperator::kAdd, left, right);
 }
 

@@ -198,8 +198,19 @@ Status print(const TextSink& sink, const Value& value) {
 base::Result<std::string> operand_text(const Value& value, Budget& budget) {
   if (value.is_string()) return value.as_string();
   if (value.is_float()) return number_text(value.as_float());
+  if (value.is_object() || value.is_namespace()) return std::string("[object Map]");
   std::string text;
-  CONCLAVE_TRY_VOID(print({text, std::numeric_limits<std::size_t>::max(), budget}, value));
+  const TextSink sink{text, std::numeric_limits<std::size_t>::max(), budget};
+  if (!value.is_array()) {
+    CONCLAVE_TRY_VOID(print(sink, value));
+    return text;
+  }
+  for (std::size_t i = 0; i < value.as_array().size(); ++i) {
+    const Value& item = value.as_array()[i];
+    if (i > 0) CONCLAVE_TRY_VOID(sink.append(","));
+    const bool missing = item.is_null() || item.is_undefined();
+    CONCLAVE_TRY_VOID(missing ? sink.append("undefined") : print(sink, item));
+  }
   return text;
 }
 

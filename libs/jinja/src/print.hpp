@@ -35,8 +35,9 @@ base::Status write_json(const TextSink& sink, const Value& value, const JsonStyl
 /// As `{{ value }}`: nothing for none and undefined, strings as they are, containers as JSON.
 base::Status print(const TextSink& sink, const Value& value);
 
-/// As an operand of `~` or an element of join(): like print(), but a float 1.0 is "1", as in
-/// JavaScript. none and undefined are the caller's business.
+/// As an operand of `~` or of `+` with a string, or an element of join(): what JavaScript makes of
+/// it, because that is what the reference does. A float 1.0 is "1", a list its elements with commas
+/// between, a dict "[object Map]". none and undefined are the caller's business.
 base::Result<std::string> operand_text(const Value& value, Budget& budget);
 
 }  // namespace conclave::jinja

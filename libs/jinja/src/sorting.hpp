@@ -1,4 +1,4 @@
-// The order of values, for sort, dictsort, min and max.
+// The order of values, for sort and dictsort.
 #pragma once
 
 #include <optional>

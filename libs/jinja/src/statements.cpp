@@ -129,7 +129,7 @@ Result<Interpreter::Flow> Interpreter::exec(const ForStatement& node, const Envi
                                             std::string& out) {
   const auto scope = std::make_shared<Environment>(outer);
   CONCLAVE_TRY(const Array items, loop_items(node, scope));
-  if (items.empty()) return execute(node.otherwise, scope, out);
+  bool completed = false;
   for (std::size_t i = 0; i < items.size(); ++i) {
     // As in Python, what one iteration sets is gone in the next.
     const auto iteration = std::make_shared<Environment>(scope);
@@ -137,7 +137,10 @@ Result<Interpreter::Flow> Interpreter::exec(const ForStatement& node, const Envi
     CONCLAVE_TRY_VOID(bind_loop_targets(node, items[i], iteration));
     CONCLAVE_TRY(const Flow flow, execute(node.body, iteration, out));
     if (flow == Flow::kBreak) break;
+    completed = completed || flow == Flow::kNext;
   }
+  // As in Python, "no iteration" means that none ran to its end.
+  if (!completed) return execute(node.otherwise, scope, out);
   return Flow::kNext;
 }
 
@@ -167,7 +170,8 @@ Status Interpreter::assign(const Expression& target, const Value& value,
     return broken(concat({"cannot set an attribute of ", type_name(object)}));
   }
   const auto* key = std::get_if<LiteralNode>(&member->key->node);
-  if (key == nullptr || !key->value.is_string()) return broken("the attribute needs a name");
+  const bool named = member->dotted && key != nullptr && key->value.is_string();
+  if (!named) return broken("the attribute needs a name");
   CONCLAVE_TRY_VOID(budget_.allocate(key->value.as_string().size()));
   object.as_namespace().entries.set(key->value.as_string(), value);
   return {};
