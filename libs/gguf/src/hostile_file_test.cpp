@@ -90,7 +90,7 @@ TEST(HostileFileTest, Values) {
 
 TEST(HostileFileTest, Arrays) {
   const auto array = [](std::uint32_t element, std::uint64_t count) {
-    return [=](RawFile& raw) { raw.number(element).number(count).data(64); };
+    return [element, count](RawFile& raw) { raw.number(element).number(count).data(64); };
   };
   expect_refusal(with_value(9, array(13, 1)), ErrorCode::kCorruptData,
                  {"'k'", "unknown value type 13", "offset 37"});
