@@ -12,7 +12,7 @@ export CONCLAVE_GOLDEN_DIR ?= $(abspath ../shared/golden)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-asan test-tsan fuzz bench golden demo format clean
+.PHONY: help setup build run test test-asan test-tsan fuzz bench golden format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -53,7 +53,7 @@ test-asan: setup build/asan/build.ninja ## The tests under address and undefined
 	cmake --build --preset asan -j $(JOBS)
 	ctest --preset asan -j $(JOBS)
 
-test-tsan: setup build/tsan/build.ninja ## The tests labelled core under the thread sanitizer
+test-tsan: setup build/tsan/build.ninja ## The core and golden tests under the thread sanitizer
 	cmake --build --preset tsan -j $(JOBS)
 	ctest --preset tsan -j $(JOBS)
 

@@ -2,6 +2,8 @@
 // and which experts it used for each kind.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <map>
@@ -21,9 +23,8 @@ namespace json = boost::json;
 using base::ErrorCode;
 using base::fail;
 
-// A line of JSON beyond this is no question; the set as a whole is bounded by its lines.
-constexpr std::size_t kLineBytesMax = std::size_t{1} << 20;
-constexpr std::size_t kQuestionsMax = 1'000'000;
+// A set is read whole: a million questions of usual length fit.
+constexpr std::uintmax_t kSetBytesMax = std::uintmax_t{256} << 20;
 
 struct Options {
   ModelOptions model;
@@ -69,16 +70,27 @@ base::Result<Question> parse_question(const std::string& line, std::size_t numbe
   return question;
 }
 
+base::Status check_set_file(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) {
+    const bool exists = std::filesystem::exists(path, error);
+    return fail(exists ? ErrorCode::kInvalidArgument : ErrorCode::kNotFound,
+                path + (exists ? ": not a regular file" : ": no such file"));
+  }
+  if (std::filesystem::file_size(path, error) > kSetBytesMax) {
+    return fail(ErrorCode::kInvalidArgument,
+                path + ": larger than " + std::to_string(kSetBytesMax) + " bytes");
+  }
+  return {};
+}
+
 base::Result<std::vector<Question>> read_questions(const Options& options) {
+  CONCLAVE_TRY_VOID(check_set_file(options.set));
   std::ifstream in(options.set);
-  if (!in) return fail(ErrorCode::kNotFound, options.set + ": cannot be read");
+  if (!in) return fail(ErrorCode::kUnavailable, options.set + ": cannot be read");
   std::vector<Question> questions;
   std::string line;
   for (std::size_t number = 1; std::getline(in, line); ++number) {
-    if (line.size() > kLineBytesMax || questions.size() == kQuestionsMax) {
-      return fail(ErrorCode::kInvalidArgument, options.set + ": line " + std::to_string(number) +
-                                                   " exceeds the limits of a set");
-    }
     if (line.empty()) continue;
     auto question = parse_question(line, number);
     if (!question) return fail(question.error().within(options.set));
@@ -261,6 +273,7 @@ void add_eval(CLI::App& app, Action& action) {
                    "Questions: a JSON object {kind, question, answer} on each line")
       ->required();
   command->add_option("--limit", options->limit, "Ask the first N only (0: all)")
+      ->check(config::within(std::size_t{0}, SIZE_MAX))
       ->capture_default_str();
   command->add_option("--batch", options->batch, "Questions worked at once")
       ->check(config::within(std::size_t{1}, std::size_t{1024}))

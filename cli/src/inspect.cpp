@@ -4,6 +4,7 @@
 #include <map>
 
 #include "commands.hpp"
+#include "conclave/base/text.hpp"
 #include "conclave/gguf/file.hpp"
 #include "conclave/model/config.hpp"
 #include "conclave/model/experts.hpp"
@@ -128,7 +129,7 @@ void print_table(const std::string& path, const gguf::File& file, const model::M
   table.add({"file", path + " (" + human_bytes(sum.file_bytes) + ", " +
                          number(file.parts().size()) + " part" +
                          (file.parts().size() == 1 ? ")" : "s)")});
-  table.add({"name", config.name});
+  table.add({"name", base::printable(config.name)});
   table.add({"architecture", std::string(config.architecture->name)});
   table.add({"parameters", fixed(static_cast<double>(sum.parameters) / 1e6, 2) + " M"});
   table.add({"layers", number(config.layers) + " (" + number(config.dense_layers) + " dense)"});

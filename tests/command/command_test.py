@@ -156,6 +156,8 @@ class Generate(CommandCase):
         self.fails(2, "generate", "-m", model, "-p", "hello", "--temperature", "-1",
                    says="temperature")
         self.fails(2, "generate", "-m", model, "-p", "hello", "--top-p", "1.5", says="top-p")
+        self.fails(2, "generate", "-m", model, "-p", "hello", "--top-p", "0", says="top-p")
+        self.fails(2, "generate", "-m", model, "-p", "hello", "--seed", "-1", says="seed")
         self.fails(2, "generate", "-m", model, says="--prompt")
 
 
@@ -166,6 +168,14 @@ class CommandLine(CommandCase):
         self.fails(2, "inspect", says="file")
         self.assertIn("generate", self.ok("--help"))
         self.assertRegex(self.ok("--version"), r"^\d+\.\d+\.\d+")
+
+    def test_output_that_nobody_takes_is_an_error(self) -> None:
+        model, _ = golden("qwen3moe-f32")
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            done = subprocess.run([CONCLAVE, "inspect", model], stdout=full,
+                                  stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("standard output", done.stderr)
 
     def test_a_settings_file_is_read_and_unknown_keys_refused(self) -> None:
         model, document = golden("qwen3moe-f32")
@@ -200,6 +210,8 @@ class Eval(CommandCase):
             file.flush()
             self.fails(1, "eval", "-m", model, "--set", file.name, says="line 2")
         self.fails(1, "eval", "-m", model, "--set", "/no/such/set", says="not_found")
+        self.fails(1, "eval", "-m", model, "--set", "/dev/zero", says="not a regular file")
+        self.fails(2, "eval", "-m", model, "--set", file.name, "--limit", "-1", says="limit")
 
 
 if __name__ == "__main__":

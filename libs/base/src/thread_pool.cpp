@@ -1,6 +1,6 @@
 #include "conclave/base/thread_pool.hpp"
 
-#include <algorithm>
+#include <system_error>
 
 namespace conclave::base {
 namespace {
@@ -27,8 +27,11 @@ void await_change(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
 }  // namespace
 
 ThreadPool::ThreadPool(unsigned threads) {
-  for (unsigned thread = 1; thread < std::max(1u, threads); ++thread) {
-    workers_.emplace_back([this, thread] { serve(thread); });
+  try {
+    for (unsigned thread = 1; thread < threads; ++thread) {
+      workers_.emplace_back([this, thread] { serve(thread); });
+    }
+  } catch (const std::system_error&) {  // the limit on threads, or on memory for their stacks
   }
 }
 

@@ -4,6 +4,9 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
 
 namespace conclave::config {
 namespace {
@@ -34,6 +37,20 @@ TEST_F(BindTest, FlagBeatsEnvironmentBeatsDefault) {
   EXPECT_EQ(settings.warmth, 1.25f);
   app.parse("--bind-test-warmth 1.5");
   EXPECT_EQ(settings.warmth, 1.5f);
+}
+
+TEST_F(BindTest, EnvironmentBeatsFileBeatsDefault) {
+  const std::string path = testing::TempDir() + "/bind_test.toml";
+  std::ofstream(path) << "bind-test-warmth = 0.75\nbind-test-seed = 9\n";
+  app.set_config("--config");
+  app.config_formatter(std::make_shared<EnvironmentFirst>(app));
+  app.parse("--config " + path);
+  EXPECT_EQ(settings.warmth, 0.75f);
+  ::setenv("CONCLAVE_BIND_TEST_WARMTH", "1.25", 1);
+  app.parse("--config " + path);
+  EXPECT_EQ(settings.warmth, 1.25f);
+  EXPECT_EQ(settings.seed, 9u);
+  std::filesystem::remove(path);
 }
 
 TEST_F(BindTest, TakesTheWholeRangeOfAFieldAndRefusesMore) {

@@ -54,7 +54,8 @@ base::Result<std::vector<Generation>> Generator::run(std::span<const GenerateReq
     CONCLAVE_TRY(const std::span<const float> logits, forward_.step(rows_));
     const std::size_t vocab = model_.config().vocab;
     for (std::size_t i = 0; i < samplers_.size(); ++i) {
-      accept(sequences[samplers_[i]], logits.subspan(i * vocab, vocab), on_token);
+      CONCLAVE_TRY_VOID(
+          accept(sequences[samplers_[i]], logits.subspan(i * vocab, vocab), on_token));
     }
   }
   std::vector<Generation> generations;
@@ -79,13 +80,15 @@ void Generator::fill_step(std::vector<Sequence>& sequences) {
   }
 }
 
-void Generator::accept(Sequence& sequence, std::span<const float> logits, const OnToken& on_token) {
+base::Status Generator::accept(Sequence& sequence, std::span<const float> logits,
+                               const OnToken& on_token) {
   const GenerateRequest& request = *sequence.request;
-  const std::int32_t token = sampler_.sample(logits, request.sampling, sequence.known());
+  CONCLAVE_TRY(const std::int32_t token,
+               sampler_.sample(logits, request.sampling, sequence.known()));
   if (!request.ignore_eos && model_.tokenizer().is_end_of_generation(token)) {
     sequence.out.finish = FinishReason::kStop;
     sequence.finished = true;
-    return;
+    return {};
   }
   sequence.out.tokens.push_back(token);
   if (request.top_logprobs > 0) {
@@ -97,6 +100,7 @@ void Generator::accept(Sequence& sequence, std::span<const float> logits, const 
   } else if (sequence.out.tokens.size() == request.max_tokens) {
     sequence.finished = true;
   }
+  return {};
 }
 
 }  // namespace conclave::engine

@@ -2,16 +2,20 @@
 
 #include <sched.h>
 
+#include <algorithm>
+#include <string>
+#include <thread>
 #include <utility>
 
 namespace conclave::engine {
 
 unsigned available_threads() {
-  cpu_set_t set;
+  cpu_set_t set;  // room for 1024 processors: on larger machines the call fails
   CPU_ZERO(&set);
-  if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  const int count = CPU_COUNT(&set);
-  return count > 0 ? static_cast<unsigned>(count) : 1;
+  const bool known = ::sched_getaffinity(0, sizeof set, &set) == 0;
+  const unsigned count =
+      known ? static_cast<unsigned>(CPU_COUNT(&set)) : std::thread::hardware_concurrency();
+  return std::max(1u, count);
 }
 
 LocalModel::LocalModel(gguf::File file, tokenizer::Tokenizer tokenizer,
@@ -32,6 +36,11 @@ base::Result<std::unique_ptr<LocalModel>> LocalModel::load(const std::filesystem
   std::unique_ptr<LocalModel> local(
       new LocalModel(std::move(file), std::move(tokenizer), kernels::kernel_table(isa), threads));
 
+  if (local->pool_.threads() < threads) {
+    return base::fail(base::ErrorCode::kUnavailable,
+                      "the system starts " + std::to_string(local->pool_.threads()) +
+                          " threads, not " + std::to_string(threads));
+  }
   const std::size_t experts =
       std::size_t{config.layers - config.dense_layers} * config.gate.experts;
   const std::size_t total = config.layers + experts;

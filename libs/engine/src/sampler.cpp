@@ -64,15 +64,17 @@ base::Status validate(const SamplingParams& params) {
         base::ErrorCode::kInvalidArgument,
         std::string(name) + " must be " + std::to_string(least) + " to " + std::to_string(most));
   });
-  if (status && params.top_p == 0.0f) {
-    return base::fail(base::ErrorCode::kInvalidArgument, "top-p must be above 0");
-  }
   return status;
 }
 
-std::int32_t Sampler::sample(std::span<const float> logits, const SamplingParams& params,
-                             std::uint64_t position) {
-  if (params.temperature <= 0.0f || !all_finite(logits)) return argmax(logits);
+base::Result<std::int32_t> Sampler::sample(std::span<const float> logits,
+                                           const SamplingParams& params, std::uint64_t position) {
+  if (!all_finite(logits)) {
+    return base::fail(base::ErrorCode::kCorruptData,
+                      "a logit at position " + std::to_string(position) +
+                          " is infinite or not a number: the weights are broken");
+  }
+  if (params.temperature <= 0.0f) return argmax(logits);
 
   // Probabilities relative to the best token's, which is 1.
   probabilities_.assign(logits.begin(), logits.end());

@@ -46,7 +46,7 @@ struct SamplerTest : testing::Test {
   std::map<std::int32_t, double> shares(int draws = 20000) {
     std::map<std::int32_t, double> count;
     for (int i = 0; i < draws; ++i) {
-      count[sampler.sample(logits, params, static_cast<std::uint64_t>(i))] += 1.0 / draws;
+      count[sampler.sample(logits, params, static_cast<std::uint64_t>(i)).value()] += 1.0 / draws;
     }
     return count;
   }
@@ -54,9 +54,9 @@ struct SamplerTest : testing::Test {
 
 TEST_F(SamplerTest, ZeroTemperatureTakesTheBestAndTheLowerIdAmongEquals) {
   params.temperature = 0.0f;
-  EXPECT_EQ(sampler.sample(logits, params, 0), 0);
+  EXPECT_EQ(sampler.sample(logits, params, 0).value(), 0);
   logits = {1.0f, 3.0f, 3.0f};
-  EXPECT_EQ(sampler.sample(logits, params, 0), 1);
+  EXPECT_EQ(sampler.sample(logits, params, 0).value(), 1);
 }
 
 TEST_F(SamplerTest, SharesFollowTheDistribution) {
@@ -99,10 +99,10 @@ TEST_F(SamplerTest, SameSeedAndPositionGiveTheSameTokenAnotherSeedOthers) {
   int differing = 0;
   for (std::uint64_t position = 0; position < 200; ++position) {
     params.seed = 1;
-    const auto first = sampler.sample(logits, params, position);
-    EXPECT_EQ(sampler.sample(logits, params, position), first);
+    const auto first = sampler.sample(logits, params, position).value();
+    EXPECT_EQ(sampler.sample(logits, params, position).value(), first);
     params.seed = 2;
-    differing += sampler.sample(logits, params, position) != first ? 1 : 0;
+    differing += sampler.sample(logits, params, position).value() != first ? 1 : 0;
   }
   EXPECT_GT(differing, 50);
 }
@@ -117,11 +117,15 @@ TEST_F(SamplerTest, LogprobsAreTheLogSoftmaxOfThePlainLogits) {
   EXPECT_EQ(sampler.top_logprobs(logits, 99).size(), 4u);
 }
 
-TEST_F(SamplerTest, InfiniteOrNaNLogitsStillGiveAToken) {
-  logits[2] = std::numeric_limits<float>::infinity();
-  EXPECT_EQ(sampler.sample(logits, params, 0), 2);
-  logits.assign(4, std::numeric_limits<float>::quiet_NaN());
-  EXPECT_EQ(sampler.sample(logits, params, 0), 0);
+TEST_F(SamplerTest, InfiniteOrNaNLogitsAreAnErrorThatSaysWhere) {
+  for (const float bad :
+       {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    logits[2] = bad;
+    const auto token = sampler.sample(logits, params, 17);
+    ASSERT_FALSE(token);
+    EXPECT_EQ(token.error().code, base::ErrorCode::kCorruptData);
+    EXPECT_THAT(token.error().message, testing::HasSubstr("position 17"));
+  }
 }
 
 TEST(SamplingParamsTest, OutOfRangeValuesAreNamed) {

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "conclave/base/result.hpp"
+#include "conclave/base/text.hpp"
 #include "conclave/gguf/metadata.hpp"
 
 namespace conclave::gguf {
@@ -24,8 +25,7 @@ inline constexpr std::string_view kAlignmentKey = "general.alignment";
 inline constexpr std::uint32_t kStringTypeId = 8;
 inline constexpr std::uint32_t kArrayTypeId = 9;
 
-/// 'name' for a message: cut when long, control characters as '?', always valid UTF-8.
-std::string shown(std::string_view name);
+using base::shown;
 
 /// `general.alignment`, or the default; kCorruptData when it is no sensible alignment.
 base::Result<std::uint32_t> alignment_of(const Metadata& metadata);

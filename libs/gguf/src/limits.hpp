@@ -45,7 +45,4 @@ inline constexpr std::uint32_t kAlignmentDefault = 32;
 /// published models have below 200.
 inline constexpr std::uint32_t kPartsMax = 4096;
 
-/// Bytes of a name that a message shows.
-inline constexpr std::size_t kShownNameBytes = 96;
-
 }  // namespace conclave::gguf::limits

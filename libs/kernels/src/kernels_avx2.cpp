@@ -4,6 +4,6 @@
 
 namespace conclave::kernels {
 
-extern const KernelTable kAvx2Table = make_kernel_table<SimdAvx2>(Isa::kAvx2);
+constinit const KernelTable kAvx2Table = make_kernel_table<SimdAvx2>(Isa::kAvx2);
 
 }  // namespace conclave::kernels

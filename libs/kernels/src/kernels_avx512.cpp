@@ -4,6 +4,6 @@
 
 namespace conclave::kernels {
 
-extern const KernelTable kAvx512Table = make_kernel_table<SimdAvx512>(Isa::kAvx512);
+constinit const KernelTable kAvx512Table = make_kernel_table<SimdAvx512>(Isa::kAvx512);
 
 }  // namespace conclave::kernels

@@ -4,6 +4,6 @@
 
 namespace conclave::kernels {
 
-extern const KernelTable kScalarTable = make_kernel_table<SimdScalar>(Isa::kScalar);
+constinit const KernelTable kScalarTable = make_kernel_table<SimdScalar>(Isa::kScalar);
 
 }  // namespace conclave::kernels

@@ -287,7 +287,9 @@ void float_tile(const Product& product, std::size_t panel, std::size_t first) {
 
 // Rows of a tile: as many as registers hold beside 8 unpacked groups.
 template <class S>
-constexpr std::size_t kTileRows = S::kLanes == 16 ? 8 : 4;
+constexpr bool kWide = S::kLanes == 16;
+template <class S>
+constexpr std::size_t kTileRows = kWide<S> ? 8 : 4;
 
 template <class S, class Format, bool kBlocks, std::size_t kRows>
 void tile(const Product& product, std::size_t panel, std::size_t first) {
@@ -305,7 +307,7 @@ void multiply(const Product& product, std::size_t panel_begin, std::size_t panel
     for (; row + kTileRows<S> <= product.count; row += kTileRows<S>) {
       tile<S, Format, kBlocks, kTileRows<S>>(product, panel, row);
     }
-    if constexpr (kTileRows < S >> 4) {
+    if constexpr (kWide<S>) {
       for (; row + 4 <= product.count; row += 4) tile<S, Format, kBlocks, 4>(product, panel, row);
     }
     for (; row + 2 <= product.count; row += 2) tile<S, Format, kBlocks, 2>(product, panel, row);

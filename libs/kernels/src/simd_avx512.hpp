@@ -33,7 +33,6 @@ struct SimdAvx512 {
   static F32 fnma(F32 a, F32 b, F32 c) { return _mm512_fnmadd_ps(a, b, c); }
   static F32 max(F32 a, F32 b) { return _mm512_max_ps(a, b); }
   static F32 min(F32 a, F32 b) { return _mm512_min_ps(a, b); }
-  static F32 abs(F32 a) { return _mm512_abs_ps(a); }
   static F32 exp2_shifted(F32 t) {
     const __m512i n = _mm512_add_epi32(_mm512_castps_si512(t), _mm512_set1_epi32(127 - 0x4B400000));
     return _mm512_castsi512_ps(_mm512_slli_epi32(n, 23));

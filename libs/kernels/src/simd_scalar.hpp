@@ -30,7 +30,6 @@ struct SimdScalar {
   // As the x86 instructions: the second operand if either is NaN.
   static F32 max(F32 a, F32 b) { return a > b ? a : b; }
   static F32 min(F32 a, F32 b) { return a < b ? a : b; }
-  static F32 abs(F32 a) { return std::fabs(a); }
   /// 2^n for t = n + 1.5 * 2^23, n integral in [-126, 127]: n stands in the low bits of t.
   static F32 exp2_shifted(F32 t) {
     std::uint32_t bits;

@@ -5,8 +5,8 @@
 
 namespace conclave::kernels {
 
-extern const KernelTable kScalarTable;
-extern const KernelTable kAvx2Table;
-extern const KernelTable kAvx512Table;
+extern constinit const KernelTable kScalarTable;
+extern constinit const KernelTable kAvx2Table;
+extern constinit const KernelTable kAvx512Table;
 
 }  // namespace conclave::kernels

@@ -125,7 +125,7 @@ struct VectorKernels {
     for (std::size_t v = 0; v < kParts; ++v) S::store(partial + v * S::kLanes, acc[v]);
     const float scale = 1.0f / std::sqrt(tree_sum(partial) / static_cast<float>(n) + eps);
     for (std::size_t i = 0; i < n; ++i) {
-      out[i] = weight != nullptr ? x[i] * scale * weight[i] : x[i] * scale;
+      out[i] = x[i] * scale * weight[i];
     }
   }
 

@@ -1,7 +1,9 @@
 // The vector kernels against double-precision formulas, and the same bits on every instruction set.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <vector>
@@ -162,6 +164,13 @@ TEST_P(VectorKernelTest, QuantizedRowsAreWithinHalfAStepAndKnowTheirSums) {
   std::int32_t sums[6];
   kernels().quantize_row(x.data(), kValues, quants, scales, sums);
   EXPECT_EQ(scales[1], 0.0f);
+  std::int8_t same_quants[kValues];
+  float same_scales[3];
+  std::int32_t same_sums[6];
+  scalar().quantize_row(x.data(), kValues, same_quants, same_scales, same_sums);
+  EXPECT_EQ(std::memcmp(quants, same_quants, sizeof quants), 0);
+  EXPECT_EQ(std::memcmp(scales, same_scales, sizeof scales), 0);
+  EXPECT_EQ(std::memcmp(sums, same_sums, sizeof sums), 0);
   for (std::size_t i = 0; i < kValues; ++i) {
     EXPECT_NEAR(static_cast<float>(quants[i]) * scales[i / 32], x[i], 0.5001f * scales[i / 32]);
   }

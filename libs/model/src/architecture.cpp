@@ -1,5 +1,7 @@
 #include "conclave/model/architecture.hpp"
 
+#include "conclave/base/text.hpp"
+
 namespace conclave::model {
 namespace {
 
@@ -36,7 +38,7 @@ base::Result<const Architecture*> find_architecture(std::string_view name) {
   }
   return base::fail(
       base::ErrorCode::kUnimplemented,
-      "architecture '" + std::string(name) + "' is not supported (known: " + known + ")");
+      "architecture " + base::shown(name) + " is not supported (known: " + known + ")");
 }
 
 }  // namespace conclave::model

@@ -1,8 +1,6 @@
 #include "conclave/model/backbone.hpp"
 
 #include <algorithm>
-#include <mutex>
-#include <optional>
 
 #include "activation.hpp"
 #include "conclave/base/check.hpp"

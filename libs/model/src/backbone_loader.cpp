@@ -1,8 +1,6 @@
 // Reads the tensors of the backbone; layers are packed in parallel.
-#include <mutex>
-#include <optional>
-
 #include "conclave/model/backbone.hpp"
+#include "parallel_load.hpp"
 #include "tensor_reader.hpp"
 
 namespace conclave::model {
@@ -16,20 +14,11 @@ Result<std::unique_ptr<Backbone>> Backbone::load(const gguf::File& file, const M
   std::unique_ptr<Backbone> backbone(new Backbone(file, config, compute));
   CONCLAVE_TRY_VOID(backbone->load_globals());
   backbone->layers_.resize(config.layers);
-  std::mutex mutex;  // guards `first_error` and calls of `progress`
-  std::optional<base::Error> first_error;
-  std::size_t done = 0;
-  compute.pool.for_each(config.layers, [&](std::size_t i, unsigned) {
-    auto layer = backbone->load_layer(static_cast<std::uint32_t>(i));
-    const std::lock_guard lock(mutex);
-    if (layer) {
-      backbone->layers_[i] = std::move(*layer);
-    } else if (!first_error) {
-      first_error = layer.error();
-    }
-    if (progress) progress(++done, config.layers);
-  });
-  if (first_error) return base::fail(*first_error);
+  CONCLAVE_TRY_VOID(
+      load_parallel(compute.pool, config.layers, progress, [&](std::size_t i) -> Status {
+        CONCLAVE_TRY(backbone->layers_[i], backbone->load_layer(static_cast<std::uint32_t>(i)));
+        return {};
+      }));
   return backbone;
 }
 

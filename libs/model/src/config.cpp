@@ -3,6 +3,9 @@
 #include <cmath>
 #include <vector>
 
+#include "conclave/base/text.hpp"
+#include "tensor_names.hpp"
+
 namespace conclave::model {
 namespace {
 
@@ -15,6 +18,8 @@ constexpr std::uint32_t kLayersMax = 1024;
 constexpr std::uint32_t kWidthMax = 1u << 20;  // hidden, ffn, head counts times sizes
 constexpr std::uint32_t kExpertsMax = 1u << 14;
 constexpr std::uint32_t kContextMax = 1u << 28;
+// Over all layers: four times DeepSeek-V3's and Kimi K2's. Each costs at least a kilobyte to hold.
+constexpr std::uint64_t kExpertsTotalMax = 1u << 17;
 
 // Reads `<architecture>.<key>`.
 class Keys {
@@ -125,14 +130,19 @@ base::Status read_rope(const Keys& keys, const Architecture& architecture,
   rope.style = architecture.rope;
   CONCLAVE_TRY(rope.base, keys.real_or("rope.freq_base", 10000.0f));
   // Old files name a factor but no type: positions are scaled linearly.
-  const char* const unnamed = keys.has("rope.scaling.factor") ? "linear" : "none";
+  const bool has_factor = keys.has("rope.scaling.factor") || keys.has("rope.scale_linear");
+  const char* const unnamed = has_factor ? "linear" : "none";
   CONCLAVE_TRY(const auto type, keys.text_or("rope.scaling.type", unnamed));
-  CONCLAVE_TRY(const auto factor, keys.real_or("rope.scaling.factor", 1.0f));
-  if (rope.base <= 0.0f || factor <= 0.0f) {
-    return fail(ErrorCode::kCorruptData, "rope base and scaling factor must be positive");
+  // Converters write a factor of 0 for none; the oldest files have their factor under another key.
+  CONCLAVE_TRY(const auto old_factor, keys.real_or("rope.scale_linear", 0.0f));
+  CONCLAVE_TRY(const auto written, keys.real_or("rope.scaling.factor", old_factor));
+  const float factor = written == 0.0f ? 1.0f : written;
+  if (rope.base <= 0.0f || factor < 0.0f) {
+    return fail(ErrorCode::kCorruptData, "rope base and scaling factor must not be negative");
   }
   if (type != "none" && type != "linear" && type != "yarn") {
-    return fail(ErrorCode::kUnimplemented, "rope scaling '" + type + "' is not supported");
+    return fail(ErrorCode::kUnimplemented,
+                "rope scaling " + base::shown(type) + " is not supported");
   }
   if (type == "none") return {};
   rope.scale = 1.0f / factor;
@@ -144,28 +154,33 @@ base::Status read_rope(const Keys& keys, const Architecture& architecture,
   CONCLAVE_TRY(rope.beta_slow, keys.real_or("rope.scaling.yarn_beta_slow", 1.0f));
   CONCLAVE_TRY(const auto attention_factor, keys.real_or("rope.scaling.attn_factor", 1.0f));
   // YaRN's own magnitude on cos and sin, and so squared on the scores.
-  const float yarn = attention_factor * (1.0f + 0.1f * std::log(factor));
+  // Extended precision: the same bits with any math library.
+  const auto log_factor = static_cast<float>(std::log(static_cast<long double>(factor)));
+  const float yarn = attention_factor * (1.0f + 0.1f * log_factor);
   rope.magnitude = yarn;
   if (architecture.attention == AttentionKind::kLatent) {
     // DeepSeek puts a magnitude on the whole score, with a slope of its own (0.1 * mscale_all_dim,
     // the file's yarn_log_multiplier) that replaces the one on cos and sin. llama.cpp applies both
     // where a file lacks the slope.
     CONCLAVE_TRY(const auto slope, keys.real_or("rope.scaling.yarn_log_multiplier", 0.0f));
-    const float whole = slope != 0.0f ? attention_factor * (1.0f + slope * std::log(factor)) : yarn;
+    const float whole = slope != 0.0f ? attention_factor * (1.0f + slope * log_factor) : yarn;
     attention.scale *= whole * whole;
     if (slope != 0.0f) rope.magnitude = attention_factor;
   }
   return {};
 }
 
-base::Status read_gate(const Keys& keys, const Architecture& architecture, GateConfig& gate) {
+base::Status read_gate(const Keys& keys, const ModelConfig& config, GateConfig& gate) {
+  const Architecture& architecture = *config.architecture;
   CONCLAVE_TRY(gate.experts, keys.number("expert_count", 1, kExpertsMax));
   CONCLAVE_TRY(gate.used, keys.number("expert_used_count", 1, gate.experts));
-  CONCLAVE_TRY(
-      const auto function,
-      keys.number_or("expert_gating_func", static_cast<std::uint32_t>(architecture.gate), 255));
-  // Converters write 0 where a model has no say in it.
-  gate.function = function == 0 ? architecture.gate : static_cast<GateFunction>(function);
+  CONCLAVE_TRY(const auto function, keys.number_or("expert_gating_func", 0, 255));
+  // Converters write 0, or nothing, where a model has no say in it. GLM-4.7-Flash came under
+  // deepseek2's name and without the key: llama.cpp knows it by its size.
+  const bool is_glm = architecture.attention == AttentionKind::kLatent &&
+                      (config.layers == 47 || config.layers == 48) && config.vocab == 154880;
+  const GateFunction unnamed = is_glm ? GateFunction::kSigmoid : architecture.gate;
+  gate.function = function == 0 ? unnamed : static_cast<GateFunction>(function);
   if (function > 3) {
     return fail(ErrorCode::kUnimplemented,
                 "expert_gating_func " + std::to_string(function) + " is not supported");
@@ -202,10 +217,26 @@ base::Status read_gate(const Keys& keys, const Architecture& architecture, GateC
   return {};
 }
 
+// The inputs of an expert's down projection; 0 if there is no such tensor.
+std::uint32_t expert_width(const gguf::File& file, std::uint32_t layer) {
+  const std::string prefix = "blk." + std::to_string(layer) + ".ffn_down";
+  for (const char* name : {"_exps.weight", ".0.weight"}) {
+    const gguf::TensorInfo* tensor = file.find(prefix + name);
+    if (tensor != nullptr && tensor->shape[0] <= kWidthMax) {
+      return static_cast<std::uint32_t>(tensor->shape[0]);
+    }
+  }
+  return 0;
+}
+
 base::Status read_ffn(const Keys& keys, const gguf::File& file, ModelConfig& config) {
   CONCLAVE_TRY(config.dense_layers, keys.number_or("leading_dense_block_count", 0, config.layers));
   CONCLAVE_TRY(const auto ffn, keys.number_or("feed_forward_length", 0, kWidthMax));
-  CONCLAVE_TRY(config.expert_ffn, keys.number_or("expert_feed_forward_length", ffn, kWidthMax));
+  // Files that give the experts' width no key of their own use the dense one for it, or for the
+  // width of all picked experts together: their tensors tell.
+  const std::uint32_t stored = expert_width(file, config.dense_layers);
+  CONCLAVE_TRY(config.expert_ffn,
+               keys.number_or("expert_feed_forward_length", stored != 0 ? stored : ffn, kWidthMax));
   if (config.dense_layers > 0) config.dense_ffn = ffn;
   // The shared experts' width has several keys over the architectures; the tensor always knows.
   const std::string shared = "blk." + std::to_string(config.dense_layers) + ".ffn_up_shexp.weight";
@@ -218,7 +249,26 @@ base::Status read_ffn(const Keys& keys, const gguf::File& file, ModelConfig& con
   if (config.expert_ffn == 0) {
     return fail(ErrorCode::kCorruptData, "metadata gives no width for the experts");
   }
+  if (std::uint64_t{config.layers} * config.gate.experts > kExpertsTotalMax) {
+    return fail(ErrorCode::kCorruptData, std::to_string(config.layers) + " layers of " +
+                                             std::to_string(config.gate.experts) +
+                                             " experts are more than " +
+                                             std::to_string(kExpertsTotalMax));
+  }
   return {};
+}
+
+// What would change the numbers if it were left out.
+base::Status refuse_unknown(const Keys& keys, const gguf::File& file, const ModelConfig& config) {
+  CONCLAVE_TRY(const auto temperature, keys.real_or("attention.temperature_scale", 0.0f));
+  if (temperature != 0.0f) {
+    return fail(ErrorCode::kUnimplemented,
+                keys.full("attention.temperature_scale") + " is not supported");
+  }
+  if (config.architecture->window != WindowPattern::kNone && config.attention.window == 0) {
+    return fail(ErrorCode::kCorruptData, "metadata lacks " + keys.full("attention.sliding_window"));
+  }
+  return check_tensor_names(file, config);
 }
 
 }  // namespace
@@ -238,7 +288,8 @@ base::Result<ModelConfig> read_config(const gguf::File& file) {
   CONCLAVE_TRY(config.architecture, find_architecture(name));
   CONCLAVE_TRY(config.name, metadata.get_or<std::string>("general.name", ""));
   const Keys keys(metadata, name);
-  if (!keys.has("expert_count")) {
+  CONCLAVE_TRY(const auto experts, keys.number_or("expert_count", 0, kExpertsMax));
+  if (experts == 0) {
     return fail(ErrorCode::kUnimplemented,
                 "a dense '" + name + "' model: Conclave serves Mixture-of-Experts models");
   }
@@ -273,8 +324,9 @@ base::Result<ModelConfig> read_config(const gguf::File& file) {
   }
   CONCLAVE_TRY_VOID(
       read_rope(keys, *config.architecture, attention, config.context_length, config.rope));
-  CONCLAVE_TRY_VOID(read_gate(keys, *config.architecture, config.gate));
+  CONCLAVE_TRY_VOID(read_gate(keys, config, config.gate));
   CONCLAVE_TRY_VOID(read_ffn(keys, file, config));
+  CONCLAVE_TRY_VOID(refuse_unknown(keys, file, config));
   return config;
 }
 

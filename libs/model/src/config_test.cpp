@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include <functional>
+#include <list>
 
 #include "conclave/gguf/writer.hpp"
 #include "conclave/model/experts.hpp"
@@ -19,17 +20,23 @@ gguf::File open_golden(const std::string& name) {
       .value();
 }
 
+using WriterTensors = std::vector<gguf::WriterTensor>;
+
+WriterTensors tensors_of(const gguf::File& file) {
+  WriterTensors tensors;
+  for (const gguf::TensorInfo& tensor : file.tensors()) {
+    tensors.push_back({tensor.name, tensor.shape, tensor.type, file.bytes(tensor)});
+  }
+  return tensors;
+}
+
 // The bytes of the golden model `name` with other metadata.
 std::vector<std::byte> with_metadata(const std::string& name,
                                      const std::function<void(gguf::Metadata&)>& change) {
   const gguf::File file = open_golden(name);
   gguf::Metadata metadata = file.metadata();
   change(metadata);
-  std::vector<gguf::WriterTensor> tensors;
-  for (const gguf::TensorInfo& tensor : file.tensors()) {
-    tensors.push_back({tensor.name, tensor.shape, tensor.type, file.bytes(tensor)});
-  }
-  return gguf::serialize(metadata, tensors).value();
+  return gguf::serialize(metadata, tensors_of(file)).value();
 }
 
 base::Result<ModelConfig> read_with(const std::string& name, const std::string& key,
@@ -74,7 +81,10 @@ TEST(ModelConfigTest, ContradictionsAreNamed) {
       {"qwen3moe.embedding_length", {std::string("wide")}, ErrorCode::kCorruptData},
       {"qwen3moe.attention.head_count", {std::uint32_t{0}}, ErrorCode::kCorruptData},
       {"qwen3moe.attention.head_count_kv", {std::uint32_t{3}}, ErrorCode::kCorruptData},
-      {"qwen3moe.expert_count", {std::uint32_t{0}}, ErrorCode::kCorruptData},
+      {"qwen3moe.expert_count", {std::uint32_t{0}}, ErrorCode::kUnimplemented},
+      {"qwen3moe.expert_count", {std::uint32_t{16385}}, ErrorCode::kCorruptData},
+      {"qwen3moe.leading_dense_block_count", {std::uint32_t{9}}, ErrorCode::kCorruptData},
+      {"qwen3moe.attention.temperature_scale", {0.1f}, ErrorCode::kUnimplemented},
       {"qwen3moe.expert_used_count", {std::uint32_t{100}}, ErrorCode::kCorruptData},
       {"qwen3moe.expert_gating_func", {std::uint32_t{9}}, ErrorCode::kUnimplemented},
       {"qwen3moe.expert_group_count", {std::uint32_t{3}}, ErrorCode::kCorruptData},
@@ -98,6 +108,94 @@ TEST(ModelConfigTest, ADenseModelIsRefusedAsSuch) {
   ASSERT_FALSE(config);
   EXPECT_EQ(config.error().code, ErrorCode::kUnimplemented);
   EXPECT_THAT(config.error().message, HasSubstr("Mixture-of-Experts"));
+}
+
+TEST(ModelConfigTest, ATensorThatNothingWouldReadIsRefusedByName) {
+  const gguf::File file = open_golden("qwen3moe-f32.gguf");
+  WriterTensors tensors = tensors_of(file);
+  tensors.push_back(tensors.back());
+  for (const char* name : {"blk.0.exp_probs_b.weight", "blk.0.attn_sub_norm.weight",
+                           "blk.99.attn_q.weight", "blk.0.ffn_up.99.weight", "extra"}) {
+    tensors.back().name = name;
+    const auto bytes = gguf::serialize(file.metadata(), tensors).value();
+    const auto config = read_config(gguf::File::parse(bytes).value());
+    ASSERT_FALSE(config) << name;
+    EXPECT_EQ(config.error().code, ErrorCode::kUnimplemented);
+    EXPECT_THAT(config.error().message, HasSubstr(name));
+  }
+}
+
+TEST(ModelConfigTest, TextFromTheFileIsShownShortAndWithoutControlCharacters) {
+  const auto config = read_with("qwen3moe-f32.gguf", "general.architecture",
+                                {"\x1B[2J" + std::string(100'000, 'x')});
+  ASSERT_FALSE(config);
+  EXPECT_LT(config.error().message.size(), 300u);
+  EXPECT_EQ(config.error().message.find('\x1B'), std::string::npos);
+}
+
+TEST(ModelConfigTest, AFactorOfZeroMeansNoScaling) {
+  const auto config = read_with("qwen3moe-f32.gguf", "qwen3moe.rope.scaling.factor", {0.0f});
+  ASSERT_TRUE(config) << config.error().to_string();
+  EXPECT_EQ(config->rope.scale, 1.0f);
+}
+
+TEST(ModelConfigTest, TheTensorsTellTheWidthOfExpertsThatNoKeyNames) {
+  const gguf::File file = open_golden("qwen2moe-f32.gguf");
+  gguf::Metadata metadata;
+  for (const auto& [key, value] : file.metadata().entries()) {
+    if (key != "qwen2moe.expert_feed_forward_length") metadata.set(key, value);
+  }
+  const auto bytes = gguf::serialize(metadata, tensors_of(file)).value();
+  EXPECT_EQ(read_config(gguf::File::parse(bytes).value()).value().expert_ffn,
+            read_config(file).value().expert_ffn);
+}
+
+// gpt-oss with its gate and up tensors, weights and biases, joined: gate rows first.
+std::vector<std::byte> fused(const gguf::File& file, std::uint64_t experts) {
+  const std::string gate = "ffn_gate_exps";
+  WriterTensors tensors;
+  std::list<std::vector<std::byte>> joined;  // keeps the data where the tensors point
+  for (const gguf::WriterTensor& tensor : tensors_of(file)) {
+    const auto at = tensor.name.find(gate);
+    if (tensor.name.find("ffn_up_exps") != std::string::npos) continue;
+    tensors.push_back(tensor);
+    if (at == std::string::npos) continue;
+    std::string up = tensor.name;
+    up.replace(at, gate.size(), "ffn_up_exps");
+    std::vector<std::byte>& both = joined.emplace_back();
+    for (std::uint64_t e = 0; e < experts; ++e) {
+      for (const gguf::TensorInfo* part : {file.find(tensor.name), file.find(up)}) {
+        const auto slice = file.bytes(gguf::expert_range(*part, e).value());
+        both.insert(both.end(), slice.begin(), slice.end());
+      }
+    }
+    gguf::WriterTensor& both_tensor = tensors.back();
+    both_tensor.name.replace(at, gate.size(), "ffn_gate_up_exps");
+    both_tensor.shape[both_tensor.shape.size() - 2] *= 2;
+    both_tensor.data = both;
+  }
+  return gguf::serialize(file.metadata(), tensors).value();
+}
+
+TEST(ExpertLoaderTest, FusedWeightsAndBiasesGiveTheSameExpert) {
+  const gguf::File file = open_golden("gpt-oss-f32.gguf");
+  const ModelConfig config = read_config(file).value();
+  const auto bytes = fused(file, config.gate.experts);
+  const gguf::File other = gguf::File::parse(bytes).value();
+  const ModelConfig other_config = read_config(other).value();
+  for (const ExpertId id : {ExpertId{0, 0}, ExpertId{config.layers - 1, config.gate.experts - 1}}) {
+    const Expert plain = load_expert(file, config, id).value();
+    const Expert joint = load_expert(other, other_config, id).value();
+    EXPECT_FALSE(plain.gate.bias.empty());
+    EXPECT_EQ(joint.gate.bias, plain.gate.bias);
+    EXPECT_EQ(joint.up.bias, plain.up.bias);
+    EXPECT_EQ(joint.down.bias, plain.down.bias);
+    for (std::size_t i = 0; i < plain.up.weight.bytes(); ++i) {
+      ASSERT_EQ(joint.gate.weight.panel(0)[i], plain.gate.weight.panel(0)[i]);
+      ASSERT_EQ(joint.up.weight.panel(0)[i], plain.up.weight.panel(0)[i]);
+    }
+    EXPECT_EQ(expert_ranges(other, other_config, id).value().size(), 6u);
+  }
 }
 
 TEST(ExpertLoaderTest, RangesAreTheExpertsSlicesInEveryLayout) {

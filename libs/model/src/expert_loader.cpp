@@ -21,7 +21,7 @@ struct Slice {
 
 struct Projection {
   Slice weight;
-  const gguf::TensorInfo* bias = nullptr;  // (outputs, experts), or none
+  Slice bias;  // one row of (outputs, experts), or no tensor
 };
 
 struct ExpertTensors {
@@ -44,6 +44,12 @@ class Finder {
       found.gate.weight = found.up.weight = both;
       found.gate.weight.outputs = found.up.weight.outputs = ffn;
       found.up.weight.first_row += ffn;  // the gate's rows come first
+      if (reader_.has(name("ffn_gate_up_exps.bias"))) {
+        CONCLAVE_TRY(const auto* bias, reader_.expect(name("ffn_gate_up_exps.bias"),
+                                                      {2 * ffn, config_.gate.experts}));
+        found.gate.bias = {bias, 2 * std::uint64_t{id_.index}, 1, ffn};
+        found.up.bias = {bias, 2 * std::uint64_t{id_.index} + 1, 1, ffn};
+      }
     } else {
       CONCLAVE_TRY(found.gate, projection("ffn_gate", hidden, ffn));
       CONCLAVE_TRY(found.up, projection("ffn_up", hidden, ffn));
@@ -75,7 +81,8 @@ class Finder {
     CONCLAVE_TRY(found.weight, stacked(base_name + "_exps", inputs, outputs));
     const std::string bias = name(base_name + "_exps.bias");
     if (reader_.has(bias)) {
-      CONCLAVE_TRY(found.bias, reader_.expect(bias, {outputs, config_.gate.experts}));
+      CONCLAVE_TRY(const auto* info, reader_.expect(bias, {outputs, config_.gate.experts}));
+      found.bias = {info, id_.index, 1, outputs};
     }
     return found;
   }
@@ -103,13 +110,13 @@ Result<gguf::ByteRange> range_of(const Slice& slice) {
                          slice.tensor->range.offset + slice.first_row * *row, slice.outputs * *row};
 }
 
-Result<Linear> load(const TensorReader& reader, const Projection& projection, ExpertId id) {
+Result<Linear> load(const TensorReader& reader, const Projection& projection) {
   const Slice& slice = projection.weight;
   Linear linear;
   CONCLAVE_TRY(linear.weight,
                reader.rows(*slice.tensor, slice.first_row, slice.outputs, slice.inputs));
-  if (projection.bias != nullptr) {
-    CONCLAVE_TRY(linear.bias, reader.float_rows(*projection.bias, id.index, 1, slice.outputs));
+  if (const Slice& bias = projection.bias; bias.tensor != nullptr) {
+    CONCLAVE_TRY(linear.bias, reader.float_rows(*bias.tensor, bias.first_row, 1, bias.inputs));
   }
   return linear;
 }
@@ -125,9 +132,8 @@ Result<std::vector<gguf::ByteRange>> expert_ranges(const gguf::File& file,
     ranges.push_back(range);
   }
   for (const Projection* projection : {&tensors.gate, &tensors.up, &tensors.down}) {
-    if (projection->bias == nullptr) continue;
-    CONCLAVE_TRY(const gguf::ByteRange range,
-                 range_of({projection->bias, id.index, 1, projection->weight.outputs}));
+    if (projection->bias.tensor == nullptr) continue;
+    CONCLAVE_TRY(const gguf::ByteRange range, range_of(projection->bias));
     ranges.push_back(range);
   }
   return ranges;
@@ -137,9 +143,9 @@ Result<Expert> load_expert(const gguf::File& file, const ModelConfig& config, Ex
   CONCLAVE_TRY(const ExpertTensors tensors, find_tensors(file, config, id));
   const TensorReader reader(file);
   Expert expert;
-  CONCLAVE_TRY(expert.gate, load(reader, tensors.gate, id));
-  CONCLAVE_TRY(expert.up, load(reader, tensors.up, id));
-  CONCLAVE_TRY(expert.down, load(reader, tensors.down, id));
+  CONCLAVE_TRY(expert.gate, load(reader, tensors.gate));
+  CONCLAVE_TRY(expert.up, load(reader, tensors.up));
+  CONCLAVE_TRY(expert.down, load(reader, tensors.down));
   return expert;
 }
 

@@ -1,13 +1,11 @@
 #include "conclave/model/experts.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <mutex>
 #include <numeric>
-#include <optional>
 #include <string>
 
 #include "activation.hpp"
+#include "parallel_load.hpp"
 
 namespace conclave::model {
 
@@ -25,22 +23,12 @@ base::Result<std::unique_ptr<LocalExperts>> LocalExperts::load(const gguf::File&
   std::unique_ptr<LocalExperts> all(new LocalExperts(config, compute));
   const std::size_t total = std::size_t{config.layers - config.dense_layers} * config.gate.experts;
   all->experts_.resize(total);
-  std::mutex mutex;  // guards `first_error` and calls of `progress`
-  std::optional<base::Error> first_error;
-  std::size_t done = 0;
-  compute.pool.for_each(total, [&](std::size_t i, unsigned) {
-    const ExpertId id{config.dense_layers + static_cast<std::uint32_t>(i / config.gate.experts),
-                      static_cast<std::uint32_t>(i % config.gate.experts)};
-    auto expert = load_expert(file, config, id);
-    const std::lock_guard lock(mutex);
-    if (expert) {
-      all->experts_[i] = std::move(*expert);
-    } else if (!first_error) {
-      first_error = expert.error();
-    }
-    if (progress) progress(++done, total);
-  });
-  if (first_error) return fail(*first_error);
+  CONCLAVE_TRY_VOID(load_parallel(compute.pool, total, progress, [&](std::size_t i) -> Status {
+    const auto layer = static_cast<std::uint32_t>(i / config.gate.experts);
+    const auto index = static_cast<std::uint32_t>(i % config.gate.experts);
+    CONCLAVE_TRY(all->experts_[i], load_expert(file, config, {config.dense_layers + layer, index}));
+    return {};
+  }));
   return all;
 }
 

@@ -9,8 +9,10 @@ namespace {
 
 // The pair whose wave turns `rotations` times over the original context.
 double pair_with_rotations(const RopeConfig& config, double rotations) {
-  const double wavelength = config.original_context / (rotations * 2.0 * std::numbers::pi);
-  return config.dimensions * std::log(wavelength) / (2.0 * std::log(double{config.base}));
+  const long double wavelength =
+      config.original_context / (rotations * 2.0L * std::numbers::pi_v<long double>);
+  const long double base = config.base;
+  return static_cast<double>(config.dimensions * std::log(wavelength) / (2.0L * std::log(base)));
 }
 
 // 1 for fast pairs, which keep their frequency, 0 for slow ones, which are interpolated.

@@ -21,8 +21,8 @@ ProgressBar::Sink terminal_sink() {
 }  // namespace
 
 ProgressBar::ProgressBar(std::string label)
-    : ProgressBar(std::move(label), [] { return std::chrono::steady_clock::now(); },
-                  terminal_sink()) {}
+    : ProgressBar(
+          std::move(label), [] { return std::chrono::steady_clock::now(); }, terminal_sink()) {}
 
 ProgressBar::ProgressBar(std::string label, Clock clock, Sink sink)
     : label_(std::move(label)),
@@ -46,8 +46,7 @@ void ProgressBar::update(std::size_t done, std::size_t total) {
                      std::to_string(done >= total ? 100 : done * 100 / total) + "%";
   if (done > 0 && done < total) {
     const auto left = (now - start_) * (total - done) / done;
-    line += ", " +
-            std::to_string(std::chrono::duration_cast<std::chrono::seconds>(left).count()) +
+    line += ", " + std::to_string(std::chrono::duration_cast<std::chrono::seconds>(left).count()) +
             " s left";
   }
   sink_(line + "\033[K");

@@ -10,10 +10,3 @@ namespace conclave::base {
 
 #define CONCLAVE_CHECK(condition) \
   ((condition) ? void() : ::conclave::base::check_failed(#condition, __FILE__, __LINE__))
-
-/// For hot loops: on in debug and sanitizer builds only.
-#ifdef NDEBUG
-#define CONCLAVE_DCHECK(condition) static_cast<void>(0)
-#else
-#define CONCLAVE_DCHECK(condition) CONCLAVE_CHECK(condition)
-#endif

@@ -12,7 +12,7 @@ namespace conclave::base {
 
 /// Owns the mapping; the bytes live as long as the object (moving keeps them in place).
 /// Safe to read from any thread. A file that is truncated by someone else after `open` raises
-/// SIGBUS on access, as with any mapping: published model files are immutable by promise 5.
+/// SIGBUS on access, as with any mapping: published model files are immutable.
 class MappedFile {
  public:
   /// kNotFound (no such file), kInvalidArgument (not a regular file), kUnavailable (the system

@@ -14,7 +14,8 @@ namespace conclave::base {
 /// One caller at a time. Tasks must not throw and must not call `for_each` of the same pool.
 class ThreadPool {
  public:
-  /// `threads` counts the caller: 1 starts none. At least 1.
+  /// `threads` counts the caller: 1 starts none. At least 1. Where the system refuses to start
+  /// more, the pool works with those it got: compare threads().
   explicit ThreadPool(unsigned threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

@@ -6,9 +6,12 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
+#include <istream>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 namespace conclave::config {
 
@@ -21,6 +24,36 @@ inline std::string environment_name(std::string_view option) {
   }
   return name;
 }
+
+/// Reads TOML and leaves out what an environment variable says: CLI11 by itself lets the file win.
+/// `app` must outlive it.
+class EnvironmentFirst final : public CLI::ConfigTOML {
+ public:
+  explicit EnvironmentFirst(const CLI::App& app) : app_(app) {}
+
+  std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
+    std::vector<CLI::ConfigItem> settings = CLI::ConfigTOML::from_config(input);
+    std::erase_if(settings,
+                  [this](const CLI::ConfigItem& item) { return is_in_environment(item); });
+    return settings;
+  }
+
+ private:
+  [[nodiscard]] bool is_in_environment(const CLI::ConfigItem& item) const {
+    const CLI::App* app = &app_;
+    for (const std::string& parent : item.parents) {
+      const auto named = app->get_subcommands(
+          [&](const CLI::App* subcommand) { return subcommand->check_name(parent); });
+      if (named.empty()) return false;
+      app = named.front();
+    }
+    const CLI::Option* option = app->get_option_no_throw("--" + item.name);
+    return option != nullptr && !option->get_envname().empty() &&
+           std::getenv(option->get_envname().c_str()) != nullptr;
+  }
+
+  const CLI::App& app_;
+};
 
 /// Values from `least` to `most`. CLI11's own Range lets NaN pass and wraps negative numbers into
 /// unsigned ones.

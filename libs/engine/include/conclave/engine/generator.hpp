@@ -42,7 +42,8 @@ class Generator {
   using OnToken = std::function<bool(std::size_t sequence, std::int32_t token)>;
 
   /// Runs all requests to their ends. kInvalidArgument: an empty prompt, tokens outside the
-  /// vocabulary, bad sampling parameters, or prompt + max_tokens beyond the model's context.
+  /// vocabulary, bad sampling parameters, or prompt + max_tokens beyond the model's context;
+  /// kCorruptData: the model's numbers overflow (Sampler::sample).
   base::Result<std::vector<Generation>> run(std::span<const GenerateRequest> requests,
                                             const OnToken& on_token = {});
 
@@ -54,7 +55,7 @@ class Generator {
 
   base::Status check(const GenerateRequest& request) const;
   void fill_step(std::vector<Sequence>& sequences);
-  void accept(Sequence& sequence, std::span<const float> logits, const OnToken& on_token);
+  base::Status accept(Sequence& sequence, std::span<const float> logits, const OnToken& on_token);
 
   LocalModel& model_;
   Forward forward_;

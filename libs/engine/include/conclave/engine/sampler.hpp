@@ -24,7 +24,7 @@ struct SamplingParams {
   void visit(Visitor&& v) {
     v("temperature", temperature, 0.0f, 100.0f, "Randomness; 0 takes the most likely token");
     v("top-k", top_k, 0u, 1u << 30, "Sample among the K most likely tokens (0: all)");
-    v("top-p", top_p, 0.0f, 1.0f, "Sample among the most likely tokens of this probability");
+    v("top-p", top_p, 1e-6f, 1.0f, "Sample among the most likely tokens of this probability");
     v("min-p", min_p, 0.0f, 1.0f, "Drop tokens below this share of the best one's probability");
     v("seed", seed, std::uint64_t{0}, ~std::uint64_t{0}, "Same seed, same text");
   }
@@ -44,8 +44,9 @@ class Sampler {
   explicit Sampler(const kernels::KernelTable& kernels) : kernels_(kernels) {}
 
   /// The token for `position` (that of the token to come). Equal logits go to the lower id.
-  std::int32_t sample(std::span<const float> logits, const SamplingParams& params,
-                      std::uint64_t position);
+  /// kCorruptData: a logit is infinite or no number, as broken weights make them.
+  base::Result<std::int32_t> sample(std::span<const float> logits, const SamplingParams& params,
+                                    std::uint64_t position);
 
   /// The `count` most likely tokens, best first, with log-softmax of the plain logits.
   std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, std::uint32_t count);

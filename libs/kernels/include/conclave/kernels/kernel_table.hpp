@@ -1,5 +1,5 @@
 // The kernels of one instruction set, as plain functions. Every table computes the same bits: each
-// function documents the one order in which it adds. Callers go through matmul.hpp, attention.hpp
+// function documents the one order in which it adds. Callers go through matmul.hpp
 // and the model library; they own threads and tiling, nothing here allocates or locks.
 #pragma once
 
@@ -36,7 +36,7 @@ struct KernelTable {
   void (*quantize_row)(const float* x, std::size_t n, std::int8_t* quants, float* scales,
                        std::int32_t* sums) = nullptr;
 
-  /// out = x / sqrt(mean(x^2) + eps) * weight (weight null: ones). In place is fine.
+  /// out = x / sqrt(mean(x^2) + eps) * weight . In place is fine.
   void (*rms_norm)(const float* x, const float* weight, std::size_t n, float eps,
                    float* out) = nullptr;
 

@@ -39,7 +39,6 @@ class QuantizedRows {
   [[nodiscard]] std::int32_t* sums(std::size_t row) {
     return sums_.data() + row * (columns_ / kSumBlock);
   }
-  [[nodiscard]] std::size_t columns() const { return columns_; }
 
  private:
   std::size_t rows_ = 0;

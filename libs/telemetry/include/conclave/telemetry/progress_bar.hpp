@@ -8,8 +8,8 @@
 
 namespace conclave::telemetry {
 
-/// Draws on stderr, and only if stderr is a terminal and the work has lasted half a second, so short
-/// runs, pipes and logs stay clean. One thread at a time. The line is wiped when it dies.
+/// Draws on stderr, and only if stderr is a terminal and the work has lasted half a second, so
+/// short runs, pipes and logs stay clean. One thread at a time. The line is wiped when it dies.
 class ProgressBar {
  public:
   using Clock = std::function<std::chrono::steady_clock::time_point()>;
