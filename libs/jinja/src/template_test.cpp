@@ -4,24 +4,19 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "conclave/jinja/json.hpp"
+#include "testing_render.hpp"
 
 namespace conclave::jinja {
 namespace {
 
 using base::ErrorCode;
 using ::testing::HasSubstr;
+using testing::render;
 using ::testing::StartsWith;
-
-/// The output, or `code: message`.
-std::string render(std::string_view source, std::string_view context = "{}",
-                   const RenderOptions& options = {}) {
-  const auto parsed = Template::parse(source);
-  if (!parsed) return parsed.error().to_string();
-  const auto output = parsed->render(parse_json(context).value(), options);
-  return output ? *output : output.error().to_string();
-}
 
 TEST(TemplateTest, PrintsTextAndExpressions) {
   EXPECT_EQ(render("a {{ x }} b{# no #}c", R"({"x": "y"})"), "a y bc");
@@ -178,6 +173,22 @@ TEST(TemplateTest, TheClockIsGiven) {
   options.now = std::chrono::sys_days(std::chrono::year(2024) / 2 / 29) + std::chrono::hours(15);
   EXPECT_EQ(render("{{ strftime_now('%d %b %Y, %A %B %-x %I%p %j %%') }}", "{}", options),
             "29 Feb 2024, Thursday February %-x 03PM 060 %");
+}
+
+TEST(TemplateTest, RendersOnManyThreads) {
+  const auto parsed = Template::parse(
+      "{% macro m(x) %}[{{ x }}]{% endmacro %}{% set n = namespace(t='') %}"
+      "{% for i in items %}{% set n.t = n.t ~ m(i) %}{% endfor %}{{ n.t }}");
+  const Value context = parse_json(R"({"items": ["a", "b", {"c": [1]}]})").value();
+  std::vector<std::string> outputs(4);
+  std::vector<std::jthread> threads;
+  for (std::string& output : outputs) {
+    threads.emplace_back([&parsed, &context, &output] {
+      for (int i = 0; i < 100; ++i) output = parsed->render(context).value();
+    });
+  }
+  threads.clear();
+  EXPECT_THAT(outputs, ::testing::Each("[a][b][{\"c\": [1]}]"));
 }
 
 TEST(TemplateTest, KnowsWhetherContentIsIterated) {

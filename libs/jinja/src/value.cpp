@@ -40,6 +40,13 @@ std::size_t depth_of(const Object& object) {
 
 }  // namespace
 
+Value::Value() noexcept = default;
+Value::Value(const Value& other) = default;
+Value::Value(Value&& other) noexcept = default;
+Value& Value::operator=(const Value& other) = default;
+Value& Value::operator=(Value&& other) noexcept = default;
+Value::~Value() = default;
+
 Value::Value(std::string value) : data_(std::make_shared<const std::string>(std::move(value))) {}
 
 Value::Value(Array items) {

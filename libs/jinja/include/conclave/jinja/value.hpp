@@ -43,7 +43,14 @@ class Value {
     kCallable,
   };
 
-  Value() = default;
+  Value() noexcept;
+  // Out of line: they are large, and gcc 12 misreads them when it inlines them under sanitizers.
+  Value(const Value& other);
+  Value(Value&& other) noexcept;
+  Value& operator=(const Value& other);
+  Value& operator=(Value&& other) noexcept;
+  ~Value();
+
   Value(std::nullptr_t) : data_(nullptr) {}
   Value(bool value) : data_(value) {}
   Value(double value) : data_(value) {}
