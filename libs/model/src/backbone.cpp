@@ -83,8 +83,7 @@ void Backbone::feed_forward(const FeedForward& ffn, const float* h) {
   gate_.resize(rows() * width);
   up_.resize(rows() * width);
   SharedRows shared(compute_, h, rows(), config_.hidden, quantized_);
-  apply(compute_, ffn.gate, shared, gate_.data());
-  apply(compute_, ffn.up, shared, up_.data());
+  apply(compute_, {{ffn.gate, gate_.data()}, {ffn.up, up_.data()}}, shared);
   compute_.pool.for_each(rows(), [&](std::size_t row, unsigned) {
     activate(compute_.kernels, ExpertActivation::kSwiglu, gate_.data() + row * width,
              up_.data() + row * width, width);

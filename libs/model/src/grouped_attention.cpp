@@ -43,9 +43,7 @@ class GroupedAttention final : public Attention {
     k_rows_.resize(n * k_.outputs());
     v_rows_.resize(n * v_.outputs());
     SharedRows shared(compute, x, n, config_.hidden, quantized_);
-    apply(compute, q_, shared, q_rows_.data());
-    apply(compute, k_, shared, k_rows_.data());
-    apply(compute, v_, shared, v_rows_.data());
+    apply(compute, {{q_, q_rows_.data()}, {k_, k_rows_.data()}, {v_, v_rows_.data()}}, shared);
     compute.pool.for_each(n, [&](std::size_t row, unsigned) { place_row(compute, rows, row); });
 
     attended_.resize(n * a.heads * a.value_dim);

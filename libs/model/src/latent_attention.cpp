@@ -42,11 +42,10 @@ class LatentAttention final : public Attention {
     const LatentConfig& l = config_.attention.latent;
     SharedRows shared(compute, x, n, config_.hidden, quantized_);
     kv_rows_.resize(n * kv_.outputs());
-    apply(compute, kv_, shared, kv_rows_.data());
     q_rows_.resize(n * q_.outputs());
     if (l.query_rank > 0) {
       q_low_.resize(n * l.query_rank);
-      apply(compute, q_down_, shared, q_low_.data());
+      apply(compute, {{kv_, kv_rows_.data()}, {q_down_, q_low_.data()}}, shared);
       for (std::size_t row = 0; row < n; ++row) {
         float* low = q_low_.data() + row * l.query_rank;
         compute.kernels.rms_norm(low, q_norm_.data(), l.query_rank, config_.norm_eps, low);
@@ -54,7 +53,7 @@ class LatentAttention final : public Attention {
       SharedRows low(compute, q_low_.data(), n, l.query_rank, quantized_);
       apply(compute, q_, low, q_rows_.data());
     } else {
-      apply(compute, q_, shared, q_rows_.data());
+      apply(compute, {{kv_, kv_rows_.data()}, {q_, q_rows_.data()}}, shared);
     }
     compute.pool.for_each(n, [&](std::size_t row, unsigned) { place_row(compute, rows, row); });
     absorb_queries(compute, rows);

@@ -14,10 +14,22 @@ kernels::RowsView SharedRows::for_weights(const kernels::PackedMatrix& weights) 
 }
 
 void apply(const kernels::Compute& compute, const Linear& linear, SharedRows& x, float* y) {
-  const kernels::RowsView rows = x.for_weights(linear.weight);
-  kernels::matmul(compute, linear.weight, rows, y);
-  for (std::size_t row = 0; row < rows.rows; ++row) {
-    add_bias(compute, linear.bias, y + row * linear.outputs());
+  apply(compute, {{linear, y}}, x);
+}
+
+void apply(const kernels::Compute& compute, std::initializer_list<LinearCall> calls,
+           SharedRows& x) {
+  std::vector<kernels::Product> products;
+  for (const LinearCall& call : calls) {
+    const kernels::RowsView rows = x.for_weights(call.linear.weight);
+    products.push_back(
+        {&call.linear.weight, rows, nullptr, rows.rows, call.y, call.linear.outputs()});
+  }
+  kernels::matmul(compute, products);
+  for (const LinearCall& call : calls) {
+    for (std::size_t row = 0; row < products.front().count; ++row) {
+      add_bias(compute, call.linear.bias, call.y + row * call.linear.outputs());
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 #include <vector>
 
 #include "conclave/base/aligned.hpp"
@@ -39,6 +40,13 @@ class SharedRows {
 
 /// y (rows, outputs) = x W^T + bias.
 void apply(const kernels::Compute& compute, const Linear& linear, SharedRows& x, float* y);
+
+/// Several products of the same rows, as one group: one barrier instead of one each.
+struct LinearCall {
+  const Linear& linear;
+  float* y;
+};
+void apply(const kernels::Compute& compute, std::initializer_list<LinearCall> calls, SharedRows& x);
 
 /// y row += bias; nothing if the bias is empty.
 void add_bias(const kernels::Compute& compute, const std::vector<float>& bias, float* y);
