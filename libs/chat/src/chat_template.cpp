@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "conclave/jinja/json.hpp"
+#include "conclave/jinja/template.hpp"
 #include "messages.hpp"
 
 namespace conclave::chat {
@@ -13,6 +14,9 @@ using base::ErrorCode;
 using base::Result;
 using base::Status;
 using jinja::Value;
+
+// Unlikely to be in a template, and nothing that a template would trim or escape.
+constexpr std::string_view kNeedle = "xq7needle";
 
 constexpr const char* kKey = "tokenizer.chat_template";
 constexpr const char* kDefaultName = "default";
@@ -58,6 +62,11 @@ json::array tool_call_probe(json::value content) {
 
 }  // namespace
 
+struct ChatTemplate::Variant {
+  jinja::Template program;
+  ContentRules rules;
+};
+
 Result<ChatTemplate> ChatTemplate::from_source(std::string_view source, SpecialTokens tokens) {
   ChatTemplate chat(std::move(tokens));
   CONCLAVE_TRY_VOID(chat.add(kDefaultName, source));
@@ -95,23 +104,37 @@ Status ChatTemplate::add(std::string name, std::string_view source) {
     return base::fail(ErrorCode::kCorruptData,
                       parsed.error().within("chat template '" + name + "'").message);
   }
-  Variant variant{std::move(*parsed)};
-  variant.takes_parts = variant.program.iterates_attribute("content");
-  variant.takes_null = !fails_on_null_content(variant);
-  variants_.insert_or_assign(std::move(name), std::move(variant));
+  Variant variant{std::move(*parsed), {}};
+  learn_content_rules(variant);
+  variants_.insert_or_assign(std::move(name), std::make_shared<const Variant>(std::move(variant)));
   return {};
 }
 
-bool ChatTemplate::fails_on_null_content(const Variant& variant) const {
-  // Clients send null beside tool calls. Some templates test for none, others take the content
-  // apart as a string; trying both is the one way to tell that works for all of them.
+bool ChatTemplate::shows_content(const Variant& variant, std::string_view text) const {
   ChatRequest request;
-  Variant tried = variant;
+  request.messages = {{{"role", "user"}, {"content", json::string(text)}}};
+  const Result<std::string> prompt = render_with(variant, request);
+  return prompt && prompt->find(text) != std::string::npos;
+}
+
+void ChatTemplate::learn_content_rules(Variant& variant) const {
+  // Asking a template for its output is the one way to tell that works for all of them.
+  if (variant.program.iterates_attribute("content")) {
+    variant.rules.shape = ContentRules::Shape::kParts;
+    const bool shows_parts = shows_content(variant, kNeedle);
+    variant.rules.shape = ContentRules::Shape::kText;
+    const bool shows_text = shows_content(variant, kNeedle);
+    if (shows_parts) {
+      variant.rules.shape = shows_text ? ContentRules::Shape::kEither : ContentRules::Shape::kParts;
+    }
+  }
+  // Clients send null beside tool calls. Some templates test for none, others take the content
+  // apart as a string.
+  ChatRequest request;
   request.messages = tool_call_probe(nullptr);
-  tried.takes_null = true;
-  if (render_with(tried, request)) return false;
-  request.messages = tool_call_probe("");
-  return render_with(tried, request).has_value();
+  if (render_with(variant, request)) return;
+  variant.rules.keep_null = false;
+  if (!render_with(variant, request)) variant.rules.keep_null = true;
 }
 
 Result<const ChatTemplate::Variant*> ChatTemplate::choose(const ChatRequest& request) const {
@@ -120,13 +143,13 @@ Result<const ChatTemplate::Variant*> ChatTemplate::choose(const ChatRequest& req
     const bool tool_use = !request.tools.empty() && variants_.contains(kToolName);
     name = tool_use ? kToolName : kDefaultName;
     // A file that only has named ones: the first stands in.
-    if (!variants_.contains(name)) return &variants_.begin()->second;
+    if (!variants_.contains(name)) return variants_.begin()->second.get();
   }
   const auto found = variants_.find(name);
   if (found == variants_.end()) {
     return base::fail(ErrorCode::kNotFound, "the model has no chat template '" + name + "'");
   }
-  return &found->second;
+  return found->second.get();
 }
 
 Result<std::string> ChatTemplate::render(const ChatRequest& request) const {
@@ -136,8 +159,7 @@ Result<std::string> ChatTemplate::render(const ChatRequest& request) const {
 
 Result<std::string> ChatTemplate::render_with(const Variant& variant,
                                               const ChatRequest& request) const {
-  const ContentRules rules{variant.takes_parts, variant.takes_null};
-  CONCLAVE_TRY(Value messages, template_messages(request.messages, rules));
+  CONCLAVE_TRY(Value messages, template_messages(request.messages, variant.rules));
   CONCLAVE_TRY(Value tools, list_or_none("tools", request.tools));
   CONCLAVE_TRY(Value documents, list_or_none("documents", request.documents));
   jinja::Object context{

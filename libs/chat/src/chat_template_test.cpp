@@ -101,11 +101,25 @@ TEST(ChatTemplateTest, RefusalsOfTheTemplateAreForTheClient) {
             "failed_precondition: 1:8: cannot apply '+' to string and none");
 }
 
-TEST(ChatTemplateTest, PartsReachOnlyTemplatesThatIterate) {
-  const ChatRequest request =
-      request_with(R"([{"role":"user","content":[{"type":"text","text":"a"}]}])");
-  EXPECT_EQ(render("{{ messages[0].content + '!' }}", request), "a!");
-  EXPECT_EQ(render("{% for p in messages[0].content %}<{{ p.text }}>{% endfor %}", request), "<a>");
+TEST(ChatTemplateTest, ContentTakesTheShapeThatTheTemplateKnows) {
+  const ChatRequest text = request_with(R"([{"role":"user","content":"a"}])");
+  const ChatRequest parts = request_with(
+      R"([{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}])");
+
+  const std::string_view only_text = "{{ messages[0].content + '!' }}";
+  EXPECT_EQ(render(only_text, text), "a!");
+  EXPECT_EQ(render(only_text, parts), "a\nb!");
+
+  const std::string_view only_parts =
+      "{% for p in messages[0].content %}<{{ p.text }}>{% endfor %}";
+  EXPECT_EQ(render(only_parts, text), "<a>");
+  EXPECT_EQ(render(only_parts, parts), "<a><b>");
+
+  const std::string_view either =
+      "{% if messages[0].content is string %}{{ messages[0].content }}{% else %}"
+      "{% for p in messages[0].content %}<{{ p.text }}>{% endfor %}{% endif %}";
+  EXPECT_EQ(render(either, text), "a");
+  EXPECT_EQ(render(either, parts), "<a><b>");
 }
 
 TEST(ChatTemplateTest, NullContentFollowsTheTemplate) {

@@ -49,11 +49,15 @@ Result<Value> convert_part(const json::value& part) {
 }
 
 Result<Value> convert_content(const json::value& content, const ContentRules& rules) {
-  if (content.is_string()) return jinja::from_json(content);
+  if (content.is_string()) {
+    CONCLAVE_TRY(Value text, jinja::from_json(content));
+    if (rules.shape != ContentRules::Shape::kParts) return text;
+    return Value(jinja::Array{jinja::Object{{"type", "text"}, {"text", std::move(text)}}});
+  }
   if (content.is_null()) return rules.keep_null ? Value(nullptr) : Value("");
   if (!content.is_array()) return wrong("content is a string, null or a list of parts");
   CONCLAVE_TRY(jinja::Array parts, convert_all("content", content.get_array(), convert_part));
-  if (rules.keep_parts) return Value(std::move(parts));
+  if (rules.shape != ContentRules::Shape::kText) return Value(std::move(parts));
   std::string text;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     if (i > 0) text.push_back('\n');

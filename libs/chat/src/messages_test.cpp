@@ -27,9 +27,14 @@ TEST(MessagesTest, FlattensPartsUnlessTheTemplateTakesThem) {
   const std::string_view parts =
       R"([{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}])";
   EXPECT_EQ(convert(parts), R"([{"role": "user", "content": "a\nb"}])");
-  EXPECT_EQ(convert(parts, {.keep_parts = true}),
+  EXPECT_EQ(convert(parts, {.shape = ContentRules::Shape::kEither}),
             R"([{"role": "user", "content": [{"type": "text", "text": "a"}, )"
             R"({"type": "text", "text": "b"}]}])");
+}
+
+TEST(MessagesTest, StringsBecomePartsForTemplatesThatKnowNothingElse) {
+  EXPECT_EQ(convert(R"([{"role":"user","content":"a"}])", {.shape = ContentRules::Shape::kParts}),
+            R"([{"role": "user", "content": [{"type": "text", "text": "a"}]}])");
 }
 
 TEST(MessagesTest, NullContentStaysOrBecomesEmpty) {

@@ -3,13 +3,15 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "conclave/base/result.hpp"
 #include "conclave/chat/chat_request.hpp"
 #include "conclave/gguf/metadata.hpp"
-#include "conclave/jinja/template.hpp"
 
 namespace conclave::chat {
 
@@ -22,7 +24,7 @@ struct SpecialTokens {
 };
 
 /// The templates of one model. Immutable; `render` may run on any number of threads. Renderings are
-/// bounded by the defaults of jinja::RenderOptions.
+/// bounded by the defaults of jinja::RenderOptions. Cheap to copy.
 class ChatTemplate {
  public:
   /// Reads `tokenizer.chat_template`, and `tokenizer.chat_template.<name>` for each name listed in
@@ -47,12 +49,7 @@ class ChatTemplate {
   [[nodiscard]] std::vector<std::string> names() const;
 
  private:
-  /// What a template expects of `content`, found out once, when it is loaded.
-  struct Variant {
-    jinja::Template program;
-    bool takes_parts = false;  // lists of parts reach it as they are
-    bool takes_null = true;    // null reaches it as it is, not as ""
-  };
+  struct Variant;
 
   explicit ChatTemplate(SpecialTokens tokens) : tokens_(std::move(tokens)) {}
 
@@ -60,10 +57,11 @@ class ChatTemplate {
   [[nodiscard]] base::Result<const Variant*> choose(const ChatRequest& request) const;
   [[nodiscard]] base::Result<std::string> render_with(const Variant& variant,
                                                       const ChatRequest& request) const;
-  [[nodiscard]] bool fails_on_null_content(const Variant& variant) const;
+  [[nodiscard]] bool shows_content(const Variant& variant, std::string_view text) const;
+  void learn_content_rules(Variant& variant) const;
 
   SpecialTokens tokens_;
-  std::map<std::string, Variant, std::less<>> variants_;
+  std::map<std::string, std::shared_ptr<const Variant>, std::less<>> variants_;
 };
 
 }  // namespace conclave::chat
