@@ -22,6 +22,12 @@ PackedMatrix random_matrix(gguf::BlockType type) {
     const std::uint32_t word = static_cast<std::uint32_t>(random()) & 0x3F7F3F7Fu;
     std::memcpy(&data[i], &word, sizeof word);
   }
+  if (type == gguf::BlockType::kMXFP4) {  // exponents as weights have them: no denormal scales
+    const std::size_t block = gguf::traits(type).bytes;
+    for (std::size_t at = 0; at < data.size(); at += block) {
+      data[at] = static_cast<std::byte>(120 + at / block % 4);
+    }
+  }
   return PackedMatrix::pack(type, data, kOutputs, kInputs).value();
 }
 
