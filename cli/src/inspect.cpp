@@ -5,6 +5,7 @@
 
 #include "commands.hpp"
 #include "conclave/base/text.hpp"
+#include "conclave/base/utf8.hpp"
 #include "conclave/gguf/file.hpp"
 #include "conclave/model/config.hpp"
 #include "conclave/model/experts.hpp"
@@ -84,14 +85,15 @@ json::object to_json(const std::string& path, const gguf::File& file,
   }
   const model::GateConfig& gate = config.gate;
   const auto text = [&](std::string_view key) {
-    return json::string(file.metadata().get_or<std::string>(key, "").value_or(""));
+    return json::string(
+        base::utf8::sanitize(file.metadata().get_or<std::string>(key, "").value_or("")));
   };
   return {
       {"file", path},
       {"parts", file.parts().size()},
       {"gguf_version", file.version()},
       {"architecture", json::string(config.architecture->name)},
-      {"name", config.name},
+      {"name", base::utf8::sanitize(config.name)},
       {"parameters", sum.parameters},
       {"file_bytes", sum.file_bytes},
       {"layers", config.layers},

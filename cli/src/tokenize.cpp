@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "commands.hpp"
+#include "conclave/base/utf8.hpp"
 #include "conclave/gguf/file.hpp"
 #include "conclave/tokenizer/tokenizer.hpp"
 #include "model_options.hpp"
@@ -31,7 +32,7 @@ base::Status tokenize(const Options& options) {
 
   if (options.format == OutputFormat::kJson) {
     json::array pieces;
-    for (const auto id : ids) pieces.emplace_back(tokenizer.token_text(id));
+    for (const auto id : ids) pieces.emplace_back(base::utf8::sanitize(tokenizer.token_text(id)));
     print_json(json::object{{"tokens", json::array(ids.begin(), ids.end())},
                             {"pieces", std::move(pieces)},
                             {"count", ids.size()}});
@@ -40,7 +41,8 @@ base::Status tokenize(const Options& options) {
   if (options.pieces) {
     Table table({"id", "piece"});
     for (const auto id : ids) {
-      table.add({std::to_string(id), json::serialize(json::string(tokenizer.token_text(id)))});
+      table.add({std::to_string(id),
+                 json::serialize(json::string(base::utf8::sanitize(tokenizer.token_text(id))))});
     }
     std::cout << table.to_string();
     return {};

@@ -44,7 +44,7 @@ struct Expert {
 };
 
 /// Where an expert's bytes are in the file: its slices of the expert tensors, weights before
-/// biases. All published layouts: stacked (`ffn_up_exps`), fused (`ffn_gate_up_exps`) and one
+/// biases. Layouts: stacked (`ffn_up_exps`), fused (`ffn_gate_up_exps`) and one
 /// tensor an expert (`ffn_up.3`). kInvalidArgument: no such expert; kCorruptData: tensors missing
 /// or misshapen.
 base::Result<std::vector<gguf::ByteRange>> expert_ranges(const gguf::File& file,
