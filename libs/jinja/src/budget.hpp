@@ -24,15 +24,23 @@ class Budget {
   /// `bytes` read by a filter.
   base::Status scan(std::size_t bytes) { return step(bytes / kBytesPerStep + 1); }
 
-  /// A string or list of `bytes` about to be made.
+  /// `value` read by an operator, a filter or a function. Lists charge for what they do with them.
+  base::Status scan(const Value& value) {
+    return value.is_string() ? scan(value.as_string().size()) : base::Status();
+  }
+
+  /// A string, list, function or scope with `bytes` of content about to be made.
   base::Status allocate(std::uint64_t bytes) {
-    if (bytes > memory_bytes_) return exceeded("the template makes too much data");
-    memory_bytes_ -= bytes;
+    const bool fits = bytes <= memory_bytes_ && memory_bytes_ - bytes >= kBoxBytes;
+    if (!fits) return exceeded("the template makes too much data");
+    memory_bytes_ -= bytes + kBoxBytes;
     return step(bytes / kBytesPerStep + 1);
   }
 
  private:
   static constexpr std::size_t kBytesPerStep = 16;
+  // What the heap and a shared pointer add to any content.
+  static constexpr std::size_t kBoxBytes = 64;
 
   static tl::unexpected<base::Error> exceeded(const char* message) {
     return base::fail(base::ErrorCode::kOverloaded, message);

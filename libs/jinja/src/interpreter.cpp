@@ -140,14 +140,20 @@ Result<Value> Interpreter::eval(const BinaryNode& node, const EnvironmentPtr& sc
   if (node.op == BinaryOperator::kAnd) return left.truthy() ? evaluate(*node.right, scope) : left;
   if (node.op == BinaryOperator::kOr) return left.truthy() ? left : evaluate(*node.right, scope);
   CONCLAVE_TRY(const Value right, evaluate(*node.right, scope));
+  CONCLAVE_TRY_VOID(budget_.scan(left));
+  CONCLAVE_TRY_VOID(budget_.scan(right));
   return apply_binary(node.op, left, right, budget_);
 }
 
 Result<Value> Interpreter::eval(const MemberNode& node, const EnvironmentPtr& scope) {
   CONCLAVE_TRY(const Value object, evaluate(*node.object, scope));
   CONCLAVE_TRY(const Value key, evaluate(*node.key, scope));
-  if (object.is_string()) CONCLAVE_TRY_VOID(budget_.scan(object.as_string().size()));
-  return get_member(object, key);
+  CONCLAVE_TRY_VOID(budget_.scan(object));
+  CONCLAVE_TRY_VOID(budget_.scan(key));
+  CONCLAVE_TRY(Value member, get_member(object, key));
+  // It may be a method bound just now.
+  if (member.is_callable()) CONCLAVE_TRY_VOID(budget_.allocate(sizeof(Callable)));
+  return member;
 }
 
 Result<Value> Interpreter::eval(const CallNode& node, const EnvironmentPtr& scope) {
@@ -169,6 +175,7 @@ Result<Value> Interpreter::apply_filter(const Modifier& filter, const Value& ope
   const FilterFunction function = find_filter(filter.name);
   if (function == nullptr) return broken(concat({"unknown filter '", filter.name, "'"}));
   CONCLAVE_TRY(const Arguments arguments, evaluate_arguments(filter.arguments, scope));
+  CONCLAVE_TRY_VOID(budget_.scan(operand));
   return function(*this, operand, arguments);
 }
 
@@ -177,6 +184,7 @@ Result<Value> Interpreter::eval(const TestNode& node, const EnvironmentPtr& scop
   const TestFunction function = find_test(node.test.name);
   if (function == nullptr) return broken(concat({"unknown test '", node.test.name, "'"}));
   CONCLAVE_TRY(const Arguments arguments, evaluate_arguments(node.test.arguments, scope));
+  CONCLAVE_TRY_VOID(budget_.scan(operand));
   CONCLAVE_TRY(const bool passed, function(*this, operand, arguments));
   return Value(passed != node.negated);
 }
@@ -264,6 +272,7 @@ Result<Arguments> Interpreter::evaluate_arguments(const std::vector<Argument>& a
     }
     CONCLAVE_TRY_VOID(budget_.allocate(name.size() + sizeof(Object::Entry)));
     CONCLAVE_TRY_VOID(budget_.step(result.keyword.size()));
+    CONCLAVE_TRY_VOID(budget_.scan(value));
     result.keyword.emplace_back(name, std::move(value));
     return {};
   };
@@ -272,6 +281,7 @@ Result<Arguments> Interpreter::evaluate_arguments(const std::vector<Argument>& a
   for (const Argument& argument : arguments) {
     if (argument.kind == Argument::Kind::kPositional) {
       CONCLAVE_TRY(Value value, evaluate(*argument.value, scope));
+      CONCLAVE_TRY_VOID(budget_.scan(value));
       result.positional.push_back(std::move(value));
     } else if (argument.kind == Argument::Kind::kSpread) {
       CONCLAVE_TRY(const Value list, evaluate(*argument.value, scope));

@@ -77,6 +77,7 @@ Result<Value> join(Interpreter& in, const Value& value, const Arguments& argumen
   for (std::size_t i = 0; i < items.size(); ++i) {
     if (i > 0) CONCLAVE_TRY_VOID(sink.append(between));
     const bool by_path = attribute != nullptr && attribute->is_string();
+    if (by_path) CONCLAVE_TRY_VOID(in.budget().scan(*attribute));
     const Value item = by_path ? get_path(items[i], attribute->as_string()) : items[i];
     if (item.is_null() || item.is_undefined()) continue;
     CONCLAVE_TRY(const std::string text, operand_text(item, in.budget()));
@@ -171,6 +172,7 @@ class Condition {
 
   [[nodiscard]] Result<bool> holds(Interpreter& in, const Value& value) const {
     CONCLAVE_TRY_VOID(in.budget().step());
+    CONCLAVE_TRY_VOID(in.budget().scan(value));
     if (test_ == nullptr) return value.truthy();
     return test_(in, value, arguments_);
   }
@@ -207,6 +209,7 @@ Result<Value> select_attribute(Interpreter& in, const Value& value, const Argume
     if (!has_attributes(item)) {
       return broken(concat({kName, "() needs dicts, not ", type_name(item)}));
     }
+    CONCLAVE_TRY_VOID(in.budget().scan(arguments.positional[0]));
     const Value attribute = get_path(item, arguments.positional[0].as_string());
     bool holds = false;
     if (!attribute.is_undefined()) {
@@ -224,6 +227,7 @@ Result<Value> map_attribute(Interpreter& in, const Array& items, const Arguments
   Array mapped;
   for (const Value& item : items) {
     if (!has_attributes(item)) return broken(concat({"map() needs dicts, not ", type_name(item)}));
+    CONCLAVE_TRY_VOID(in.budget().scan(*attribute));
     Value found = get_path(item, attribute->as_string());
     if (found.is_undefined() && fallback != nullptr) found = *fallback;
     mapped.push_back(std::move(found));
@@ -249,6 +253,7 @@ Result<Value> map(Interpreter& in, const Value& value, const Arguments& argument
   Array mapped;
   for (const Value& item : items) {
     CONCLAVE_TRY_VOID(in.budget().step());
+    CONCLAVE_TRY_VOID(in.budget().scan(item));
     CONCLAVE_TRY(Value result, filter(in, item, rest));
     mapped.push_back(std::move(result));
   }

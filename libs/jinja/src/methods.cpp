@@ -70,10 +70,7 @@ Result<Value> endswith(Interpreter&, const Value& self, const Arguments& argumen
 }
 
 Result<Value> split(Interpreter& in, const Value& self, const Arguments& arguments) {
-  return split_text(in, self.as_string(), arguments, SplitFrom::kLeft);
-}
-Result<Value> rsplit(Interpreter& in, const Value& self, const Arguments& arguments) {
-  return split_text(in, self.as_string(), arguments, SplitFrom::kRight);
+  return split_text(in, self.as_string(), arguments);
 }
 Result<Value> replace(Interpreter& in, const Value& self, const Arguments& arguments) {
   return replace_text(in, self.as_string(), arguments);
@@ -106,13 +103,7 @@ Value character_index(const std::string& text, std::size_t byte) {
 Result<Value> find(Interpreter& in, const Value& self, const Arguments& arguments) {
   CONCLAVE_TRY(const std::string_view sub, needle(arguments));
   CONCLAVE_TRY_VOID(in.budget().scan(self.as_string().size()));
-  return character_index(self.as_string(), self.as_string().find(sub));
-}
-
-Result<Value> rfind(Interpreter& in, const Value& self, const Arguments& arguments) {
-  CONCLAVE_TRY(const std::string_view sub, needle(arguments));
-  CONCLAVE_TRY_VOID(in.budget().scan(self.as_string().size()));
-  return character_index(self.as_string(), self.as_string().rfind(sub));
+  return character_index(self.as_string(), find_text(self.as_string(), sub));
 }
 
 Result<Value> count(Interpreter& in, const Value& self, const Arguments& arguments) {
@@ -120,10 +111,10 @@ Result<Value> count(Interpreter& in, const Value& self, const Arguments& argumen
   CONCLAVE_TRY_VOID(in.budget().scan(self.as_string().size()));
   if (sub.empty()) return Value(character_count(self.as_string()) + 1);
   std::size_t found = 0;
-  std::size_t at = self.as_string().find(sub);
+  std::size_t at = find_text(self.as_string(), sub);
   while (at != std::string::npos) {
     ++found;
-    at = self.as_string().find(sub, at + sub.size());
+    at = find_text(self.as_string(), sub, at + sub.size());
   }
   return Value(found);
 }
@@ -167,11 +158,9 @@ constexpr MethodRow kStringMethods[] = {
     {"startswith", startswith},
     {"endswith", endswith},
     {"split", split},
-    {"rsplit", rsplit},
     {"splitlines", splitlines},
     {"replace", replace},
     {"find", find},
-    {"rfind", rfind},
     {"count", count},
     {"removeprefix", removeprefix},
     {"removesuffix", removesuffix},
@@ -229,15 +218,6 @@ Value bind(const MethodRow (&rows)[Count], const Value& receiver, std::string_vi
   return {};
 }
 
-Value character_at(const std::string& text, std::int64_t index) {
-  const std::vector<std::size_t> starts = character_offsets(text);
-  const auto size = static_cast<std::int64_t>(starts.size()) - 1;
-  if (index < 0) index += size;
-  if (index < 0 || index >= size) return {};
-  const auto at = static_cast<std::size_t>(index);
-  return text.substr(starts[at], starts[at + 1] - starts[at]);
-}
-
 Value item_at(const Array& items, std::int64_t index) {
   const auto size = static_cast<std::int64_t>(items.size());
   if (index < 0) index += size;
@@ -263,10 +243,10 @@ Value find_method(const Value& receiver, std::string_view name) {
 }
 
 Result<Value> get_member(const Value& object, const Value& key) {
-  const bool indexed = object.is_array() || object.is_string();
-  if (indexed && key.is_int()) {
-    return object.is_array() ? item_at(object.as_array(), key.as_int())
-                             : character_at(object.as_string(), key.as_int());
+  if (object.is_array() && key.is_int()) return item_at(object.as_array(), key.as_int());
+  if (object.is_string() && key.is_int()) {
+    const std::string_view character = character_at(object.as_string(), key.as_int());
+    return character.empty() ? Value() : Value(character);
   }
   if (!key.is_string()) {
     return broken(concat({"cannot take the element ", type_name(key), " of ", type_name(object)}));

@@ -12,8 +12,7 @@ using testing::render;
 TEST(MethodsTest, SplitsLikePython) {
   EXPECT_EQ(render("{{ ' a  b '.split() }}{{ 'a,,b'.split(',') }}{{ 'a,b,c'.split(',', 1) }}"),
             R"(["a", "b"]["a", "", "b"]["a", "b,c"])");
-  EXPECT_EQ(render("{{ ''.split() }}{{ ''.split(',') }}{{ 'a b c'.rsplit(none, 1) }}"),
-            R"([][""]["a b", "c"])");
+  EXPECT_EQ(render("{{ ''.split() }}{{ ''.split(',') }}"), R"([][""])");
   EXPECT_EQ(render("{{ 'a\\r\\nb\\n\\nc'.splitlines() }}"), R"(["a", "b", "", "c"])");
   EXPECT_THAT(render("{{ 'a'.split('') }}"), HasSubstr("separator of split() is empty"));
   EXPECT_THAT(render("{{ 'a'.split(1) }}"), HasSubstr("must be a string"));
@@ -27,9 +26,9 @@ TEST(MethodsTest, StripsSpaceOrTheGivenCharacters) {
 TEST(MethodsTest, Searches) {
   EXPECT_EQ(render("{{ 'hello'.startswith('he') }}{{ 'hello'.endswith(['x', 'lo']) }}"),
             "truetrue");
-  EXPECT_EQ(render("{{ 'éab'.find('b') }}{{ 'a'.find('x') }}{{ 'aXa'.rfind('a') }}"
+  EXPECT_EQ(render("{{ 'éab'.find('b') }}{{ 'a'.find('x') }}"
                    "{{ 'aaa'.count('a') }}"),
-            "2-123");
+            "2-13");
   EXPECT_THAT(render("{{ 'a'.startswith(1) }}"), HasSubstr("startswith() needs a string"));
 }
 

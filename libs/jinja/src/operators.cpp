@@ -305,7 +305,7 @@ Result<bool> contains(const Value& container, const Value& item, Budget& budget)
   }
   if (item.is_string() && container.is_string()) {
     CONCLAVE_TRY_VOID(budget.scan(container.as_string().size()));
-    return container.as_string().find(item.as_string()) != std::string::npos;
+    return find_text(container.as_string(), item.as_string()) != std::string_view::npos;
   }
   if (item.is_string() && container.is_object()) {
     return container.as_object().contains(item.as_string());

@@ -54,6 +54,7 @@ base::Result<Array> sorted(const Array& items, const SortOrder& order, Budget& b
   keys.reserve(items.size());
   std::size_t text_bytes = 0;
   for (const Value& item : items) {
+    if (order.attribute) CONCLAVE_TRY_VOID(budget.scan(order.attribute->size()));
     const Value value = order.attribute ? get_path(item, *order.attribute) : item;
     keys.push_back(key_of(value, order.case_sensitive));
     text_bytes += keys.back().text.size();

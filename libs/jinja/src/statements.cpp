@@ -108,6 +108,9 @@ Result<Array> Interpreter::loop_items(const ForStatement& node, const Environmen
 
 namespace {
 
+// A scope, and a dict of nine entries with their keys.
+constexpr std::size_t kIterationBytes = 1024;
+
 Value loop_variable(const Array& items, std::size_t index) {
   const std::size_t count = items.size();
   Object loop;
@@ -131,6 +134,7 @@ Result<Interpreter::Flow> Interpreter::exec(const ForStatement& node, const Envi
   CONCLAVE_TRY(const Array items, loop_items(node, scope));
   bool completed = false;
   for (std::size_t i = 0; i < items.size(); ++i) {
+    CONCLAVE_TRY_VOID(budget_.allocate(kIterationBytes));
     // As in Python, what one iteration sets is gone in the next.
     const auto iteration = std::make_shared<Environment>(scope);
     iteration->set("loop", loop_variable(items, i));
@@ -195,6 +199,7 @@ Result<Interpreter::Flow> Interpreter::exec(const SetStatement& node, const Envi
 Result<Interpreter::Flow> Interpreter::exec(const MacroStatement& node, const EnvironmentPtr& scope,
                                             std::string&) {
   const MacroBody& macro = *node.macro;
+  CONCLAVE_TRY_VOID(budget_.allocate(sizeof(Callable)));
   scope->set(macro.name,
              make_callable([&macro](Interpreter& interpreter, const EnvironmentPtr& call_scope,
                                     Arguments arguments) {
@@ -258,6 +263,7 @@ Status Interpreter::bind_arguments(const MacroBody& macro, const EnvironmentPtr&
 Result<Interpreter::Flow> Interpreter::exec(const CallStatement& node, const EnvironmentPtr& scope,
                                             std::string& out) {
   const MacroBody& body = *node.caller;
+  CONCLAVE_TRY_VOID(budget_.allocate(sizeof(Callable)));
   // Weak: a namespace may keep `caller` longer than the block it belongs to.
   const std::weak_ptr<Environment> block_scope = scope;
   const auto call_scope = std::make_shared<Environment>(scope);

@@ -140,6 +140,19 @@ TEST(TemplateTest, LimitsEndTheRendering) {
               HasSubstr("recurses too deeply"));
 }
 
+TEST(TemplateTest, WorkOnLargeTextsIsCounted) {
+  // Each would run for hours if a step cost the same whatever its operands: the test's own time
+  // limit is the judge. The first is also what makes naive substring search quadratic.
+  const std::string loop = "{% for i in range(1000000) %}{% set x = ";
+  for (const std::string_view expression :
+       {"('a' * 50000 ~ 'b') in s", "s == 0", "s[-1]", "s | int", "s | upper", "{'a': 1}.get(s)",
+        "[{}] | map(attribute=s) | list", "s.startswith(s)", "[s] | map('float') | list"}) {
+    std::string source = "{% set s = 'a' * 200000 %}" + loop;
+    source.append(expression).append(" %}{% endfor %}");
+    EXPECT_THAT(render(source), StartsWith("overloaded")) << expression;
+  }
+}
+
 TEST(TemplateTest, NestingIsBoundedAtParsing) {
   const std::string open(1000, '(');
   EXPECT_THAT(render("{{ " + open + "1"), HasSubstr("nests too deeply"));

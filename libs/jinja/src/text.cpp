@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 #include <iterator>
 #include <span>
 
@@ -120,6 +121,25 @@ std::string_view trim_start(std::string_view text) {
 std::string_view trim_end(std::string_view text) {
   while (const std::size_t length = trailing_space(text)) text.remove_suffix(length);
   return text;
+}
+
+std::size_t find_text(std::string_view text, std::string_view needle, std::size_t from) {
+  const void* found =
+      ::memmem(text.data() + from, text.size() - from, needle.data(), needle.size());
+  if (found == nullptr) return std::string_view::npos;
+  return static_cast<std::size_t>(static_cast<const char*>(found) - text.data());
+}
+
+std::string_view character_at(std::string_view text, std::int64_t index) {
+  if (index < 0) index += static_cast<std::int64_t>(character_count(text));
+  if (index < 0) return {};
+  while (!text.empty()) {
+    const std::size_t length = base::utf8::decode(text).length;
+    if (index == 0) return text.substr(0, length);
+    text.remove_prefix(length);
+    --index;
+  }
+  return {};
 }
 
 std::vector<std::size_t> character_offsets(std::string_view text) {

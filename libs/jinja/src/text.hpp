@@ -24,6 +24,12 @@ std::string_view trim_start(std::string_view text);
 std::string_view trim_end(std::string_view text);
 inline std::string_view trim(std::string_view text) { return trim_start(trim_end(text)); }
 
+/// As std::string_view::find, but linear in the worst case: text and needle may be hostile.
+std::size_t find_text(std::string_view text, std::string_view needle, std::size_t from = 0);
+
+/// The character at `index`, counted from the end if negative; empty if there is none.
+std::string_view character_at(std::string_view text, std::int64_t index);
+
 /// Where each character starts, and the end of the text as last element.
 std::vector<std::size_t> character_offsets(std::string_view text);
 

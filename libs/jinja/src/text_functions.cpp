@@ -35,45 +35,15 @@ Pieces split_at_space(std::string_view text, std::size_t splits_max) {
   return pieces;
 }
 
-Pieces rsplit_at_space(std::string_view text, std::size_t splits_max) {
-  Pieces pieces;
-  text = trim_end(text);
-  while (!text.empty()) {
-    if (pieces.size() == splits_max) {
-      pieces.push_back(text);
-      break;
-    }
-    std::size_t begin = text.size();
-    while (begin > 0 && trailing_space(text.substr(0, begin)) == 0) --begin;
-    pieces.push_back(text.substr(begin));
-    text = trim_end(text.substr(0, begin));
-  }
-  std::reverse(pieces.begin(), pieces.end());
-  return pieces;
-}
-
 Pieces split_at(std::string_view text, std::string_view separator, std::size_t splits_max) {
   Pieces pieces;
   while (pieces.size() < splits_max) {
-    const std::size_t at = text.find(separator);
+    const std::size_t at = find_text(text, separator);
     if (at == std::string_view::npos) break;
     pieces.push_back(text.substr(0, at));
     text.remove_prefix(at + separator.size());
   }
   pieces.push_back(text);
-  return pieces;
-}
-
-Pieces rsplit_at(std::string_view text, std::string_view separator, std::size_t splits_max) {
-  Pieces pieces;
-  while (pieces.size() < splits_max) {
-    const std::size_t at = text.rfind(separator);
-    if (at == std::string_view::npos) break;
-    pieces.push_back(text.substr(at + separator.size()));
-    text = text.substr(0, at);
-  }
-  pieces.push_back(text);
-  std::reverse(pieces.begin(), pieces.end());
   return pieces;
 }
 
@@ -136,21 +106,19 @@ Result<Value> strip_text(Interpreter& in, std::string_view text, const Arguments
   return in.make_text(std::string(text));
 }
 
-Result<Value> split_text(Interpreter& in, std::string_view text, const Arguments& arguments,
-                         SplitFrom from) {
+Result<Value> split_text(Interpreter& in, std::string_view text, const Arguments& arguments) {
   CONCLAVE_TRY_VOID(in.budget().scan(text.size()));
   const Value* separator = arguments.find(0, "sep");
   CONCLAVE_TRY(const std::size_t limit, limit_argument(arguments.find(1, "maxsplit"), "split"));
   Pieces pieces;
   if (separator == nullptr || separator->is_null()) {
-    pieces = from == SplitFrom::kLeft ? split_at_space(text, limit) : rsplit_at_space(text, limit);
+    pieces = split_at_space(text, limit);
   } else if (!separator->is_string()) {
     return broken("the separator of split() must be a string");
   } else if (separator->as_string().empty()) {
     return broken("the separator of split() is empty");
   } else {
-    pieces = from == SplitFrom::kLeft ? split_at(text, separator->as_string(), limit)
-                                      : rsplit_at(text, separator->as_string(), limit);
+    pieces = split_at(text, separator->as_string(), limit);
   }
   Array list;
   for (const std::string_view piece : pieces) {
@@ -179,7 +147,7 @@ Result<Value> replace_text(Interpreter& in, std::string_view text, const Argumen
   std::size_t replaced = 0;
   std::size_t at = 0;
   while (replaced < limit) {
-    const std::size_t found = text.find(old_text, at);
+    const std::size_t found = find_text(text, old_text, at);
     if (found == std::string_view::npos) break;
     CONCLAVE_TRY_VOID(in.budget().allocate(new_text.size()));
     out += text.substr(at, found - at);

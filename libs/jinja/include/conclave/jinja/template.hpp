@@ -35,8 +35,9 @@ struct RenderOptions {
   /// Nodes evaluated, plus one for each 16 bytes that a filter reads or makes. Roughly 40 ns each.
   std::uint64_t steps_max = 20'000'000;
 
-  /// Bytes of all strings and lists made on the way, freed or not.
-  std::uint64_t memory_bytes_max = std::uint64_t{1} << 30;
+  /// Bytes of all strings, lists and scopes made on the way, freed or not. Templates copy a text
+  /// about ten times between the message and the result.
+  std::uint64_t memory_bytes_max = std::uint64_t{512} << 20;
 
   /// Evaluations inside evaluations (a macro calling itself). About 1 KB of stack each.
   std::size_t depth_max = 600;
