@@ -21,7 +21,14 @@ ALLOWED = {
     "chat": {"base", "gguf", "jinja"},
     "kernels": {"base", "gguf"},
     "model": {"base", "gguf", "kernels"},
-    "engine": {"base", "gguf", "kernels", "model", "tokenizer"},
+    "wire": {"base"},
+    "devices": {"base"},
+    "fabric": {"base", "wire", "config", "telemetry"},
+    "catalog": {"base", "gguf", "model"},
+    "placement": {"base", "wire"},
+    "engine": {"base", "gguf", "kernels", "model", "tokenizer", "wire", "fabric"},
+    "http": {"base", "telemetry"},
+    "app": {"base", "config", "telemetry", "http", "fabric"},
 }
 
 # (pattern, folders where it is banned, what to use instead)
