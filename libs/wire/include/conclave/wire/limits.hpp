@@ -1,0 +1,51 @@
+// Bounds of what one message may hold, checked by decoders before anything is allocated for it.
+// They are the contract's, not a process's: settings may only be tighter.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace conclave::wire {
+
+/// Names of nodes, actors, models, aliases, devices.
+inline constexpr std::size_t kNameBytesMax = 256;
+/// Addresses, URIs and paths (PATH_MAX).
+inline constexpr std::size_t kUriBytesMax = 4096;
+/// Messages of errors, for people.
+inline constexpr std::size_t kErrorBytesMax = 4096;
+/// What a client may choose as its request id.
+inline constexpr std::size_t kRequestIdBytesMax = 128;
+/// A prompt or conversation: four times the longest context of an open model (1 Mi tokens) at about
+/// four bytes a token, as the tokenizer bounds it.
+inline constexpr std::size_t kPromptBytesMax = std::size_t{16} << 20;
+/// Tokens of a prompt: four times the longest context.
+inline constexpr std::size_t kPromptTokensMax = std::size_t{4} << 20;
+/// Choices (`n`) of one request; OpenAI's own limit.
+inline constexpr std::size_t kChoicesMax = 128;
+/// Stop strings of one request (OpenAI allows 4, vLLM any number), and the bytes of each.
+inline constexpr std::size_t kStopsMax = 32;
+inline constexpr std::size_t kStopBytesMax = 1024;
+/// OpenAI clients may bias up to 300 tokens; some tools send whole lists of words.
+inline constexpr std::size_t kLogitBiasMax = 1024;
+inline constexpr std::size_t kTopLogprobsMax = 128;
+/// Tokens in one event message: those of one step for one gateway.
+inline constexpr std::size_t kTokensPerMessageMax = std::size_t{4} << 20;
+/// Nodes of one fleet.
+inline constexpr std::size_t kNodesMax = 4096;
+/// Layers, and experts a layer, of one model (the largest open ones: 94 and 512).
+inline constexpr std::size_t kLayersMax = 1024;
+inline constexpr std::size_t kExpertsMax = 4096;
+/// Experts of all layers together.
+inline constexpr std::size_t kAllExpertsMax = std::size_t{1} << 20;
+/// Versions in one listing; longer ones are paged.
+inline constexpr std::size_t kListMax = 1000;
+/// Rows, and pairs, of one expert call, and the width of a row.
+inline constexpr std::size_t kCallRowsMax = 1u << 16;
+inline constexpr std::size_t kCallPairsMax = 1u << 20;
+inline constexpr std::size_t kHiddenMax = 1u << 16;
+/// A control message as a whole; the digests of the largest model take 3 MB.
+inline constexpr std::size_t kMessageBytesMax = std::size_t{64} << 20;
+/// The payload of a data call; 4096 rows of 8192 floats to 8 experts each.
+inline constexpr std::size_t kPayloadBytesMax = std::size_t{1} << 30;
+
+}  // namespace conclave::wire
