@@ -57,6 +57,7 @@ struct Generate {
   bool logprobs = false;
   std::uint32_t top_logprobs = 0;
   bool echo = false;  // report the prompt's tokens; with logprobs: theirs too
+  TraceContext trace;  // of the client's request
 
   friend bool operator==(const Generate&, const Generate&) = default;
 };
