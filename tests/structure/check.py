@@ -24,7 +24,7 @@ ALLOWED = {
     "wire": {"base"},
     "devices": {"base"},
     "fabric": {"base", "wire", "config", "telemetry"},
-    "catalog": {"base", "gguf", "model"},
+    "catalog": {"base", "gguf", "model", "wire"},
     "placement": {"base", "wire"},
     "engine": {"base", "gguf", "kernels", "model", "tokenizer", "wire", "fabric"},
     "http": {"base", "telemetry"},
