@@ -25,10 +25,14 @@ void InlineUnit::run(std::size_t turns) {
     caf::resumable* job = jobs_.front();
     jobs_.pop_front();
     switch (job->resume(this, SystemConfig::kMessagesPerTurn)) {
-      case caf::resumable::resume_later: exec_later(job); break;  // keeps its reference
+      case caf::resumable::resume_later:
+        exec_later(job);
+        break;  // keeps its reference
       case caf::resumable::done:
       case caf::resumable::awaiting_message:
-      case caf::resumable::shutdown_execution_unit: caf::intrusive_ptr_release(job); break;
+      case caf::resumable::shutdown_execution_unit:
+        caf::intrusive_ptr_release(job);
+        break;
     }
   }
 }
