@@ -69,6 +69,18 @@ Result<Statement> Database::prepare(std::string_view sql) {
   return Statement(statement);
 }
 
+Status Database::use_write_ahead_log(int lock_wait_ms) {
+  // The change needs the file for itself, and SQLite does not call its own busy handler for that.
+  constexpr int kPauseMs = 10;
+  for (int waited_ms = 0;; waited_ms += kPauseMs) {
+    const auto mode = text("PRAGMA journal_mode = WAL");
+    if (mode) return {};  // "wal", or "memory" for a database that has no file
+    const bool busy = (sqlite3_errcode(handle()) & 0xff) == SQLITE_BUSY;
+    if (!busy || waited_ms >= lock_wait_ms) return fail(mode.error());
+    sqlite3_sleep(kPauseMs);
+  }
+}
+
 Result<std::int64_t> Database::integer(std::string_view sql) {
   CONCLAVE_TRY(Statement statement, prepare(sql));
   CONCLAVE_TRY(const bool row, statement.step());

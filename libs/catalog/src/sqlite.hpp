@@ -31,6 +31,9 @@ class Database {
   /// Compiles one statement. It must not outlive the database.
   base::Result<Statement> prepare(std::string_view sql);
 
+  /// Readers no longer wait for the writer. Waits for other processes that open the file now.
+  base::Status use_write_ahead_log(int lock_wait_ms);
+
   /// The first column of the first row, which must exist.
   base::Result<std::int64_t> integer(std::string_view sql);
   base::Result<std::string> text(std::string_view sql);

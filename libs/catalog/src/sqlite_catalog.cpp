@@ -226,8 +226,8 @@ class SqliteCatalog::Impl {
 
   // Before anything else is read from or written to the file.
   static Status prepare_file(Database& database) {
-    // Readers do not wait for the writer; a commit is on disk before it is acknowledged.
-    CONCLAVE_TRY_VOID(database.text("PRAGMA journal_mode = WAL"));
+    CONCLAVE_TRY_VOID(database.use_write_ahead_log(kLockWaitMs));
+    // A commit is on disk before it is acknowledged.
     CONCLAVE_TRY_VOID(database.execute("PRAGMA synchronous = FULL"));
     CONCLAVE_TRY_VOID(migrate(database));
     // A catalog has megabytes at most, so damage is found now and not in the middle of a night.
