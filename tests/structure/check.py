@@ -24,6 +24,7 @@ ALLOWED = {
     "wire": {"base"},
     "devices": {"base"},
     "fabric": {"base", "wire", "config", "telemetry"},
+    "fleet": {"base", "fabric", "telemetry", "wire"},
     "catalog": {"base", "gguf", "model"},
     "placement": {"base", "wire"},
     "engine": {"base", "gguf", "kernels", "model", "tokenizer", "wire", "fabric"},
