@@ -15,14 +15,22 @@ using SteadyClock = std::chrono::steady_clock;
 // Lives as long as the member or its actor, whichever is later: callbacks are cut off under the
 // mutex, so that none runs once the member is gone.
 struct Member::Shared {
-  fabric::Node& node;
-  fabric::LinkId link = 0;
-  MemberOptions options;
-  telemetry::Logger log;
-  caf::actor reporter{};
+  Shared(fabric::Node& the_node, fabric::LinkId the_link, const MemberOptions& the_options,
+         MemberCallbacks the_callbacks, telemetry::Logger the_log)
+      : node(the_node),
+        link(the_link),
+        options(the_options),
+        log(std::move(the_log)),
+        callbacks(std::move(the_callbacks)) {}
 
-  std::mutex mutex{};  // guards callbacks
-  MemberCallbacks callbacks{};
+  fabric::Node& node;
+  const fabric::LinkId link;
+  const MemberOptions options;
+  const telemetry::Logger log;
+  caf::actor reporter;
+
+  std::mutex mutex;  // guards callbacks
+  MemberCallbacks callbacks;
   std::atomic<SteadyClock::rep> lease_until{0};
 
   void answered(std::uint32_t lease_ms) {
@@ -34,13 +42,13 @@ struct Member::Shared {
 namespace {
 
 // The actor's whole interface: what the fabric publishes, and what the member itself sends.
-using Reporter = fabric::ReporterActor::extend<caf::reacts_to<caf::tick_atom>,
-                                               caf::reacts_to<caf::update_atom>,
-                                               caf::reacts_to<caf::connect_atom>>;
+using Reporter =
+    fabric::ReporterActor::extend<caf::reacts_to<caf::tick_atom>, caf::reacts_to<caf::update_atom>,
+                                  caf::reacts_to<caf::connect_atom>>;
 
 }  // namespace
 
-// Declared a friend of nothing: it only sees Shared.
+// A template, because Member::Shared has no name out here.
 template <class Shared>
 class ReporterState {
  public:
@@ -82,8 +90,8 @@ class ReporterState {
     message.role = identity.role;
     message.incarnation = identity.incarnation;
     if (!scheduler_) {
-      scheduler_ = shared_->node.template remote<fabric::FleetActor>(shared_->link,
-                                                                     fabric::kFleetActor);
+      scheduler_ =
+          shared_->node.template remote<fabric::FleetActor>(shared_->link, fabric::kFleetActor);
     }
     in_flight_ = true;
     self_->request(scheduler_, std::chrono::seconds(5), std::move(message))
@@ -128,8 +136,7 @@ base::Result<std::unique_ptr<Member>> Member::join(fabric::Node& node, caf::acto
                                                    telemetry::Logger log) {
   CONCLAVE_TRY(const fabric::LinkId link,
                node.connect(options.scheduler, wire::NodeRole::kScheduler));
-  auto shared = std::make_shared<Shared>(Shared{node, link, options, std::move(log)});
-  shared->callbacks = std::move(callbacks);
+  auto shared = std::make_shared<Shared>(node, link, options, std::move(callbacks), std::move(log));
   const Reporter reporter =
       system.spawn<fabric::StateActor<Reporter, ReporterState<Shared>>>(shared);
   shared->reporter = caf::actor_cast<caf::actor>(reporter);

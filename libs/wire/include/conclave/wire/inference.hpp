@@ -11,7 +11,7 @@
 namespace conclave::wire {
 
 enum class PromptKind : std::uint8_t {
-  kText = 1,    // `text` is tokenized as a user's text: special tokens in it are not parsed
+  kText = 1,    // `text` is the whole prompt: special tokens in it are parsed
   kTokens = 2,  // `tokens` as they are
   kChat = 3,    // `text` is a JSON object: messages, tools, documents, chat_template_kwargs, ..
 };
@@ -41,6 +41,7 @@ struct Sampling {
 
 /// gateway -> router, answered by Accepted; then TokenEvents come until every choice has finished.
 struct Generate {
+  std::string gateway;       // node name: whose `streams` actor hears the events
   std::uint64_t stream = 0;  // chosen by the gateway, unique in its incarnation
   std::string request_id;    // the client's, for logs
   std::string model;         // the name that the client asked for
@@ -116,6 +117,7 @@ struct TokenEvents {
 
 /// gateway -> router, cast: nobody wants this stream any more.
 struct CancelStream {
+  std::string gateway;
   std::uint64_t stream = 0;
 
   friend bool operator==(const CancelStream&, const CancelStream&) = default;
