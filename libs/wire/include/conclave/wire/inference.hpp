@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,8 +49,9 @@ struct Generate {
   PromptKind kind = PromptKind::kText;
   std::string text;
   std::vector<std::int32_t> tokens;
-  std::uint32_t choices = 1;     // n; choice i draws with seed + i
-  std::uint32_t max_tokens = 0;  // 0: what the context leaves
+  std::uint32_t choices = 1;  // n; choice i draws with seed + i
+  std::optional<std::uint32_t> max_tokens;  // absent: what the context leaves; 0 with echo: only
+                                            // the prompt is scored
   Sampling sampling;
   std::vector<std::string> stop;
   std::vector<std::int32_t> stop_tokens;
