@@ -31,12 +31,12 @@ struct SamplingParams {
   std::uint32_t top_k = 0;   // keeps the k best; 0: all
   float top_p = 1.0f;        // (0, 1]: keeps the smallest set of the best with this probability
   std::uint64_t seed = 0;
-  float presence_penalty = 0.0f;      // [-2, 2]: off the logit of tokens that the output has
-  float frequency_penalty = 0.0f;     // [-2, 2]: the same, once for each time it has them
-  float repetition_penalty = 1.0f;    // (0, 10]: of tokens in prompt or output, logits above 0 are
-                                      // divided by it, others multiplied
-  std::uint32_t min_tokens = 0;       // what ends the text is not chosen before so many tokens
-  std::vector<LogitBias> logit_bias;  // at most kLogitBiasMax, each token once
+  float presence_penalty = 0.0f;    // [-2, 2]: off the logit of tokens that the output has
+  float frequency_penalty = 0.0f;   // [-2, 2]: the same, once for each time it has them
+  float repetition_penalty = 1.0f;  // (0, 10]: of tokens in prompt or output, logits above 0 are
+                                    // divided by it, others multiplied
+  std::uint32_t min_tokens = 0;     // what ends the text is not chosen before so many tokens
+  std::vector<LogitBias> logit_bias{};  // at most kLogitBiasMax, each token once
 
   /// Calls v(name, member, least, most, help) for each parameter that is one number: the one place
   /// that names them.
