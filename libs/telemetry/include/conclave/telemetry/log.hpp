@@ -131,14 +131,15 @@ class Logger {
   }
 
  private:
-  struct Output;
+  struct Output;  // where lines go, and how they look
+  struct Scope;   // name and bound fields, rendered once
 
+  Logger(std::shared_ptr<const Output> output, std::shared_ptr<const Scope> scope, Level level);
   void write(Level level, std::string_view event, LogFields fields) const;
 
   Level level_ = Level::kOff;
-  std::shared_ptr<const Output> output_;  // where lines go, and how they look
-  std::shared_ptr<const std::string> name_;
-  std::shared_ptr<const std::string> bound_;  // bound fields, rendered once; may be null
+  std::shared_ptr<const Output> output_;
+  std::shared_ptr<const Scope> scope_;
 };
 
 /// A prompt must not reach a log by accident, and collectors cut lines at 16 KiB and more.

@@ -42,6 +42,7 @@ class RepeatFilter {
   std::mutex mutex_;  // guards what follows
   std::unordered_map<std::string, Entry> entries_;
   std::optional<Entry> overflow_;
+  Time next_walk_{};  // forget_expired() does nothing before
 };
 
 }  // namespace conclave::telemetry
