@@ -21,6 +21,7 @@ struct ServiceContext {
   telemetry::Metrics& metrics;  // of the process: services in one process share it
   std::string node_name;        // [a-z0-9.-]{1,63}, unique in the fleet
   std::string version;          // of the program
+  std::string admin_address;    // host:port of the process's health endpoint
   std::function<std::chrono::steady_clock::time_point()> now;         // deadlines, intervals
   std::function<std::chrono::system_clock::time_point()> wall_clock;  // dates that people read
   /// Ends the process in order (drain, stop, exit code 1): for a failure after start() that the
