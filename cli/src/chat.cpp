@@ -88,8 +88,8 @@ class Conversation {
       const auto events = parser.push(chunk);
       if (!events) problem = events.error();
       if (!events) return false;
-      for (const std::string& data : *events) {
-        if (!take(data, answer, problem)) return false;
+      for (const http::SseEvent& event : *events) {
+        if (!take(event.data, answer, problem)) return false;
       }
       return true;
     };
@@ -143,7 +143,9 @@ class Conversation {
 
 base::Status chat(const Options& options) {
   std::string model = options.model;
-  if (model.empty()) CONCLAVE_TRY(model, first_model(options));
+  if (model.empty()) {
+    CONCLAVE_TRY(model, first_model(options));
+  }
   ::signal(SIGINT, on_interrupt);
   Conversation conversation(options, model);
   if (!options.prompt.empty()) {

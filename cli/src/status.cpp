@@ -65,7 +65,7 @@ base::Result<wire::Fleet> ask(const std::string& scheduler, const std::string& k
     self->request(node->remote<fabric::FleetActor>(link, fabric::kFleetActor), kPatience,
                   wire::FleetRequest{})
         .receive([&](wire::Fleet& answer) { fleet = std::move(answer); },
-                 [&](const caf::error& error) { fleet = fail(fabric::from_caf_error(error)); });
+                 [&](const caf::error& error) { fleet = fail(fabric::from_caf(error)); });
   }
   node->stop(std::chrono::milliseconds(100));
   return fleet;

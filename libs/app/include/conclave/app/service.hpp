@@ -76,13 +76,12 @@ concept Service = requires(S& service, const S& constant, const typename S::Sett
   service.stop();
 };
 
-/// Creates an S behind the interface that processes handle.
+/// An S behind the interface that processes handle.
 template <Service S>
-base::Result<std::unique_ptr<AnyService>> make_service(const typename S::Settings& settings,
-                                                       ServiceContext& context) {
+std::unique_ptr<AnyService> as_any(std::unique_ptr<S> service) {
   class Adapter final : public AnyService {
    public:
-    explicit Adapter(std::unique_ptr<S> service) : service_(std::move(service)) {}
+    explicit Adapter(std::unique_ptr<S> adapted) : service_(std::move(adapted)) {}
     [[nodiscard]] std::string_view name() const override { return S::kName; }
     base::Status start() override { return service_->start(); }
     [[nodiscard]] base::Status ready() const override { return service_->ready(); }
@@ -94,8 +93,15 @@ base::Result<std::unique_ptr<AnyService>> make_service(const typename S::Setting
    private:
     std::unique_ptr<S> service_;
   };
-  CONCLAVE_TRY(auto service, S::create(settings, context));
   return std::make_unique<Adapter>(std::move(service));
+}
+
+/// Creates an S and puts it behind the interface.
+template <Service S>
+base::Result<std::unique_ptr<AnyService>> make_service(const typename S::Settings& settings,
+                                                       ServiceContext& context) {
+  CONCLAVE_TRY(auto service, S::create(settings, context));
+  return as_any(std::move(service));
 }
 
 }  // namespace conclave::app
