@@ -75,6 +75,12 @@ TEST_F(AdminTest, SaysWhatRuns) {
             json::value({{"service", "router"}, {"node", "router-1"}, {"version", "1.2.3"}}));
 }
 
+TEST_F(AdminTest, AnswersHeadForProbesThatUseIt) {
+  const http::Response response = send("/ready", "HEAD");
+  EXPECT_EQ(response.status, 503u);
+  EXPECT_EQ(response.body, "");
+}
+
 TEST_F(AdminTest, RefusesOtherPathsAndMethods) {
   http::Response response = send("/admin");
   EXPECT_EQ(response.status, 404u);

@@ -42,7 +42,7 @@ class Child {
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
 
-  /// The next line, without its end; "" at the end of the output.
+  /// The next line, without its end; "" also at the end of the output.
   std::string line() {
     std::string text;
     for (int c = std::fgetc(output_); c != EOF && c != '\n'; c = std::fgetc(output_)) {
@@ -52,10 +52,11 @@ class Child {
   }
   /// The next line that has `text` in it; "" if there is none.
   std::string line_with(const std::string& text) {
-    while (true) {
+    while (std::feof(output_) == 0) {
       std::string next = line();
-      if (next.empty() || next.find(text) != std::string::npos) return next;
+      if (next.find(text) != std::string::npos) return next;
     }
+    return "";
   }
 
   void send(int signal) const { ::kill(pid_, signal); }
