@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "conclave/base/utf8.hpp"
 #include "conclave/wire/message.hpp"
 #include "testing_build.hpp"
 #include "testing_samples.hpp"
@@ -29,6 +30,7 @@ void expect_decoded_or_refused(std::uint16_t type, std::span<const std::byte> by
   if (!decoded) {
     EXPECT_THAT(decoded.error().code, AnyOf(ErrorCode::kCorruptData, ErrorCode::kUnimplemented));
     EXPECT_FALSE(decoded.error().message.empty());
+    EXPECT_TRUE(base::utf8::valid(decoded.error().message));
     return;
   }
   const auto encoded = try_encode(*decoded);
@@ -254,6 +256,11 @@ TEST(MalformedTest, RefusesTextThatIsNotTerminated) {
   ASSERT_EQ(bytes.back(), std::byte{0});
   bytes.back() = std::byte{'!'};
   expect_refused(decode(kTypeOf<ResolveModel>, bytes), ErrorCode::kCorruptData, "\\0");
+  // Cap'n Proto's own words quote the byte.
+  bytes.back() = std::byte{0xFF};
+  const auto decoded = decode(kTypeOf<ResolveModel>, bytes);
+  ASSERT_FALSE(decoded);
+  EXPECT_TRUE(base::utf8::valid(decoded.error().message));
 }
 
 TEST(MalformedTest, RefusesListsThatClaimMoreThanTheMessageHolds) {
