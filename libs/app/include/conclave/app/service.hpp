@@ -26,10 +26,13 @@ struct ServiceContext {
   /// Ends the process in order (drain, stop, exit code 1): for a failure after start() that the
   /// service cannot survive. Returns at once; the first error wins.
   std::function<void(base::Error)> fail;
+  /// True once the process was told to stop: a long create() or start() looks between its steps
+  /// and gives up with kCancelled.
+  std::function<bool()> is_stopping;
 };
 
-/// The calls of a service's life, in order and all on one thread; ready() on any thread, from the
-/// return of create() to the end of stop().
+/// The calls of a service's life, in order and all on one thread. Only ready() comes from any
+/// thread, at any time of the object's life.
 class AnyService {
  public:
   virtual ~AnyService() = default;
