@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -60,6 +61,9 @@ struct DataSettings {
   static constexpr std::uint32_t kCallsPerLinkMax = 64;
 };
 
+/// The wall clock, for the deadlines that calls carry to other hosts.
+using WallClock = std::function<std::chrono::system_clock::time_point()>;
+
 using CallId = std::uint64_t;
 using DataLinkId = std::uint32_t;
 
@@ -86,10 +90,12 @@ struct CallEvent {
 /// segment at any time; only rows and outputs lie there, and numbers are all that they are.
 class CallClient {
  public:
-  /// The context must outlive it. kUnavailable: the system gives no descriptors.
+  /// The context must outlive it. Without `wall_clock` workers do not hear of deadlines, and
+  /// compute what nobody waits for any more. kUnavailable: the system gives no descriptors.
   static base::Result<std::unique_ptr<CallClient>> create(Context& context, std::string node_name,
                                                           std::uint64_t incarnation,
-                                                          const DataSettings& settings);
+                                                          const DataSettings& settings,
+                                                          WallClock wall_clock = {});
   ~CallClient();
   CallClient(const CallClient&) = delete;
   CallClient& operator=(const CallClient&) = delete;

@@ -62,11 +62,13 @@ class CallServer {
     std::uint64_t bytes_max = std::uint64_t{1} << 30;  // of payloads and replies that wait
   };
 
-  /// The context must outlive it. kUnavailable: the system gives no descriptors.
+  /// The context must outlive it. Without `wall_clock` the deadlines of calls are not known, but
+  /// for direct ones. kUnavailable: the system gives no descriptors.
   static base::Result<std::unique_ptr<CallServer>> create(Context& context, std::string node_name,
                                                           std::uint64_t incarnation,
                                                           const DataSettings& settings,
-                                                          const Limits& limits);
+                                                          const Limits& limits,
+                                                          WallClock wall_clock = {});
   ~CallServer();
   CallServer(const CallServer&) = delete;
   CallServer& operator=(const CallServer&) = delete;
