@@ -79,7 +79,8 @@ class Process {
 
   ServiceContext& context_of(const ServiceRecipe& recipe) {
     return contexts_.emplace_back(ServiceContext{
-        logger(recipe.name), metrics_, node_, std::string(version()), steady_clock::now, wall_clock,
+        logger(recipe.name), metrics_, node_, std::string(version()),
+        settings_.admin.host + ":" + std::to_string(admin_->port()), steady_clock::now, wall_clock,
         [this](base::Error error) {
           failure_.report(std::move(error));
           signals_.request_stop();
