@@ -20,6 +20,8 @@ target_compile_features(conclave_flags INTERFACE cxx_std_20)
 target_compile_options(conclave_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wnon-virtual-dtor
   -Woverloaded-virtual -Wimplicit-fallthrough
+  # Designated initialisers leave out what keeps its default.
+  -Wno-missing-field-initializers
   $<$<BOOL:${CONCLAVE_WERROR}>:-Werror>
   # Promise 1: a*b+c is never fused behind our back; kernels that want an FMA say so.
   -ffp-contract=off)
@@ -81,4 +83,14 @@ function(conclave_module name)
       target_link_libraries(${name}_${stem} PRIVATE ${target} conclave_flags benchmark::benchmark_main)
     endforeach()
   endif()
+endfunction()
+
+# conclave_service(): a service is a module, and a program `conclave-<name>` of its main.cpp. Takes
+# the arguments of conclave_module.
+function(conclave_service name)
+  string(REPLACE "-" "_" module ${name})
+  conclave_module(${module} ${ARGN})
+  conclave_list_files(main.cpp)
+  add_executable(conclave-${name} main.cpp)
+  target_link_libraries(conclave-${name} PRIVATE conclave_${module} conclave_flags)
 endfunction()

@@ -24,9 +24,11 @@ ALLOWED = {
     "wire": {"base"},
     "devices": {"base"},
     "fabric": {"base", "wire", "config", "telemetry"},
+    "fleet": {"base", "fabric", "telemetry", "wire"},
     "catalog": {"base", "gguf", "model"},
     "placement": {"base", "wire"},
-    "engine": {"base", "gguf", "kernels", "model", "tokenizer", "wire", "fabric"},
+    "engine": {"base", "gguf", "kernels", "model", "tokenizer"},
+    "dispatch": {"base", "fabric", "kernels", "model", "telemetry", "wire"},
     "http": {"base", "telemetry"},
     "app": {"base", "config", "telemetry", "http", "fabric"},
 }

@@ -61,5 +61,21 @@ TEST_F(BindTest, TakesTheWholeRangeOfAFieldAndRefusesMore) {
   EXPECT_THROW(app.parse("--bind-test-seed -1"), CLI::ParseError);
 }
 
+TEST_F(BindTest, TablesOfTheFileNameSubcommandsThenSections) {
+  CLI::App& serve = *app.add_subcommand("serve");
+  Settings router;
+  bind_section(serve, "bind_router", router);
+  const std::string path = testing::TempDir() + "/bind_test_subcommand.toml";
+  std::ofstream(path) << "[serve.bind_router]\nbind_test_seed = 9\n";
+  app.set_config("--config");
+  app.config_formatter(std::make_shared<EnvironmentFirst>(app));
+  app.parse("--config " + path + " serve");
+  EXPECT_EQ(router.seed, 9u);
+  EXPECT_EQ(settings.seed, 7u);
+  std::ofstream(path) << "[serve]\nno-such = 9\n";
+  EXPECT_THROW(app.parse("--config " + path + " serve"), CLI::ConfigError);
+  std::filesystem::remove(path);
+}
+
 }  // namespace
 }  // namespace conclave::config

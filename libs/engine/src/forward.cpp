@@ -54,9 +54,9 @@ base::Status Forward::experts(std::uint32_t layer, std::size_t rows) {
   for (std::size_t pair = 0; pair < routing_.experts.size(); ++pair) {
     pairs_.push_back({static_cast<std::uint32_t>(pair / config.gate.used), routing_.experts[pair]});
   }
-  outputs_.resize(pairs_.size() * config.hidden);
-  CONCLAVE_TRY_VOID(experts_.run(layer, h_.data(), rows, pairs_, outputs_.data()));
-  backbone_.combine(layer, routing_, outputs_.data(), h_.data(), x_.data());
+  outputs_.resize(pairs_.size());
+  CONCLAVE_TRY_VOID(experts_.run(layer, h_.data(), rows, pairs_, outputs_));
+  backbone_.combine(layer, routing_, outputs_, h_.data(), x_.data());
   return {};
 }
 

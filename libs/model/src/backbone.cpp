@@ -97,18 +97,18 @@ void Backbone::dense(std::uint32_t index, const float* h, float* x) {
   compute_.kernels.axpy(1.0f, out_.data(), rows() * config_.hidden, x);
 }
 
-void Backbone::combine(std::uint32_t index, const Routing& routing, const float* outputs,
-                       const float* h, float* x) {
+void Backbone::combine(std::uint32_t index, const Routing& routing,
+                       std::span<const float* const> outputs, const float* h, float* x) {
   const Layer& layer = layers_[index];
   const std::size_t hidden = config_.hidden;
   const bool shared = !layer.ffn.up.weight.empty();
-  std::vector<float> share(rows(), 1.0f);
+  share_.assign(rows(), 1.0f);
   if (shared) {
     feed_forward(layer.ffn, h);
     if (!layer.shared_gate.weight.empty()) {
       SharedRows in(compute_, h, rows(), hidden, quantized_);
-      apply(compute_, layer.shared_gate, in, share.data());
-      compute_.kernels.sigmoid(share.data(), rows());
+      apply(compute_, layer.shared_gate, in, share_.data());
+      compute_.kernels.sigmoid(share_.data(), rows());
     }
   }
   compute_.pool.for_each(rows(), [&](std::size_t row, unsigned) {
@@ -116,9 +116,9 @@ void Backbone::combine(std::uint32_t index, const Routing& routing, const float*
     std::fill_n(sum, hidden, 0.0f);
     for (std::uint32_t i = 0; i < config_.gate.used; ++i) {
       const std::size_t pair = row * config_.gate.used + i;
-      compute_.kernels.axpy(routing.weights[pair], outputs + pair * hidden, hidden, sum);
+      compute_.kernels.axpy(routing.weights[pair], outputs[pair], hidden, sum);
     }
-    if (shared) compute_.kernels.axpy(share[row], out_.data() + row * hidden, hidden, sum);
+    if (shared) compute_.kernels.axpy(share_[row], out_.data() + row * hidden, hidden, sum);
     compute_.kernels.axpy(1.0f, sum, hidden, x + row * hidden);
   });
 }

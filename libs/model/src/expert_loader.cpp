@@ -139,6 +139,26 @@ Result<std::vector<gguf::ByteRange>> expert_ranges(const gguf::File& file,
   return ranges;
 }
 
+Result<RowForms> row_forms(const gguf::File& file, const ModelConfig& config, std::uint32_t layer) {
+  RowForms forms;
+  for (std::uint32_t index = 0; index < config.gate.experts; ++index) {
+    CONCLAVE_TRY(const ExpertTensors tensors, find_tensors(file, config, {layer, index}));
+    for (const Projection* projection : {&tensors.gate, &tensors.up}) {
+      const bool quantized = kernels::takes_quantized_rows(projection->weight.tensor->type);
+      (quantized ? forms.quantized : forms.floats) = true;
+    }
+  }
+  return forms;
+}
+
+Result<std::vector<RowForms>> row_forms(const gguf::File& file, const ModelConfig& config) {
+  std::vector<RowForms> forms(config.layers);
+  for (std::uint32_t layer = config.dense_layers; layer < config.layers; ++layer) {
+    CONCLAVE_TRY(forms[layer], row_forms(file, config, layer));
+  }
+  return forms;
+}
+
 Result<Expert> load_expert(const gguf::File& file, const ModelConfig& config, ExpertId id) {
   CONCLAVE_TRY(const ExpertTensors tensors, find_tensors(file, config, id));
   const TensorReader reader(file);

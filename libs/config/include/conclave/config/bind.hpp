@@ -1,57 +1,28 @@
-// Settings declared once. A settings struct has a template member visit(v) that calls
-// v(name, member, least, most, help) for each field; bind() makes of it flags, environment
-// variables and file keys, all through CLI11. Precedence: flag > environment > file > default.
+// Settings (fields.hpp) as options of a CLI11 application, for programs that build their own
+// command line. Precedence: flag > environment > file > default.
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <cctype>
-#include <cstdlib>
 #include <istream>
+#include <span>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <vector>
+
+#include "conclave/config/fields.hpp"
 
 namespace conclave::config {
 
-/// "top-k" -> "CONCLAVE_TOP_K".
-inline std::string environment_name(std::string_view option) {
-  std::string name = "CONCLAVE_";
-  for (const char c : option) {
-    name +=
-        c == '-' || c == '.' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  }
-  return name;
-}
-
-/// Reads TOML and leaves out what an environment variable says: CLI11 by itself lets the file win.
-/// `app` must outlive it.
+/// Reads TOML, with two corrections of what CLI11 does by itself: an environment variable wins over
+/// the file, and `[router] max_inflight = 3` sets the option --router.max-inflight (`-` and `_` are
+/// the same). `app` must outlive it. Tables that name a subcommand go to that subcommand.
 class EnvironmentFirst final : public CLI::ConfigTOML {
  public:
   explicit EnvironmentFirst(const CLI::App& app) : app_(app) {}
 
-  std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
-    std::vector<CLI::ConfigItem> settings = CLI::ConfigTOML::from_config(input);
-    std::erase_if(settings,
-                  [this](const CLI::ConfigItem& item) { return is_in_environment(item); });
-    return settings;
-  }
+  std::vector<CLI::ConfigItem> from_config(std::istream& input) const override;
 
  private:
-  [[nodiscard]] bool is_in_environment(const CLI::ConfigItem& item) const {
-    const CLI::App* app = &app_;
-    for (const std::string& parent : item.parents) {
-      const auto named = app->get_subcommands(
-          [&](const CLI::App* subcommand) { return subcommand->check_name(parent); });
-      if (named.empty()) return false;
-      app = named.front();
-    }
-    const CLI::Option* option = app->get_option_no_throw("--" + item.name);
-    return option != nullptr && !option->get_envname().empty() &&
-           std::getenv(option->get_envname().c_str()) != nullptr;
-  }
-
   const CLI::App& app_;
 };
 
@@ -59,28 +30,27 @@ class EnvironmentFirst final : public CLI::ConfigTOML {
 /// unsigned ones.
 template <class T>
 CLI::Validator within(T least, T most) {
-  const std::string range = CLI::detail::to_string(least) + " to " + CLI::detail::to_string(most);
   return CLI::Validator(
-      [least, most, range](std::string& text) -> std::string {
-        T value{};
-        const bool wraps = std::is_unsigned_v<T> && text.starts_with('-');
-        const bool ok =
-            !wraps && CLI::detail::lexical_cast(text, value) && value >= least && value <= most;
-        return ok ? "" : "'" + text + "' is not a number from " + range;
+      [range = Range<T>{least, most}](std::string& text) -> std::string {
+        return range.parse(text) ? "" : not_a_value(text, range.accepts());
       },
       "");
 }
 
-/// Adds one option a field of `settings` to `app`. The defaults are the present values; values out
-/// of range are usage errors that name the option. `settings` must outlive the parse.
+/// Adds one option a field. The defaults are the present values; values out of range are usage
+/// errors that name the option. What the fields refer to must outlive the parse.
+void bind_fields(CLI::App& app, std::span<const Field> fields);
+
+/// The options of one settings struct: --name, or --section.name.
+template <class Settings>
+void bind_section(CLI::App& app, std::string_view section, Settings& settings) {
+  std::vector<Field> fields;
+  append_fields(fields, section, settings);
+  bind_fields(app, fields);
+}
 template <class Settings>
 void bind(CLI::App& app, Settings& settings) {
-  settings.visit([&app](const char* name, auto& value, auto least, auto most, const char* help) {
-    app.add_option("--" + std::string(name), value, help)
-        ->check(within(least, most))
-        ->capture_default_str()
-        ->envname(environment_name(name));
-  });
+  bind_section(app, "", settings);
 }
 
 }  // namespace conclave::config

@@ -8,7 +8,7 @@
 #include "conclave/base/aligned.hpp"
 #include "conclave/base/result.hpp"
 #include "conclave/model/backbone.hpp"
-#include "conclave/model/experts.hpp"
+#include "conclave/model/expert_backend.hpp"
 #include "conclave/model/kv_cache.hpp"
 
 namespace conclave::engine {
@@ -58,7 +58,8 @@ class Forward {
   std::vector<std::uint32_t> selected_;
   model::Routing routing_;
   std::vector<model::ExpertPair> pairs_;
-  base::AlignedVector<float> x_, h_, outputs_, logits_;
+  std::vector<const float*> outputs_;
+  base::AlignedVector<float> x_, h_, logits_;
 };
 
 }  // namespace conclave::engine

@@ -12,7 +12,7 @@
 #include "conclave/engine/forward.hpp"
 #include "conclave/gguf/file.hpp"
 #include "conclave/model/backbone.hpp"
-#include "conclave/model/experts.hpp"
+#include "conclave/model/local_experts.hpp"
 #include "conclave/tokenizer/tokenizer.hpp"
 
 namespace conclave::engine {

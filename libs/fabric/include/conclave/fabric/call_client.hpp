@@ -80,6 +80,9 @@ class CallClient {
   /// Valid until the next poll.
   std::span<const CallEvent> poll(std::chrono::steady_clock::time_point until);
 
+  /// Ends a poll() of another thread early. The only member that any thread may call.
+  void wake();
+
   /// Ends the use of a reply's payload (or of a kFailed call).
   void release(CallId id);
 

@@ -65,6 +65,9 @@ class CallServer {
   /// Ends a poll() of another thread early.
   void wake();
 
+  /// Routers connected now, direct ones included. Any thread.
+  [[nodiscard]] std::size_t peers() const;
+
   /// Refuses calls from now on (kUnavailable), so that routers go elsewhere; what was taken is
   /// answered.
   void drain();

@@ -1,5 +1,5 @@
 // Who may talk to whom. Each role has a CURVE key pair; a directory holds them as files:
-//   <role>.key          secret key of this role, mode 0600 (only where a process of the role runs)
+//   <role>.key          secret key of this role (only where a process of the role runs)
 //   <role>.pub          its public key
 //   <role>-<any>.pub    further keys of that role that are allowed (rotation, other sites)
 // Keys are Z85 text, 40 characters. A server admits the keys of the roles that its arrows in
@@ -26,15 +26,20 @@ struct KeyPair {
 
 KeyPair generate_key_pair();
 
-/// Writes a pair for every role. Files that exist stay as they are; returns the names of those
-/// written. kUnavailable: the directory cannot be made or written.
+/// Writes a pair for every role, secret keys with mode 0600. Files that exist stay as they are, a
+/// public key that is missing beside its secret key is computed, and a role of which only the
+/// public key exists is left alone; returns the names of the files written. Several processes may
+/// do this at once. kUnavailable: the directory cannot be made or written; kInvalidArgument: a
+/// secret key that exists is no key.
 base::Result<std::vector<std::string>> write_keys(const std::filesystem::path& directory);
 
 /// Immutable; any thread.
 class KeyRing {
  public:
   /// Reads the pair of `role` and all public keys. kNotFound: a file is missing; kInvalidArgument:
-  /// a file is no key, a secret key can be read by others, or a pair does not match.
+  /// a file is no key or names no role, two roles share a key, a pair does not match, or a secret
+  /// key can be read by others or written by its group (its group may read it: Kubernetes mounts
+  /// secrets so).
   static base::Result<KeyRing> load(const std::filesystem::path& directory, wire::NodeRole role);
 
   [[nodiscard]] wire::NodeRole role() const { return role_; }

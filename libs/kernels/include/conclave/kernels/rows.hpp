@@ -22,7 +22,14 @@ struct RowsView {
   const std::int32_t* sums = nullptr;   // (rows, columns / 16): sums of quants
   std::size_t rows = 0;
   std::size_t columns = 0;
+
+  /// Rows [first, first + count) of this view (not checked).
+  [[nodiscard]] RowsView slice(std::size_t first, std::size_t count) const;
 };
+
+/// sums (rows, columns / 16) of quants (rows, columns), for rows that travelled without them: they
+/// would be a fifth of the bytes. The same numbers: integer sums are exact. columns % 16 == 0.
+void sums_of(const std::int8_t* quants, std::size_t rows, std::size_t columns, std::int32_t* sums);
 
 /// Room for the 8-bit form of rows; reused from step to step, it only grows.
 class QuantizedRows {

@@ -58,9 +58,9 @@ class Backbone {
   void dense(std::uint32_t layer, const float* h, float* x);
 
   /// x += sum over k of weights * outputs, best expert first, then + the shared experts of h.
-  /// outputs (rows, k, hidden).
-  void combine(std::uint32_t layer, const Routing& routing, const float* outputs, const float* h,
-               float* x);
+  /// outputs (rows, k): where each one's `hidden` floats are.
+  void combine(std::uint32_t layer, const Routing& routing, std::span<const float* const> outputs,
+               const float* h, float* x);
 
   /// logits (selected, vocab) of the selected rows of x.
   void logits(std::span<const std::uint32_t> selected, const float* x, float* logits);
@@ -97,7 +97,7 @@ class Backbone {
   // The step at hand.
   std::vector<RowPlace> places_;
   std::vector<float> cos_, sin_;
-  base::AlignedVector<float> normed_, out_, gate_, up_, router_logits_;
+  base::AlignedVector<float> normed_, out_, gate_, up_, router_logits_, share_;
   kernels::QuantizedRows quantized_;
 };
 

@@ -1,0 +1,56 @@
+// A node's place in the fleet: reports to the scheduler once an interval and whenever something
+// changed, hands back what the scheduler answers, and finds the scheduler again after a break. It
+// does not know what a node does with an assignment or a table.
+#pragma once
+
+#include <caf/actor_system.hpp>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "conclave/base/result.hpp"
+#include "conclave/fabric/node.hpp"
+#include "conclave/telemetry/log.hpp"
+#include "conclave/wire/placement.hpp"
+
+namespace conclave::fleet {
+
+struct MemberOptions {
+  std::string scheduler;  // its address
+  std::chrono::milliseconds interval{1000};
+};
+
+/// Both run on the member's actor, one at a time; short, and safe against the node's own threads.
+struct MemberCallbacks {
+  /// Everything but node, role and incarnation, which the member fills in.
+  std::function<wire::NodeReport()> report;
+  std::function<void(wire::ReportReply)> apply;
+};
+
+/// Any thread. The node and the actor system must outlive it.
+class Member {
+ public:
+  /// Returns at once; the scheduler need not be there. Errors of Node::connect.
+  static base::Result<std::unique_ptr<Member>> join(fabric::Node& node, caf::actor_system& system,
+                                                    const MemberOptions& options,
+                                                    MemberCallbacks callbacks,
+                                                    telemetry::Logger log);
+  /// Reports no more; no callback runs once it returned.
+  ~Member();
+  Member(const Member&) = delete;
+  Member& operator=(const Member&) = delete;
+
+  /// Something changed: report as soon as the report in flight, if any, is answered.
+  void report_now();
+
+  /// The scheduler answered within its lease.
+  [[nodiscard]] bool in_touch() const;
+
+ private:
+  struct Shared;
+  Member(std::shared_ptr<Shared> shared);
+  std::shared_ptr<Shared> shared_;
+};
+
+}  // namespace conclave::fleet

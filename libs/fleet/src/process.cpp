@@ -1,0 +1,54 @@
+#include "conclave/fleet/process.hpp"
+
+#include <optional>
+#include <utility>
+
+#include "conclave/fabric/system.hpp"
+
+namespace conclave::fleet {
+
+struct Process::Actors {
+  fabric::SystemConfig config;
+  caf::actor_system system{config};
+};
+
+Process::Process(std::unique_ptr<fabric::Context> context)
+    : context_(std::move(context)), actors_(std::make_unique<Actors>()) {}
+
+Process::~Process() = default;
+
+caf::actor_system& Process::system() { return actors_->system; }
+
+base::Result<std::unique_ptr<Process>> Process::create(const std::string& keys_directory,
+                                                       wire::NodeRole role, telemetry::Logger log,
+                                                       telemetry::Metrics& metrics) {
+  std::optional<fabric::KeyRing> keys;
+  if (!keys_directory.empty()) {
+    CONCLAVE_TRY(keys, fabric::KeyRing::load(keys_directory, role));
+  }
+  CONCLAVE_TRY(auto context, fabric::Context::create(std::move(keys), std::move(log), metrics));
+  return std::unique_ptr<Process>(new Process(std::move(context)));
+}
+
+base::Result<ProcessRef> ProcessRef::take(Process* shared, const std::string& keys_directory,
+                                          wire::NodeRole role, telemetry::Logger log,
+                                          telemetry::Metrics& metrics) {
+  ProcessRef ref;
+  if (shared == nullptr) {
+    CONCLAVE_TRY(ref.own_, Process::create(keys_directory, role, std::move(log), metrics));
+    shared = ref.own_.get();
+  }
+  ref.process_ = shared;
+  return ref;
+}
+
+std::uint64_t incarnation_at(std::chrono::system_clock::time_point start) {
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(start.time_since_epoch()).count());
+}
+
+std::string advertised_address(const std::string& advertised, const std::string& bound) {
+  return advertised.empty() ? bound : advertised;
+}
+
+}  // namespace conclave::fleet

@@ -1,0 +1,28 @@
+// The seam at which experts leave the process: the forward pass asks for the outputs of a layer's
+// pairs and does not know who computes them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "conclave/base/result.hpp"
+#include "conclave/model/pair_order.hpp"
+
+namespace conclave::model {
+
+/// Computes the expert outputs of one layer for a batch of rows. LocalExperts here; the router's
+/// dispatcher implements it over workers. One caller at a time.
+class ExpertBackend {
+ public:
+  virtual ~ExpertBackend() = default;
+
+  /// outputs[p] = `hidden` floats, expert(pairs[p].expert)(x[pairs[p].row, :]), unweighted; x
+  /// (rows, hidden); as many outputs as pairs. The floats belong to the backend and are valid until
+  /// its next call; 4-byte alignment is all that is promised. The bits of a pair depend on its row
+  /// and expert only. kInvalidArgument: a pair names a row, layer or expert that is not there;
+  /// kUnavailable and others as the backend documents: `outputs` then means nothing.
+  virtual base::Status run(std::uint32_t layer, const float* x, std::size_t rows,
+                           std::span<const ExpertPair> pairs, std::span<const float*> outputs) = 0;
+};
+
+}  // namespace conclave::model

@@ -1,0 +1,83 @@
+// The experts that one process hosts: any subset of a model's, each with the room of its products.
+// This is the whole of what a worker computes; it knows no sequence, no gate and no network.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "conclave/base/aligned.hpp"
+#include "conclave/base/result.hpp"
+#include "conclave/kernels/matmul.hpp"
+#include "conclave/model/config.hpp"
+#include "conclave/model/experts.hpp"
+#include "conclave/model/pair_order.hpp"
+
+namespace conclave::model {
+
+/// Used by one thread. Experts are loaded anywhere (`load_expert`) and moved in between calls of
+/// `run`. Its room for products grows to the largest call: rows are bounded by whoever admits them.
+class ExpertSet {
+ public:
+  /// `compute` must outlive the set.
+  ExpertSet(const ModelConfig& config, const kernels::Compute& compute);
+
+  /// Hosts `expert` from now on, in place of the one that had its id. kInvalidArgument: the model
+  /// has no such expert, or the matrices are not of its shape.
+  base::Status insert(ExpertId id, Expert expert);
+
+  /// True if it was hosted.
+  bool erase(ExpertId id);
+
+  [[nodiscard]] bool has(ExpertId id) const { return find(id) != nullptr; }
+  [[nodiscard]] std::size_t size() const { return size_; }
+  /// Bytes of the packed weights of all hosted experts.
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
+
+  /// y[p, :] = expert(pairs[p].expert)(x[pairs[p].row, :]), unweighted. `pairs` come sorted by
+  /// (expert, row), as PairOrder sorts them. x (rows, hidden) holds the forms that the experts take
+  /// (RowForms); `sums` may be absent beside `quants` and are then computed here. y (pairs, hidden)
+  /// is the caller's, written directly by the products: 64-byte alignment makes them fast, 4 bytes
+  /// are needed. The bits of a pair depend on its row and expert only, not on what else is hosted
+  /// or asked.
+  /// kNotFound: an expert is not hosted. kInvalidArgument: pairs unsorted or out of range, a layer
+  /// without experts, or rows without the form that is needed. Nothing is written after an error.
+  base::Status run(std::uint32_t layer, const kernels::RowsView& x,
+                   std::span<const ExpertPair> pairs, float* y);
+
+ private:
+  // A run of pairs of one expert: [first, first + count) of the call's pairs.
+  struct Group {
+    const Expert* expert = nullptr;
+    std::size_t first = 0;
+    std::size_t count = 0;
+  };
+
+  [[nodiscard]] const Expert* find(ExpertId id) const;
+  base::Status group(std::uint32_t layer, const kernels::RowsView& x,
+                     std::span<const ExpertPair> pairs);
+  base::Status complete_rows(kernels::RowsView& x);
+  void run_up(const kernels::RowsView& x);
+  void activate_rows();
+  void run_down(float* y);
+
+  ModelConfig config_;
+  kernels::Compute compute_;
+  std::vector<std::unique_ptr<Expert>> experts_;  // (layer - dense_layers, expert); null: not here
+  std::size_t size_ = 0;
+  std::size_t bytes_ = 0;
+
+  // Room for one call, reused.
+  std::vector<Group> groups_;
+  std::vector<std::uint32_t> rows_;       // the row of each pair
+  std::vector<const Expert*> expert_of_;  // the expert of each pair
+  std::vector<kernels::Product> products_;
+  std::vector<std::int32_t> sums_;
+  base::AlignedVector<float> gate_;  // (pairs, ffn)
+  base::AlignedVector<float> up_;    // (pairs, ffn)
+  kernels::QuantizedRows inner_;     // gate_ rounded
+};
+
+}  // namespace conclave::model

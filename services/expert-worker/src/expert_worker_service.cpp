@@ -1,0 +1,249 @@
+#include "conclave/expert_worker/expert_worker_service.hpp"
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "conclave/devices/device.hpp"
+#include "conclave/devices/machine.hpp"
+#include "conclave/devices/pin.hpp"
+#include "conclave/fabric/call_server.hpp"
+#include "conclave/fleet/member.hpp"
+#include "expert_host.hpp"
+#include "expert_loader.hpp"
+
+namespace conclave::expert_worker {
+
+using base::ErrorCode;
+using base::fail;
+using base::Status;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+// How often an idle worker looks around: links make progress meanwhile by themselves.
+constexpr std::chrono::seconds kIdle{1};
+// While experts load, reports go out at most this often: routers can use what is there, and the
+// scheduler is not flooded.
+constexpr std::chrono::milliseconds kReportPause{50};
+constexpr std::string_view kDirect = "direct://";
+
+}  // namespace
+
+class ExpertWorkerService::Impl {
+ public:
+  Impl(const Settings& settings, app::ServiceContext& context, const Lent& lent)
+      : settings_(settings), context_(context), lent_(lent) {}
+
+  Status start() {
+    CONCLAVE_TRY_VOID(take_device());
+    CONCLAVE_TRY(process_, fleet::ProcessRef::take(lent_.process, settings_.fabric.keys,
+                                                   wire::NodeRole::kExpertWorker, context_.log,
+                                                   context_.metrics));
+    host_ = std::make_unique<ExpertHost>(compute_->compute());
+    identity_ = {context_.node_name, wire::NodeRole::kExpertWorker,
+                 fleet::incarnation_at(context_.wall_clock())};
+    CONCLAVE_TRY(server_, fabric::CallServer::create(process_->context(), identity_.name,
+                                                     identity_.incarnation, settings_.data, {}));
+    CONCLAVE_TRY_VOID(listen());
+    CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity_,
+                                             settings_.fabric.links));
+    loader_ = std::make_unique<ExpertLoader>(
+        *host_, memory_bytes_, [this](bool settled) { changed(settled); }, context_.metrics,
+        context_.log);
+    measure();
+    fleet::MemberCallbacks callbacks{[this] { return report(); },
+                                     [this](wire::ReportReply reply) {
+                                       if (reply.assignment)
+                                         loader_->assign(std::move(*reply.assignment));
+                                     }};
+    CONCLAVE_TRY(member_,
+                 fleet::Member::join(*node_, process_->system(),
+                                     {settings_.fleet.scheduler,
+                                      std::chrono::milliseconds(settings_.fleet.report_ms)},
+                                     std::move(callbacks), context_.log));
+    reporter_ = member_.get();
+    context_.log.info("expert_worker_started",
+                      {{"device", settings_.worker.device},
+                       {"address", address_},
+                       {"threads", compute_->threads()},
+                       {"isa", kernels::to_string(compute_->compute().kernels.isa)},
+                       {"memory_bytes", memory_bytes_}});
+    return {};
+  }
+
+  [[nodiscard]] Status ready() const {
+    if (draining_) return fail(ErrorCode::kUnavailable, "draining");
+    if (!loader_) return fail(ErrorCode::kUnavailable, "starting");
+    const std::string problem = loader_->problem();
+    if (!problem.empty()) return fail(ErrorCode::kUnavailable, problem);
+    return {};
+  }
+
+  void drain(Clock::time_point deadline) {
+    draining_ = true;
+    if (member_) member_->report_now();
+    // The scheduler moves the experts away and then assigns none. Nobody calls when no router is
+    // connected; nobody moves anything when the scheduler is out of touch.
+    std::unique_lock lock(mutex_);
+    news_.wait_until(lock, deadline, [this] {
+      return !member_ || !member_->in_touch() || server_->peers() == 0 ||
+             host_->ready().count() == 0;
+    });
+    if (server_) server_->drain();
+  }
+
+  void stop() {
+    draining_ = true;
+    if (loader_) loader_->stop();
+    reporter_ = nullptr;
+    member_.reset();
+    loader_.reset();
+    if (node_) node_->stop(std::chrono::milliseconds(200));
+    stopping_ = true;
+    if (server_) server_->wake();
+    if (thread_.joinable()) thread_.join();
+    hook_ = {};
+    server_.reset();
+    node_.reset();
+  }
+
+ private:
+  Status take_device() {
+    CONCLAVE_TRY(const devices::Device device, devices::Device::parse(settings_.worker.device));
+    CONCLAVE_TRY(const devices::Machine machine, devices::discover());
+    CONCLAVE_TRY(const devices::CpuSet cpus, devices::processors_of(device, machine));
+    memory_bytes_ = settings_.worker.memory_bytes != 0 ? settings_.worker.memory_bytes
+                                                       : machine.memory_limit_bytes / 4 * 3;
+    if (lent_.compute != nullptr) {
+      compute_ = lent_.compute;
+      return {};
+    }
+    // Threads that start later inherit the set.
+    CONCLAVE_TRY_VOID(devices::pin_this_process(cpus));
+    CONCLAVE_TRY(own_compute_, engine::ComputeHost::create(static_cast<unsigned>(cpus.size()),
+                                                           settings_.worker.isa));
+    compute_ = own_compute_.get();
+    return {};
+  }
+
+  Status listen() {
+    if (settings_.worker.listen.starts_with(kDirect)) {
+      address_ = settings_.worker.listen;
+      return server_->serve_direct(
+          address_.substr(kDirect.size()),
+          [this](std::span<fabric::IncomingCall* const> calls) { host_->serve(calls, *server_); });
+    }
+    CONCLAVE_TRY(address_, server_->listen(settings_.worker.listen));
+    thread_ = std::thread([this] { compute_loop(); });
+    return {};
+  }
+
+  void compute_loop() {
+    while (!stopping_) {
+      const auto calls = server_->poll(Clock::now() + kIdle);
+      if (!calls.empty()) host_->serve(calls, *server_);
+      if (draining_) news_.notify_all();
+    }
+  }
+
+  // On the loader's thread.
+  void changed(bool settled) {
+    {
+      const std::lock_guard lock(mutex_);  // a drain that just looked must not miss it
+    }
+    news_.notify_all();
+    const Clock::time_point now = Clock::now();
+    if (!settled && now < next_report_) return;
+    next_report_ = now + kReportPause;
+    if (fleet::Member* member = reporter_.load()) member->report_now();
+  }
+
+  wire::NodeReport report() {
+    const HostLoad load = host_->load();
+    const Status is_ready = ready();
+    wire::NodeReport report;
+    report.state = draining_  ? wire::NodeState::kDraining
+                   : is_ready ? wire::NodeState::kReady
+                              : wire::NodeState::kStarting;
+    if (!is_ready) report.reason = is_ready.error().message;
+    report.address = fleet::advertised_address(settings_.worker.advertise, address_);
+    report.admin_address = settings_.worker.admin_address;
+    report.device = settings_.worker.device;
+    report.memory_bytes = memory_bytes_;
+    report.memory_used_bytes = host_->bytes();
+    report.slots = settings_.worker.slots;
+    report.epoch_seen = loader_->epoch();
+    report.model = host_->model();
+    report.ready = host_->ready();
+    report.load.pairs_total = load.pairs;
+    report.load.calls_total = load.calls;
+    report.load.compute_us_total = load.compute_us;
+    return report;
+  }
+
+  // Numbers that others keep are copied when somebody looks.
+  void measure() {
+    telemetry::Metrics& metrics = context_.metrics;
+    auto& experts = metrics.gauge("conclave_expert_worker_experts", "Experts hosted");
+    auto& bytes = metrics.gauge("conclave_expert_worker_expert_bytes", "Memory that they take");
+    auto& calls = metrics.gauge("conclave_expert_worker_calls", "Calls computed since the start");
+    auto& merged = metrics.gauge("conclave_expert_worker_merged_calls",
+                                 "Of those, computed together with another one");
+    auto& pairs = metrics.gauge("conclave_expert_worker_pairs", "Pairs computed since the start");
+    auto& seconds = metrics.gauge("conclave_expert_worker_compute_seconds",
+                                  "Time spent computing since the start");
+    hook_ = metrics.on_scrape([this, &experts, &bytes, &calls, &merged, &pairs, &seconds] {
+      const HostLoad load = host_->load();
+      experts.set(static_cast<double>(host_->ready().count()));
+      bytes.set(static_cast<double>(host_->bytes()));
+      calls.set(static_cast<double>(load.calls));
+      merged.set(static_cast<double>(load.merged_calls));
+      pairs.set(static_cast<double>(load.pairs));
+      seconds.set(static_cast<double>(load.compute_us) * 1e-6);
+    });
+  }
+
+  const Settings settings_;
+  app::ServiceContext& context_;
+  const Lent lent_;
+
+  std::uint64_t memory_bytes_ = 0;
+  std::unique_ptr<engine::ComputeHost> own_compute_;
+  engine::ComputeHost* compute_ = nullptr;
+  fleet::ProcessRef process_;
+  fabric::NodeIdentity identity_;
+  std::unique_ptr<ExpertHost> host_;
+  std::unique_ptr<fabric::CallServer> server_;
+  std::string address_;
+  std::unique_ptr<fabric::Node> node_;
+  std::unique_ptr<ExpertLoader> loader_;
+  std::unique_ptr<fleet::Member> member_;
+  std::atomic<fleet::Member*> reporter_{nullptr};  // member_, for other threads
+  telemetry::Metrics::ScrapeHook hook_;
+  std::thread thread_;  // computes
+  std::atomic<bool> draining_{false};
+  std::atomic<bool> stopping_{false};
+  Clock::time_point next_report_{};  // the loader's thread only
+
+  std::mutex mutex_;  // for news_ only
+  std::condition_variable news_;
+};
+
+ExpertWorkerService::ExpertWorkerService(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+ExpertWorkerService::~ExpertWorkerService() { stop(); }
+
+base::Result<std::unique_ptr<ExpertWorkerService>> ExpertWorkerService::create(
+    const Settings& settings, app::ServiceContext& context, const Lent& lent) {
+  return std::unique_ptr<ExpertWorkerService>(
+      new ExpertWorkerService(std::make_unique<Impl>(settings, context, lent)));
+}
+
+Status ExpertWorkerService::start() { return impl_->start(); }
+Status ExpertWorkerService::ready() const { return impl_->ready(); }
+void ExpertWorkerService::drain(Clock::time_point deadline) { impl_->drain(deadline); }
+void ExpertWorkerService::stop() { impl_->stop(); }
+
+}  // namespace conclave::expert_worker

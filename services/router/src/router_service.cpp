@@ -1,0 +1,211 @@
+#include "conclave/router/router_service.hpp"
+
+#include <atomic>
+#include <caf/all.hpp>
+#include <condition_variable>
+#include <mutex>
+#include <utility>
+
+#include "conclave/fabric/state_actor.hpp"
+#include "conclave/fleet/member.hpp"
+#include "inference_engine.hpp"
+#include "router_actor.hpp"
+
+namespace conclave::router {
+
+using base::ErrorCode;
+using base::fail;
+using base::Status;
+using Clock = std::chrono::steady_clock;
+
+class RouterService::Impl {
+ public:
+  Impl(const Settings& settings, app::ServiceContext& context, const Lent& lent)
+      : settings_(settings), context_(context), lent_(lent) {}
+
+  Status start() {
+    CONCLAVE_TRY(process_,
+                 fleet::ProcessRef::take(lent_.process, settings_.fabric.keys,
+                                         wire::NodeRole::kRouter, context_.log, context_.metrics));
+    CONCLAVE_TRY_VOID(take_compute());
+    const fabric::NodeIdentity identity{context_.node_name, wire::NodeRole::kRouter,
+                                        fleet::incarnation_at(context_.wall_clock())};
+    CONCLAVE_TRY(client_, fabric::CallClient::create(process_->context(), identity.name,
+                                                     identity.incarnation, settings_.data));
+    CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
+                                             settings_.fabric.links));
+    engine_ = std::make_unique<InferenceEngine>(
+        *client_, [this](const wire::ModelVersion& version) { return load(version); },
+        [this](EngineNews news) { deliver(std::move(news)); }, context_.log);
+    start_actor();
+    CONCLAVE_TRY(address_, node_->listen(settings_.router.listen));
+    measure();
+    CONCLAVE_TRY_VOID(join_fleet());
+    context_.log.info("router_started",
+                      {{"address", address_},
+                       {"threads", compute_->threads()},
+                       {"isa", kernels::to_string(compute_->compute().kernels.isa)}});
+    return {};
+  }
+
+  [[nodiscard]] Status ready() const {
+    if (draining_) return fail(ErrorCode::kUnavailable, "draining");
+    if (!engine_) return fail(ErrorCode::kUnavailable, "starting");
+    return engine_->ready();
+  }
+
+  void drain(Clock::time_point deadline) {
+    draining_ = true;
+    if (!engine_) return;
+    if (member_) member_->report_now();
+    // The engine publishes its numbers after every step, and at least ten times a second.
+    std::unique_lock lock(mutex_);
+    while (Clock::now() < deadline) {
+      const engine::BatcherStats stats = engine_->stats();
+      if (stats.running + stats.waiting == 0) return;
+      stepped_.wait_until(lock, std::min(deadline, Clock::now() + std::chrono::milliseconds(50)));
+    }
+  }
+
+  void stop() {
+    draining_ = true;
+    member_.reset();
+    if (engine_) engine_->stop();
+    if (node_) node_->stop(std::chrono::milliseconds(500));
+    if (actor_) caf::anon_send_exit(actor_, caf::exit_reason::user_shutdown);
+    actor_ = {};
+    hook_ = {};
+    node_.reset();
+    engine_.reset();
+    client_.reset();
+  }
+
+ private:
+  Status take_compute() {
+    compute_ = lent_.compute;
+    if (compute_ != nullptr) return {};
+    CONCLAVE_TRY(own_compute_,
+                 engine::ComputeHost::create(settings_.router.threads, settings_.router.isa));
+    compute_ = own_compute_.get();
+    return {};
+  }
+
+  base::Result<std::unique_ptr<ServedModel>> load(const wire::ModelVersion& version) {
+    return ServedModel::load(version, compute_->compute(), settings_.batch, settings_.dispatch,
+                             *client_, context_.metrics, context_.log);
+  }
+
+  void start_actor() {
+    RouterParts parts{*node_, *engine_, context_.log, context_.wall_clock,
+                      [this] { return draining_.load(); }};
+    const RouterActor actor =
+        process_->system().spawn<fabric::StateActor<RouterActor, RouterState>>(std::move(parts));
+    actor_ = caf::actor_cast<caf::actor>(actor);
+    constexpr wire::NodeRole kCallers[] = {wire::NodeRole::kGateway, wire::NodeRole::kOperator};
+    node_->publish(fabric::kInferenceActor, actor_, fabric::Run::kScheduled, kCallers);
+    node_->on_link([actor = actor_](const fabric::LinkEvent& event) {
+      if (!event.up) caf::anon_send(actor, GatewayGone{event.peer.name});
+    });
+  }
+
+  Status join_fleet() {
+    fleet::MemberCallbacks callbacks{
+        [this] { return report(); },
+        [this](wire::ReportReply reply) {
+          if (!reply.table) return;
+          epoch_ = reply.table->epoch;
+          engine_->route(std::make_shared<const wire::RoutingTable>(std::move(*reply.table)));
+        }};
+    CONCLAVE_TRY(member_,
+                 fleet::Member::join(*node_, process_->system(),
+                                     {settings_.fleet.scheduler,
+                                      std::chrono::milliseconds(settings_.fleet.report_ms)},
+                                     std::move(callbacks), context_.log));
+    return {};
+  }
+
+  // On the engine's thread.
+  void deliver(EngineNews news) {
+    caf::anon_send(actor_, std::make_shared<EngineNews>(std::move(news)));
+    if (draining_) stepped_.notify_all();
+  }
+
+  wire::NodeReport report() {
+    const engine::BatcherStats stats = engine_->stats();
+    const Status is_ready = ready();
+    wire::NodeReport report;
+    report.state = draining_  ? wire::NodeState::kDraining
+                   : is_ready ? wire::NodeState::kReady
+                              : wire::NodeState::kStarting;
+    if (!is_ready) report.reason = is_ready.error().message;
+    report.address = fleet::advertised_address(settings_.router.advertise, address_);
+    report.admin_address = settings_.router.admin_address;
+    report.epoch_seen = epoch_;
+    if (const auto model = engine_->model()) report.model = model->version;
+    report.load.running = static_cast<std::uint32_t>(stats.running);
+    report.load.waiting = static_cast<std::uint32_t>(stats.waiting);
+    report.load.kv_tokens_used = stats.kv_tokens_used;
+    report.load.kv_tokens_max = stats.kv_tokens_max;
+    report.load.tokens_total = stats.generated_tokens;
+    return report;
+  }
+
+  void measure() {
+    telemetry::Metrics& metrics = context_.metrics;
+    auto& running = metrics.gauge("conclave_router_sequences_running", "Sequences in the batch");
+    auto& waiting = metrics.gauge("conclave_router_sequences_waiting", "Sequences in the queue");
+    auto& kv_used = metrics.gauge("conclave_router_kv_tokens_used", "Tokens of KV cache reserved");
+    auto& kv_max = metrics.gauge("conclave_router_kv_tokens_max", "Tokens of KV cache in all");
+    auto& prompt = metrics.gauge("conclave_router_prompt_tokens", "Prompt tokens computed");
+    auto& generated = metrics.gauge("conclave_router_generated_tokens", "Tokens generated");
+    auto& steps = metrics.gauge("conclave_router_steps", "Steps computed");
+    hook_ = metrics.on_scrape(
+        [this, &running, &waiting, &kv_used, &kv_max, &prompt, &generated, &steps] {
+          const engine::BatcherStats stats = engine_->stats();
+          running.set(static_cast<double>(stats.running));
+          waiting.set(static_cast<double>(stats.waiting));
+          kv_used.set(static_cast<double>(stats.kv_tokens_used));
+          kv_max.set(static_cast<double>(stats.kv_tokens_max));
+          prompt.set(static_cast<double>(stats.prompt_tokens));
+          generated.set(static_cast<double>(stats.generated_tokens));
+          steps.set(static_cast<double>(stats.steps));
+        });
+  }
+
+  const Settings settings_;
+  app::ServiceContext& context_;
+  const Lent lent_;
+
+  fleet::ProcessRef process_;
+  std::unique_ptr<engine::ComputeHost> own_compute_;
+  engine::ComputeHost* compute_ = nullptr;
+  std::unique_ptr<fabric::CallClient> client_;
+  std::unique_ptr<fabric::Node> node_;
+  std::unique_ptr<InferenceEngine> engine_;
+  caf::actor actor_;
+  std::string address_;
+  std::unique_ptr<fleet::Member> member_;
+  telemetry::Metrics::ScrapeHook hook_;
+  std::atomic<std::uint64_t> epoch_{0};
+  std::atomic<bool> draining_{false};
+
+  std::mutex mutex_;  // for stepped_ only
+  std::condition_variable stepped_;
+};
+
+RouterService::RouterService(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+RouterService::~RouterService() { stop(); }
+
+base::Result<std::unique_ptr<RouterService>> RouterService::create(const Settings& settings,
+                                                                   app::ServiceContext& context,
+                                                                   const Lent& lent) {
+  return std::unique_ptr<RouterService>(
+      new RouterService(std::make_unique<Impl>(settings, context, lent)));
+}
+
+Status RouterService::start() { return impl_->start(); }
+Status RouterService::ready() const { return impl_->ready(); }
+void RouterService::drain(Clock::time_point deadline) { impl_->drain(deadline); }
+void RouterService::stop() { impl_->stop(); }
+
+}  // namespace conclave::router
