@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,7 +12,7 @@
 namespace conclave::wire {
 
 enum class PromptKind : std::uint8_t {
-  kText = 1,    // `text` is tokenized as a user's text: special tokens in it are not parsed
+  kText = 1,    // `text` is the whole prompt: special tokens in it are parsed
   kTokens = 2,  // `tokens` as they are
   kChat = 3,    // `text` is a JSON object: messages, tools, documents, chat_template_kwargs, ..
 };
@@ -41,14 +42,16 @@ struct Sampling {
 
 /// gateway -> router, answered by Accepted; then TokenEvents come until every choice has finished.
 struct Generate {
+  std::string gateway;       // node name: whose `streams` actor hears the events
   std::uint64_t stream = 0;  // chosen by the gateway, unique in its incarnation
   std::string request_id;    // the client's, for logs
   std::string model;         // the name that the client asked for
   PromptKind kind = PromptKind::kText;
   std::string text;
   std::vector<std::int32_t> tokens;
-  std::uint32_t choices = 1;     // n; choice i draws with seed + i
-  std::uint32_t max_tokens = 0;  // 0: what the context leaves
+  std::uint32_t choices = 1;                // n; choice i draws with seed + i
+  std::optional<std::uint32_t> max_tokens;  // absent: what the context leaves; 0 with echo: only
+                                            // the prompt is scored
   Sampling sampling;
   std::vector<std::string> stop;
   std::vector<std::int32_t> stop_tokens;
@@ -56,7 +59,7 @@ struct Generate {
   bool ignore_eos = false;
   bool logprobs = false;
   std::uint32_t top_logprobs = 0;
-  bool echo = false;  // report the prompt's tokens; with logprobs: theirs too
+  bool echo = false;   // report the prompt's tokens; with logprobs: theirs too
   TraceContext trace;  // of the client's request
 
   friend bool operator==(const Generate&, const Generate&) = default;
@@ -91,7 +94,7 @@ struct TokenEvent {
   std::int32_t token = -1;
   float logprob = 0.0f;  // only if logprobs were asked for
   std::string piece;     // only if logprobs were asked for
-  std::string text;      // whole characters that became certain with this token
+  std::string text;      // valid UTF-8: whole characters that became certain with this token
   std::vector<TokenChoice> top;
   FinishReason finish = FinishReason::kNone;
   base::Error error{};  // with kError
@@ -101,7 +104,8 @@ struct TokenEvent {
 
 struct StreamEvents {
   std::uint64_t stream = 0;
-  std::vector<TokenEvent> prompt;  // once, if echo: the prompt's tokens
+  std::vector<TokenEvent> prompt;  // if echo: the prompt's tokens, before any other event; long
+                                   // prompts over several messages, in order
   std::vector<TokenEvent> tokens;
 
   friend bool operator==(const StreamEvents&, const StreamEvents&) = default;
@@ -116,6 +120,7 @@ struct TokenEvents {
 
 /// gateway -> router, cast: nobody wants this stream any more.
 struct CancelStream {
+  std::string gateway;
   std::uint64_t stream = 0;
 
   friend bool operator==(const CancelStream&, const CancelStream&) = default;
