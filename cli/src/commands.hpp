@@ -16,5 +16,10 @@ void add_inspect(CLI::App& app, Action& action);
 void add_tokenize(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
+void add_serve(CLI::App& app, Action& action);
+void add_up(CLI::App& app, Action& action);
+void add_chat(CLI::App& app, Action& action);
+void add_status(CLI::App& app, Action& action);
+void add_keys(CLI::App& app, Action& action);
 
 }  // namespace conclave::cli

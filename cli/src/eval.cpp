@@ -153,9 +153,9 @@ std::string trimmed(std::string text) {
 base::Status ask(const engine::LocalModel& model, const ChatPrompts& chat,
                  engine::Generator& generator, const Options& options,
                  std::span<const Question> questions, Score& score) {
-  std::vector<engine::GenerateRequest> requests;
+  std::vector<engine::SequenceRequest> requests;
   for (const Question& question : questions) {
-    engine::GenerateRequest request;
+    engine::SequenceRequest request;
     CONCLAVE_TRY(request.prompt, chat.render("", question.text));
     request.max_tokens = options.max_tokens;
     requests.push_back(std::move(request));

@@ -7,7 +7,6 @@
 #include "commands.hpp"
 #include "conclave/config/bind.hpp"
 #include "conclave/engine/generator.hpp"
-#include "conclave/tokenizer/stream_decoder.hpp"
 #include "model_options.hpp"
 #include "output.hpp"
 #include "prompt.hpp"
@@ -27,7 +26,7 @@ struct Options {
   std::string system;
   bool chat = false;
   std::optional<std::uint32_t> max_tokens;
-  engine::GenerateRequest request;
+  engine::SequenceRequest request;
   OutputFormat format = OutputFormat::kTable;
   bool stats = false;
 };
@@ -44,9 +43,15 @@ double seconds_since(SteadyClock::time_point start) {
 
 json::array logprobs_json(const engine::Generation& generation) {
   json::array list;
-  for (const auto& alternatives : generation.top_logprobs) {
+  for (const engine::TokenLogprobs& at : generation.logprobs) list.push_back(at.logprob);
+  return list;
+}
+
+json::array top_logprobs_json(const engine::Generation& generation) {
+  json::array list;
+  for (const engine::TokenLogprobs& at : generation.logprobs) {
     json::array entry;
-    for (const engine::TokenLogprob& token : alternatives) {
+    for (const engine::TokenLogprob& token : at.top) {
       entry.push_back(json::object{{"id", token.id}, {"logprob", token.logprob}});
     }
     list.push_back(std::move(entry));
@@ -61,27 +66,28 @@ double decode_rate(const engine::Generation& generation, const Timing& timing) {
   return tokens > 1.0 && decode_s > 0.0 ? (tokens - 1.0) / decode_s : 0.0;
 }
 
-double prompt_rate(const engine::GenerateRequest& request, const Timing& timing) {
+double prompt_rate(const engine::SequenceRequest& request, const Timing& timing) {
   return timing.first_token_s > 0.0
              ? static_cast<double>(request.prompt.size()) / timing.first_token_s
              : 0.0;
 }
 
 json::object result_json(const Options& options, const engine::Generation& generation,
-                         const std::string& text, const Timing& timing) {
-  const auto& prompt = options.request.prompt;
-  const bool stopped = generation.finish == engine::FinishReason::kStop;
+                         const Timing& timing) {
+  const engine::SequenceRequest& request = options.request;
+  const auto& prompt = request.prompt;
   json::object result{
       {"prompt_tokens", json::array(prompt.begin(), prompt.end())},
       {"tokens", json::array(generation.tokens.begin(), generation.tokens.end())},
-      {"text", text},
-      {"finish_reason", stopped ? "stop" : "length"},
+      {"text", generation.text},
+      {"finish_reason", engine::to_string(generation.finish)},
       {"timing", json::object{{"load_s", timing.load_s},
                               {"first_token_s", timing.first_token_s},
                               {"total_s", timing.total_s},
-                              {"prompt_tokens_per_s", prompt_rate(options.request, timing)},
+                              {"prompt_tokens_per_s", prompt_rate(request, timing)},
                               {"decode_tokens_per_s", decode_rate(generation, timing)}}}};
-  if (options.request.top_logprobs > 0) result["top_logprobs"] = logprobs_json(generation);
+  if (request.logprobs || request.top_logprobs > 0) result["logprobs"] = logprobs_json(generation);
+  if (request.top_logprobs > 0) result["top_logprobs"] = top_logprobs_json(generation);
   return result;
 }
 
@@ -104,28 +110,23 @@ base::Status generate(Options& options) {
       static_cast<std::uint32_t>(std::min<std::size_t>(kDefaultTokens, context - used)));
 
   const bool stream = options.format == OutputFormat::kTable;
-  tokenizer::StreamDecoder decoder(model->tokenizer());
-  std::string text;
-  const auto emit = [&](const std::string& piece) {
-    text += piece;
-    if (stream) std::cout << piece << std::flush;
-  };
+  options.request.decode.strip_leading_space = true;  // the continuation is printed by itself
   const auto start = SteadyClock::now();
-  const auto on_token = [&](std::size_t, std::int32_t token) {
-    if (timing.first_token_s == 0.0) timing.first_token_s = seconds_since(start);
-    emit(decoder.push(token));
+  const auto on_event = [&](std::size_t, const engine::TokenEvent& event) {
+    const bool first = timing.first_token_s == 0.0 && event.token != tokenizer::kNoToken;
+    if (first) timing.first_token_s = seconds_since(start);
+    if (stream) std::cout << event.text << std::flush;
     return true;
   };
   engine::Generator generator(*model);
-  CONCLAVE_TRY(const auto generations, generator.run(std::span(&options.request, 1), on_token));
-  emit(decoder.flush());
+  CONCLAVE_TRY(const auto generations, generator.run(std::span(&options.request, 1), on_event));
   timing.total_s = seconds_since(start);
 
   const engine::Generation& generation = generations.front();
   if (stream) {
     std::cout << "\n";
   } else {
-    print_json(result_json(options, generation, text, timing));
+    print_json(result_json(options, generation, timing));
   }
   if (options.stats) {
     std::cerr << options.request.prompt.size() << " prompt tokens at "
@@ -152,9 +153,15 @@ void add_generate(CLI::App& app, Action& action) {
       ->check(config::within(0u, 1u << 28));
   config::bind(*command, options->request.sampling);
   command
+      ->add_option("--stop", options->request.stop,
+                   "A string that ends the text and is left out of it; may be repeated")
+      ->allow_extra_args(false);
+  command->add_flag("--logprobs", options->request.logprobs,
+                    "Report the log-probability of each token (with -o json)");
+  command
       ->add_option("--top-logprobs", options->request.top_logprobs,
-                   "Report the K most likely tokens at each step (with -o json)")
-      ->check(config::within(0u, 1024u))
+                   "Report the K most likely tokens at each step too (with -o json)")
+      ->check(config::within(0u, engine::kTopLogprobsMax))
       ->capture_default_str();
   command->add_flag("--ignore-eos", options->request.ignore_eos,
                     "Go on past tokens that end the text");

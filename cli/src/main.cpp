@@ -38,6 +38,11 @@ int main(int argc, char** argv) {
   cli::add_tokenize(app, action);
   cli::add_generate(app, action);
   cli::add_eval(app, action);
+  cli::add_serve(app, action);
+  cli::add_up(app, action);
+  cli::add_chat(app, action);
+  cli::add_status(app, action);
+  cli::add_keys(app, action);
 
   try {
     app.parse(argc, argv);

@@ -148,6 +148,22 @@ class Generate(CommandCase):
         self.assertEqual(self.ok("generate", "-m", model, "--chat", "-p", "What is 47 + 385?",
                                  "-n", "32").strip(), "432")
 
+    def test_sampling_parameters_and_stops_act(self) -> None:
+        model = str(SOURCE / "models/demo/conclave-demo.gguf")
+        ask = ("generate", "-m", model, "--chat", "-p", "What is 47 + 385?", "-n", "32")
+        plain = self.ok_json(*ask, "--logprobs")
+        self.assertEqual(len(plain["logprobs"]), len(plain["tokens"]))
+        self.assertTrue(all(value <= 0 for value in plain["logprobs"]))
+        self.assertNotIn("top_logprobs", plain)
+        stopped = self.ok_json(*ask, "--stop", "no such text", "--stop", "32")
+        self.assertEqual((stopped["text"], stopped["finish_reason"]), ("4", "stop"))
+        longer = self.ok_json(*ask, "--min-tokens", "12")
+        self.assertGreaterEqual(len(longer["tokens"]), 12)
+        self.assertEqual(longer["tokens"][:3], plain["tokens"][:3])
+        other = self.ok_json(*ask[:-1], "12", "--ignore-eos", "--repetition-penalty", "5",
+                             "--presence-penalty", "2", "--frequency-penalty", "2")
+        self.assertEqual(len(set(other["tokens"])), 12)
+
     def test_bad_requests_are_refused_with_their_reason(self) -> None:
         model, _ = golden("qwen3moe-f32")
         self.fails(1, "generate", "-m", model, "-p", "", says="no tokens")
@@ -158,6 +174,13 @@ class Generate(CommandCase):
         self.fails(2, "generate", "-m", model, "-p", "hello", "--top-p", "1.5", says="top-p")
         self.fails(2, "generate", "-m", model, "-p", "hello", "--top-p", "0", says="top-p")
         self.fails(2, "generate", "-m", model, "-p", "hello", "--seed", "-1", says="seed")
+        self.fails(2, "generate", "-m", model, "-p", "hello", "--presence-penalty", "3",
+                   says="presence-penalty")
+        self.fails(2, "generate", "-m", model, "-p", "hello", "--repetition-penalty", "0",
+                   says="repetition-penalty")
+        self.fails(1, "generate", "-m", model, "-p", "hello", "-n", "4", "--min-tokens", "5",
+                   says="min-tokens")
+        self.fails(1, "generate", "-m", model, "-p", "hello", "--stop", "", says="stop string")
         self.fails(2, "generate", "-m", model, says="--prompt")
 
 

@@ -25,7 +25,7 @@ ALLOWED = {
     "devices": {"base"},
     "fabric": {"base", "wire", "config", "telemetry"},
     "fleet": {"base", "fabric", "telemetry", "wire"},
-    "catalog": {"base", "gguf", "model"},
+    "catalog": {"base", "gguf", "model", "wire"},
     "placement": {"base", "wire"},
     "engine": {"base", "gguf", "kernels", "model", "tokenizer"},
     "dispatch": {"base", "fabric", "kernels", "model", "telemetry", "wire"},

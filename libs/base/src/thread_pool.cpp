@@ -47,6 +47,7 @@ void ThreadPool::run(std::size_t tasks, Function function, void* context) {
     for (std::size_t task = 0; task < tasks; ++task) function(context, task, 0);
     return;
   }
+  const std::lock_guard turn(turn_);
   function_ = function;
   context_ = context;
   tasks_ = tasks;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <thread>
 #include <vector>
 
 namespace conclave::base {
@@ -32,6 +33,21 @@ TEST(ThreadPoolTest, ManyShortLoopsFollowEachOther) {
     sum += partial;
   }
   EXPECT_EQ(sum, 60000u);
+}
+
+TEST(ThreadPoolTest, CallersOnSeveralThreadsTakeTurns) {
+  ThreadPool pool(2);
+  const auto call = [&pool](std::vector<int>& done) {
+    for (int round = 0; round < 2000; ++round) {
+      pool.for_each(done.size(), [&](std::size_t task, unsigned) { ++done[task]; });
+    }
+  };
+  std::vector<int> mine(7), theirs(5);
+  std::thread other([&] { call(theirs); });
+  call(mine);
+  other.join();
+  EXPECT_EQ(mine, std::vector<int>(7, 2000));
+  EXPECT_EQ(theirs, std::vector<int>(5, 2000));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "conclave/engine/forward.hpp"
 #include "conclave/gguf/file.hpp"
+#include "conclave/model/local_experts.hpp"
 #include "conclave/tokenizer/tokenizer.hpp"
 
 namespace {

@@ -1,8 +1,9 @@
 #include "conclave/engine/sampler.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <numeric>
+#include <limits>
 #include <string>
 
 #include "conclave/engine/philox.hpp"
@@ -10,13 +11,10 @@
 namespace conclave::engine {
 namespace {
 
-std::int32_t argmax(std::span<const float> logits) {
-  std::size_t best = 0;
-  for (std::size_t i = 1; i < logits.size(); ++i) {
-    if (logits[i] > logits[best]) best = i;
-  }
-  return static_cast<std::int32_t>(best);
-}
+using base::ErrorCode;
+using base::fail;
+
+constexpr float kBlocked = -std::numeric_limits<float>::infinity();
 
 // Orders ids by falling value, then rising id: a strict total order for finite values.
 struct Better {
@@ -49,42 +47,109 @@ void keep_top_p(std::vector<std::int32_t>& candidates, const Better& better, flo
   std::reverse(candidates.begin(), candidates.end());
 }
 
-bool all_finite(std::span<const float> logits) {
-  return std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); });
+// The `count` best ids, best first: a heap of so many, its worst on top, over one pass.
+std::vector<std::int32_t> best_ids(std::span<const float> values, std::size_t count) {
+  const Better better{values};
+  std::vector<std::int32_t> best;
+  const std::size_t kept = std::min(count, values.size());
+  for (std::size_t i = 0; i < kept; ++i) best.push_back(static_cast<std::int32_t>(i));
+  std::make_heap(best.begin(), best.end(), better);
+  for (std::size_t i = kept; i < values.size() && kept > 0; ++i) {
+    if (values[i] <= values[static_cast<std::size_t>(best.front())]) continue;
+    std::pop_heap(best.begin(), best.end(), better);
+    best.back() = static_cast<std::int32_t>(i);
+    std::push_heap(best.begin(), best.end(), better);
+  }
+  std::sort(best.begin(), best.end(), better);
+  return best;
+}
+
+float penalised(float logit, const SamplingParams& params, std::uint32_t output) {
+  if (params.repetition_penalty != 1.0f) {
+    logit = logit > 0.0f ? logit / params.repetition_penalty : logit * params.repetition_penalty;
+  }
+  if (output > 0) {
+    logit -= params.frequency_penalty * static_cast<float>(output);
+    logit -= params.presence_penalty;
+  }
+  // Stays finite, as the logits were: what follows compares and subtracts.
+  return std::clamp(logit, -std::numeric_limits<float>::max(), std::numeric_limits<float>::max());
 }
 
 }  // namespace
 
-base::Status validate(const SamplingParams& params) {
-  SamplingParams copy = params;
-  base::Status status;
-  copy.visit([&](const char* name, auto& value, auto least, auto most, const char*) {
-    if (value >= least && value <= most) return;  // NaN is in no range
-    status = base::fail(
-        base::ErrorCode::kInvalidArgument,
-        std::string(name) + " must be " + std::to_string(least) + " to " + std::to_string(most));
-  });
-  return status;
+base::Status Sampler::check(std::span<const float> logits, std::uint64_t position) {
+  std::uint32_t largest = 0;  // bits without the sign: those of inf and NaN are above all others
+  for (const float logit : logits) {
+    largest = std::max(largest, std::bit_cast<std::uint32_t>(logit) & 0x7fffffffu);
+  }
+  if (largest < 0x7f800000u) return {};
+  return fail(ErrorCode::kCorruptData, "a logit at position " + std::to_string(position) +
+                                           " is infinite or not a number: the weights are broken");
 }
 
 base::Result<std::int32_t> Sampler::sample(std::span<const float> logits,
-                                           const SamplingParams& params, std::uint64_t position) {
-  if (!all_finite(logits)) {
-    return base::fail(base::ErrorCode::kCorruptData,
-                      "a logit at position " + std::to_string(position) +
-                          " is infinite or not a number: the weights are broken");
+                                           const SamplingParams& params,
+                                           const SampleContext& context) {
+  CONCLAVE_TRY_VOID(check(logits, context.position));
+  const std::span<const float> adjusted = adjust(logits, params, context);
+  const float best = kernels_.max(adjusted.data(), adjusted.size());
+  if (best == kBlocked) {
+    return fail(ErrorCode::kInvalidArgument,
+                "min-tokens leaves no token to choose: every one of them would end the text");
   }
-  if (params.temperature <= 0.0f) return argmax(logits);
+  if (params.temperature <= 0.0f) {
+    const auto first = std::find(adjusted.begin(), adjusted.end(), best);
+    return static_cast<std::int32_t>(first - adjusted.begin());
+  }
 
-  // Probabilities relative to the best token's, which is 1.
+  find_candidates(adjusted, best, params);
+  const auto value = [&](std::int32_t id) {
+    return double{probabilities_[static_cast<std::size_t>(id)]};
+  };
+  double mass = 0.0;
+  for (const std::int32_t id : candidates_) mass += value(id);
+  double left = uniform_draw(params.seed, context.position) * mass;
+  for (const std::int32_t id : candidates_) {
+    left -= value(id);
+    if (left < 0.0) return id;
+  }
+  return candidates_.back();  // rounding ate the last sliver
+}
+
+// The logits with everything that acts on single tokens; a copy only if there is any.
+std::span<const float> Sampler::adjust(std::span<const float> logits, const SamplingParams& params,
+                                       const SampleContext& context) {
+  const bool penalties = context.counts != nullptr && params.has_penalties();
+  if (params.logit_bias.empty() && !penalties && context.blocked.empty()) return logits;
+  adjusted_.assign(logits.begin(), logits.end());
+  const auto at = [&](std::int32_t token) -> float& {
+    return adjusted_[static_cast<std::size_t>(token)];
+  };
+  for (const LogitBias& entry : params.logit_bias) at(entry.token) += entry.bias;
+  if (penalties) {
+    for (const TokenCounts::Entry& entry : context.counts->entries()) {
+      at(entry.token) = penalised(at(entry.token), params, entry.output);
+    }
+  }
+  for (const std::int32_t token : context.blocked) at(token) = kBlocked;
+  return adjusted_;
+}
+
+// candidates_ = the ids that min-p, top-k and top-p leave; probabilities_ relative to the best
+// token's, which is 1.
+void Sampler::find_candidates(std::span<const float> logits, float best,
+                              const SamplingParams& params) {
   probabilities_.assign(logits.begin(), logits.end());
-  const float best = kernels_.max(logits.data(), logits.size());
   for (float& p : probabilities_) p = (p - best) / params.temperature;
   kernels_.exp_sum(probabilities_.data(), probabilities_.size(), 0.0f);
 
   candidates_.clear();
   for (std::size_t i = 0; i < probabilities_.size(); ++i) {
-    if (probabilities_[i] >= params.min_p) candidates_.push_back(static_cast<std::int32_t>(i));
+    // The kernel's exp never gives 0: blocked tokens are left out by their logit.
+    if (probabilities_[i] >= params.min_p && logits[i] != kBlocked) {
+      candidates_.push_back(static_cast<std::int32_t>(i));
+    }
   }
   const Better better{probabilities_};
   if (params.top_k > 0 && params.top_k < candidates_.size()) {
@@ -94,39 +159,21 @@ base::Result<std::int32_t> Sampler::sample(std::span<const float> logits,
     std::sort(candidates_.begin(), candidates_.end());
   }
   if (params.top_p < 1.0f) keep_top_p(candidates_, better, params.top_p);
-
-  const auto value = [&](std::int32_t id) {
-    return double{probabilities_[static_cast<std::size_t>(id)]};
-  };
-  double mass = 0.0;
-  for (const std::int32_t id : candidates_) mass += value(id);
-  double left = uniform_draw(params.seed, position) * mass;
-  for (const std::int32_t id : candidates_) {
-    left -= value(id);
-    if (left < 0.0) return id;
-  }
-  return candidates_.back();  // rounding ate the last sliver
 }
 
-std::vector<TokenLogprob> Sampler::top_logprobs(std::span<const float> logits,
-                                                std::uint32_t count) {
-  if (count == 0) return {};
+TokenLogprobs Sampler::logprobs(std::span<const float> logits, std::int32_t token,
+                                std::uint32_t count) {
   probabilities_.assign(logits.begin(), logits.end());
   const float best = kernels_.max(logits.data(), logits.size());
   const float sum = kernels_.exp_sum(probabilities_.data(), probabilities_.size(), best);
   // Extended precision: the same rounded result with any math library.
   const auto log_sum = static_cast<float>(std::log(static_cast<long double>(sum)));
-  candidates_.resize(logits.size());
-  std::iota(candidates_.begin(), candidates_.end(), 0);
-  const std::size_t kept = std::min<std::size_t>(count, logits.size());
-  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(kept),
-                    candidates_.end(), Better{logits});
-  std::vector<TokenLogprob> top;
-  for (std::size_t i = 0; i < kept; ++i) {
-    const std::int32_t id = candidates_[i];
-    top.push_back({id, logits[static_cast<std::size_t>(id)] - best - log_sum});
-  }
-  return top;
+  const auto logprob = [&](std::int32_t id) {
+    return logits[static_cast<std::size_t>(id)] - best - log_sum;
+  };
+  TokenLogprobs out{token, logprob(token), {}};
+  for (const std::int32_t id : best_ids(logits, count)) out.top.push_back({id, logprob(id)});
+  return out;
 }
 
 }  // namespace conclave::engine

@@ -2,9 +2,12 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
+#include <random>
 
 #include "conclave/engine/philox.hpp"
 
@@ -40,13 +43,23 @@ struct SamplerTest : testing::Test {
   Sampler sampler{kernels::kernel_table(kernels::best_isa())};
   std::vector<float> logits{std::log(0.5f), std::log(0.3f), std::log(0.15f), std::log(0.05f)};
   SamplingParams params;
+  TokenCounts counts;
+  std::vector<std::int32_t> blocked;
 
   SamplerTest() { params.temperature = 1.0f; }
+
+  std::int32_t draw(std::uint64_t position) {
+    SampleContext context;
+    context.position = position;
+    context.counts = &counts;
+    context.blocked = blocked;
+    return sampler.sample(logits, params, context).value();
+  }
 
   std::map<std::int32_t, double> shares(int draws = 20000) {
     std::map<std::int32_t, double> count;
     for (int i = 0; i < draws; ++i) {
-      count[sampler.sample(logits, params, static_cast<std::uint64_t>(i)).value()] += 1.0 / draws;
+      count[draw(static_cast<std::uint64_t>(i))] += 1.0 / draws;
     }
     return count;
   }
@@ -54,9 +67,9 @@ struct SamplerTest : testing::Test {
 
 TEST_F(SamplerTest, ZeroTemperatureTakesTheBestAndTheLowerIdAmongEquals) {
   params.temperature = 0.0f;
-  EXPECT_EQ(sampler.sample(logits, params, 0).value(), 0);
+  EXPECT_EQ(draw(0), 0);
   logits = {1.0f, 3.0f, 3.0f};
-  EXPECT_EQ(sampler.sample(logits, params, 0).value(), 1);
+  EXPECT_EQ(draw(0), 1);
 }
 
 TEST_F(SamplerTest, SharesFollowTheDistribution) {
@@ -99,29 +112,139 @@ TEST_F(SamplerTest, SameSeedAndPositionGiveTheSameTokenAnotherSeedOthers) {
   int differing = 0;
   for (std::uint64_t position = 0; position < 200; ++position) {
     params.seed = 1;
-    const auto first = sampler.sample(logits, params, position).value();
-    EXPECT_EQ(sampler.sample(logits, params, position).value(), first);
+    const auto first = draw(position);
+    EXPECT_EQ(draw(position), first);
     params.seed = 2;
-    differing += sampler.sample(logits, params, position).value() != first ? 1 : 0;
+    differing += draw(position) != first ? 1 : 0;
   }
   EXPECT_GT(differing, 50);
 }
 
 TEST_F(SamplerTest, LogprobsAreTheLogSoftmaxOfThePlainLogits) {
   params.temperature = 0.1f;
-  const auto top = sampler.top_logprobs(logits, 3);
-  ASSERT_EQ(top.size(), 3u);
-  EXPECT_EQ(top[1].id, 1);
-  EXPECT_NEAR(top[0].logprob, std::log(0.5), 1e-6);
-  EXPECT_NEAR(top[2].logprob, std::log(0.15), 1e-6);
-  EXPECT_EQ(sampler.top_logprobs(logits, 99).size(), 4u);
+  params.logit_bias = {{3, 50.0f}};
+  const TokenLogprobs at = sampler.logprobs(logits, 3, 3);
+  ASSERT_EQ(at.top.size(), 3u);
+  EXPECT_EQ(at.token, 3);
+  EXPECT_NEAR(at.logprob, std::log(0.05), 1e-6);
+  EXPECT_EQ(at.top[1].id, 1);
+  EXPECT_NEAR(at.top[0].logprob, std::log(0.5), 1e-6);
+  EXPECT_NEAR(at.top[2].logprob, std::log(0.15), 1e-6);
+  EXPECT_EQ(sampler.logprobs(logits, 0, 99).top.size(), 4u);
+  EXPECT_TRUE(sampler.logprobs(logits, 0, 0).top.empty());
+}
+
+TEST_F(SamplerTest, TopLogprobsAreTheBestInOrderAndTheLowerIdAmongEquals) {
+  std::mt19937 random(5);
+  logits.resize(1000);
+  for (float& logit : logits) logit = static_cast<float>(random() % 97);
+  std::vector<std::int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+    return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)];
+  });
+  for (const std::uint32_t count : {1u, 7u, 50u, 1000u}) {
+    const auto top = sampler.logprobs(logits, 0, count).top;
+    ASSERT_EQ(top.size(), count);
+    for (std::size_t i = 0; i < count; ++i) EXPECT_EQ(top[i].id, order[i]);
+  }
+}
+
+TEST_F(SamplerTest, BiasMovesLogits) {
+  params.logit_bias = {{3, 2.5f}, {0, -100.0f}};
+  const double mass = 0.3 + 0.15 + 0.05 * std::exp(2.5);
+  const auto share = shares();
+  EXPECT_FALSE(share.contains(0));
+  EXPECT_NEAR(share.at(1), 0.3 / mass, 0.02);
+  EXPECT_NEAR(share.at(3), 0.05 * std::exp(2.5) / mass, 0.02);
+  params.temperature = 0.0f;
+  EXPECT_EQ(draw(0), 3);
+}
+
+TEST_F(SamplerTest, PenaltiesEqualTheirFormulas) {
+  // Every token's logit by the formulas, greedily; against random logits and histories.
+  params.temperature = 0.0f;
+  std::mt19937 random(11);
+  std::normal_distribution<float> normal(0.0f, 2.0f);
+  int moved = 0;
+  for (int round = 0; round < 300; ++round) {
+    logits.resize(60);
+    for (float& logit : logits) logit = normal(random);
+    const auto pick = [&](float least, float most) {
+      return std::uniform_real_distribution<float>(least, most)(random);
+    };
+    params.presence_penalty = round % 3 == 0 ? 0.0f : pick(-2.0f, 2.0f);
+    params.frequency_penalty = round % 5 == 0 ? 0.0f : pick(-2.0f, 2.0f);
+    params.repetition_penalty = round % 7 == 0 ? 1.0f : pick(0.5f, 3.0f);
+    counts = TokenCounts();
+    std::map<std::int32_t, int> in_prompt, in_output;
+    for (int i = 0; i < 30; ++i) {
+      const auto token = static_cast<std::int32_t>(random() % logits.size());
+      if (i % 2 == 0) {
+        counts.add_prompt(token);
+        ++in_prompt[token];
+      } else {
+        counts.add_output(token);
+        ++in_output[token];
+      }
+    }
+    double best = -1e30;
+    std::int32_t expected = -1;
+    for (std::int32_t token = 0; token < static_cast<std::int32_t>(logits.size()); ++token) {
+      double logit = logits[static_cast<std::size_t>(token)];
+      if (in_prompt.contains(token) || in_output.contains(token)) {
+        const double r = params.repetition_penalty;
+        logit = logit > 0.0 ? logit / r : logit * r;
+      }
+      if (in_output.contains(token)) {
+        logit -= double{params.frequency_penalty} * in_output[token] + params.presence_penalty;
+      }
+      if (logit > best) best = logit, expected = token;
+    }
+    EXPECT_EQ(draw(0), expected) << round;
+    const auto plain = std::max_element(logits.begin(), logits.end()) - logits.begin();
+    moved += plain != expected ? 1 : 0;
+  }
+  EXPECT_GT(moved, 50);
+}
+
+TEST_F(SamplerTest, PenaltiesKeepLogitsFiniteWhateverTheFile) {
+  constexpr float kMost = std::numeric_limits<float>::max();
+  logits = {kMost, -kMost, kMost / 2.0f, 0.0f};
+  for (std::int32_t token = 0; token < 4; ++token) counts.add_output(token);
+  params.logit_bias = {{0, 100.0f}, {1, -100.0f}};
+  params.top_p = 0.9f;
+  params.top_k = 3;
+  for (const float repetition : {1e-6f, 10.0f}) {
+    params.repetition_penalty = repetition;
+    const std::int32_t token = draw(3);
+    EXPECT_TRUE(token == 0 || token == 2) << token;
+  }
+}
+
+TEST_F(SamplerTest, BlockedTokensAreNeverDrawn) {
+  blocked = {0, 2};
+  const auto share = shares();
+  EXPECT_EQ(share.size(), 2u);
+  EXPECT_NEAR(share.at(1), 0.3 / 0.35, 0.02);
+  params.logit_bias = {{0, 100.0f}};
+  params.temperature = 0.0f;
+  EXPECT_EQ(draw(0), 1);
+  blocked = {0, 1, 2, 3};
+  SampleContext context;
+  context.blocked = blocked;
+  const auto token = sampler.sample(logits, params, context);
+  ASSERT_FALSE(token);
+  EXPECT_EQ(token.error().code, base::ErrorCode::kInvalidArgument);
 }
 
 TEST_F(SamplerTest, InfiniteOrNaNLogitsAreAnErrorThatSaysWhere) {
   for (const float bad :
        {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     logits[2] = bad;
-    const auto token = sampler.sample(logits, params, 17);
+    SampleContext context;
+    context.position = 17;
+    const auto token = sampler.sample(logits, params, context);
     ASSERT_FALSE(token);
     EXPECT_EQ(token.error().code, base::ErrorCode::kCorruptData);
     EXPECT_THAT(token.error().message, testing::HasSubstr("position 17"));
@@ -138,6 +261,16 @@ TEST(SamplingParamsTest, OutOfRangeValuesAreNamed) {
   EXPECT_THAT(message({.temperature = std::nanf("")}), testing::HasSubstr("temperature"));
   EXPECT_THAT(message({.min_p = 1.5f}), testing::HasSubstr("min-p"));
   EXPECT_THAT(message({.top_p = 0.0f}), testing::HasSubstr("top-p"));
+  EXPECT_THAT(message({.presence_penalty = 2.1f}), testing::HasSubstr("presence-penalty"));
+  EXPECT_THAT(message({.frequency_penalty = -2.1f}), testing::HasSubstr("frequency-penalty"));
+  EXPECT_THAT(message({.repetition_penalty = 0.0f}), testing::HasSubstr("repetition-penalty"));
+  EXPECT_THAT(message({.repetition_penalty = 11.0f}), testing::HasSubstr("repetition-penalty"));
+  EXPECT_THAT(message({.logit_bias = {{7, 101.0f}}}), testing::HasSubstr("token 7"));
+  EXPECT_THAT(message({.logit_bias = {{7, std::nanf("")}}}), testing::HasSubstr("token 7"));
+  EXPECT_THAT(message({.logit_bias = {{7, 1.0f}, {8, 1.0f}, {7, 2.0f}}}),
+              testing::HasSubstr("token 7 twice"));
+  EXPECT_THAT(message({.logit_bias = std::vector<LogitBias>(kLogitBiasMax + 1)}),
+              testing::HasSubstr("301 entries"));
 }
 
 }  // namespace

@@ -170,7 +170,7 @@ class ExpertWorkerService::Impl {
                               : wire::NodeState::kStarting;
     if (!is_ready) report.reason = is_ready.error().message;
     report.address = fleet::advertised_address(settings_.worker.advertise, address_);
-    report.admin_address = settings_.worker.admin_address;
+    report.admin_address = context_.admin_address;
     report.device = settings_.worker.device;
     report.memory_bytes = memory_bytes_;
     report.memory_used_bytes = host_->bytes();

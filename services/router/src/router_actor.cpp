@@ -103,14 +103,14 @@ base::Result<EngineJob> RouterState::make_job(const wire::Generate& request) con
 
 RouterState::Accepted RouterState::on_generate(const wire::Generate& request) {
   if (request.choices == 0) {
-    return fabric::to_caf_error({ErrorCode::kInvalidArgument, "n must be at least 1"});
+    return fabric::to_caf({ErrorCode::kInvalidArgument, "n must be at least 1"});
   }
   const GatewayStream whose{request.gateway, request.stream};
   if (by_gateway_.contains(whose)) {
-    return fabric::to_caf_error({ErrorCode::kInvalidArgument, "this stream is open already"});
+    return fabric::to_caf({ErrorCode::kInvalidArgument, "this stream is open already"});
   }
   auto job = make_job(request);
-  if (!job) return fabric::to_caf_error(job.error());
+  if (!job) return fabric::to_caf(job.error());
   job->stream = next_stream_++;
   parts_.log.debug("request", {{"request_id", request.request_id},
                                {"gateway", request.gateway},
@@ -130,12 +130,12 @@ void RouterState::on_cancel(const wire::CancelStream& cancel) {
 
 caf::result<wire::TokenizeReply> RouterState::on_tokenize(const wire::TokenizeRequest& request) {
   const auto model = model_for(request.model);
-  if (!model) return fabric::to_caf_error(model.error());
+  if (!model) return fabric::to_caf(model.error());
   const PromptBuilder& prompts = *(*model)->prompts;
   auto tokens = request.kind == wire::PromptKind::kText
                     ? prompts.encode(request.text, request.add_special, request.parse_special)
                     : prompts.tokens(request.kind, request.text, seconds_of(parts_.wall_clock()));
-  if (!tokens) return fabric::to_caf_error(tokens.error());
+  if (!tokens) return fabric::to_caf(tokens.error());
   wire::TokenizeReply reply;
   reply.tokens = std::move(*tokens);
   for (const std::int32_t token : reply.tokens) {
@@ -148,11 +148,11 @@ caf::result<wire::TokenizeReply> RouterState::on_tokenize(const wire::TokenizeRe
 caf::result<wire::DetokenizeReply> RouterState::on_detokenize(
     const wire::DetokenizeRequest& request) {
   const auto model = model_for(request.model);
-  if (!model) return fabric::to_caf_error(model.error());
+  if (!model) return fabric::to_caf(model.error());
   const tokenizer::Tokenizer& tokenizer = (*model)->backbone->tokenizer();
   for (const std::int32_t token : request.tokens) {
     if (token < 0 || static_cast<std::size_t>(token) >= tokenizer.vocab_size()) {
-      return fabric::to_caf_error({ErrorCode::kInvalidArgument,
+      return fabric::to_caf({ErrorCode::kInvalidArgument,
                                    "token " + std::to_string(token) + " is not in the vocabulary"});
     }
   }
@@ -167,7 +167,7 @@ void RouterState::on_news(EngineNews& news) {
     if (submitted.outcome) {
       open->second.promise.deliver(*submitted.outcome);
     } else {
-      open->second.promise.deliver(fabric::to_caf_error(submitted.outcome.error()));
+      open->second.promise.deliver(fabric::to_caf(submitted.outcome.error()));
       close(submitted.stream);
     }
   }

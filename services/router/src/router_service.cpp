@@ -139,7 +139,7 @@ class RouterService::Impl {
                               : wire::NodeState::kStarting;
     if (!is_ready) report.reason = is_ready.error().message;
     report.address = fleet::advertised_address(settings_.router.advertise, address_);
-    report.admin_address = settings_.router.admin_address;
+    report.admin_address = context_.admin_address;
     report.epoch_seen = epoch_;
     if (const auto model = engine_->model()) report.model = model->version;
     report.load.running = static_cast<std::uint32_t>(stats.running);

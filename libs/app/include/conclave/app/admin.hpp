@@ -2,6 +2,7 @@
 // /ready, /metrics and /version, on its own port. No request changes anything.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -30,6 +31,7 @@ struct AdminSources {
   std::string service;
   std::string node;
   std::string version;
+  std::function<std::chrono::system_clock::time_point()> wall_clock;  // for the Date field
 };
 
 /// Serves from start() to destruction. /health is 200 as long as the process answers at all;

@@ -2,32 +2,17 @@
 //   int main(int argc, char** argv) { return conclave::app::run<RouterService>(argc, argv); }
 #pragma once
 
-#include <functional>
-#include <memory>
 #include <string>
-#include <vector>
 
+#include "conclave/app/process.hpp"
 #include "conclave/app/service.hpp"
 #include "conclave/config/fields.hpp"
 
 namespace conclave::app {
 
-inline constexpr int kExitOk = 0;
-inline constexpr int kExitFailed = 1;  // the service could not start, or failed
-inline constexpr int kExitUsage = 2;   // the command line, the environment or the file was wrong
-
-/// A service before it is created.
-struct ServiceRecipe {
-  std::string name;
-  std::string description;
-  std::vector<config::Field> fields;  // its settings; the process adds node, log and admin
-  std::function<base::Result<std::unique_ptr<AnyService>>(ServiceContext& context)> create;
-};
-
-/// Settings -> log, metrics and admin endpoint -> create -> start -> wait for SIGTERM or SIGINT (or
-/// ServiceContext::fail) -> not ready -> drain -> stop. A second signal exits at once. Nothing is
-/// written to stdout except the answers to --help, --version and --print-config; an error is one
-/// line on stderr. Call it from main, before there are threads.
+/// Reads the settings (the service's and the process's: sections node, log, admin), then
+/// run_process(). Nothing is written to stdout except the answers to --help, --version and
+/// --print-config. Call it from main, before there are threads.
 int run_service(const ServiceRecipe& recipe, int argc, const char* const* argv);
 
 template <Service S>

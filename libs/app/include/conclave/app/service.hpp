@@ -21,15 +21,19 @@ struct ServiceContext {
   telemetry::Metrics& metrics;  // of the process: services in one process share it
   std::string node_name;        // [a-z0-9.-]{1,63}, unique in the fleet
   std::string version;          // of the program
+  std::string admin_address;    // host:port of the process's health endpoint
   std::function<std::chrono::steady_clock::time_point()> now;         // deadlines, intervals
   std::function<std::chrono::system_clock::time_point()> wall_clock;  // dates that people read
   /// Ends the process in order (drain, stop, exit code 1): for a failure after start() that the
   /// service cannot survive. Returns at once; the first error wins.
   std::function<void(base::Error)> fail;
+  /// True once the process was told to stop: a long create() or start() looks between its steps
+  /// and gives up with kCancelled.
+  std::function<bool()> is_stopping;
 };
 
-/// The calls of a service's life, in order and all on one thread; ready() on any thread, from the
-/// return of create() to the end of stop().
+/// The calls of a service's life, in order and all on one thread. Only ready() comes from any
+/// thread, at any time of the object's life.
 class AnyService {
  public:
   virtual ~AnyService() = default;
@@ -72,13 +76,12 @@ concept Service = requires(S& service, const S& constant, const typename S::Sett
   service.stop();
 };
 
-/// Creates an S behind the interface that processes handle.
+/// An S behind the interface that processes handle.
 template <Service S>
-base::Result<std::unique_ptr<AnyService>> make_service(const typename S::Settings& settings,
-                                                       ServiceContext& context) {
+std::unique_ptr<AnyService> as_any(std::unique_ptr<S> service) {
   class Adapter final : public AnyService {
    public:
-    explicit Adapter(std::unique_ptr<S> service) : service_(std::move(service)) {}
+    explicit Adapter(std::unique_ptr<S> adapted) : service_(std::move(adapted)) {}
     [[nodiscard]] std::string_view name() const override { return S::kName; }
     base::Status start() override { return service_->start(); }
     [[nodiscard]] base::Status ready() const override { return service_->ready(); }
@@ -90,8 +93,15 @@ base::Result<std::unique_ptr<AnyService>> make_service(const typename S::Setting
    private:
     std::unique_ptr<S> service_;
   };
-  CONCLAVE_TRY(auto service, S::create(settings, context));
   return std::make_unique<Adapter>(std::move(service));
+}
+
+/// Creates an S and puts it behind the interface.
+template <Service S>
+base::Result<std::unique_ptr<AnyService>> make_service(const typename S::Settings& settings,
+                                                       ServiceContext& context) {
+  CONCLAVE_TRY(auto service, S::create(settings, context));
+  return as_any(std::move(service));
 }
 
 }  // namespace conclave::app

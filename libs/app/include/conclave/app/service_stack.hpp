@@ -1,9 +1,10 @@
 // Services of one process as one: started in order, ready together, stopped in reverse.
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "conclave/app/service.hpp"
@@ -39,11 +40,12 @@ class ServiceStack {
  private:
   enum class Phase : unsigned char { kCreated, kStarting, kRunning, kDraining, kStopped };
 
-  void stop_first(std::size_t count);
+  [[nodiscard]] Phase phase() const { return phase_.load(); }
+  void enter(Phase phase) { phase_.store(phase); }
 
-  std::vector<std::unique_ptr<AnyService>> services_;
-  mutable std::mutex mutex_;  // guards what follows
-  Phase phase_ = Phase::kCreated;
+  std::vector<std::unique_ptr<AnyService>> services_;  // fixed while the phase is kRunning
+  std::size_t started_ = 0;                            // services for which stop() is owed
+  std::atomic<Phase> phase_ = Phase::kCreated;
 };
 
 }  // namespace conclave::app

@@ -5,13 +5,15 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <thread>
 #include <type_traits>
 #include <vector>
 
 namespace conclave::base {
 
-/// One caller at a time. Tasks must not throw and must not call `for_each` of the same pool.
+/// Callers on several threads take turns, a whole loop each. Tasks must not throw and must not call
+/// `for_each` of the same pool.
 class ThreadPool {
  public:
   /// `threads` counts the caller: 1 starts none. At least 1. Where the system refuses to start
@@ -42,6 +44,8 @@ class ThreadPool {
   void run(std::size_t tasks, Function function, void* context);
   void work(unsigned thread);
   void serve(unsigned thread);
+
+  std::mutex turn_;  // held by the caller whose loop runs
 
   // The loop in progress. Written by the caller before `generation_` moves, read after it.
   Function function_ = nullptr;

@@ -24,7 +24,7 @@ struct NumaNode {
 
 /// A snapshot: processors may be taken away (cgroups, hot-unplug) while the process runs.
 struct Machine {
-  CpuSet cpus;  // the allowed set, at least one
+  CpuSet cpus;  // at least one; control groups and the threads' binding (taskset) limit it
   std::vector<Core> cores;
   std::size_t packages = 0;  // sockets with at least one allowed processor
   std::vector<NumaNode> numa_nodes;

@@ -1,67 +1,48 @@
-// Generates text for one or many prompts at once: steps that mix prompt chunks and single tokens of
-// all sequences. No queue and no admission: the caller brings the whole batch.
+// Generates text for one or many prompts at once and returns when all are done: a loop over a
+// Batcher that admits everything.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "conclave/base/result.hpp"
+#include "conclave/engine/forward.hpp"
 #include "conclave/engine/local_model.hpp"
-#include "conclave/engine/sampler.hpp"
+#include "conclave/engine/sequence.hpp"
 
 namespace conclave::engine {
 
-/// Most rows of one step: prompts are computed in chunks of this many tokens over all sequences.
-/// Beyond about 512 rows the weights are read no less often per row.
-inline constexpr std::size_t kStepRowsMax = 512;
-
-struct GenerateRequest {
-  std::vector<std::int32_t> prompt;  // at least one token
-  std::uint32_t max_tokens = 16;
-  SamplingParams sampling;
-  std::uint32_t top_logprobs = 0;  // alternatives to report for each token
-  bool ignore_eos = false;         // go on past tokens that end the text
-};
-
-enum class FinishReason { kStop, kLength };
-
+/// The output of one request. See TokenEvent for what tokens and text cover.
 struct Generation {
-  std::vector<std::int32_t> tokens;                     // without the token that ended the text
-  std::vector<std::vector<TokenLogprob>> top_logprobs;  // one list a token, if asked for
-  FinishReason finish = FinishReason::kLength;
+  std::vector<std::int32_t> tokens;
+  std::string text;
+  std::vector<TokenLogprobs> logprobs;          // one a token, if asked for
+  std::vector<TokenLogprobs> prompt_logprobs;   // from the second token on, if asked for
+  FinishReason finish = FinishReason::kLength;  // kStop, kLength or kCancelled
 };
 
 class Generator {
  public:
   /// The model must outlive the generator.
-  explicit Generator(LocalModel& model);
+  explicit Generator(LocalModel& model) : model_(model) {}
 
-  /// Called as soon as a token of a sequence is known; false stops that sequence (kStop).
-  using OnToken = std::function<bool(std::size_t sequence, std::int32_t token)>;
+  /// Called for each event as it comes; false cancels that sequence, if it has not ended.
+  using OnEvent = std::function<bool(std::size_t sequence, const TokenEvent& event)>;
 
-  /// Runs all requests to their ends. kInvalidArgument: an empty prompt, tokens outside the
-  /// vocabulary, bad sampling parameters, or prompt + max_tokens beyond the model's context;
-  /// kCorruptData: the model's numbers overflow (Sampler::sample).
-  base::Result<std::vector<Generation>> run(std::span<const GenerateRequest> requests,
-                                            const OnToken& on_token = {});
+  /// Runs all requests to their ends. The first error of any request ends all of them: those of
+  /// Batcher::submit and TokenEvent::error.
+  base::Result<std::vector<Generation>> run(std::span<const SequenceRequest> requests,
+                                            const OnEvent& on_event = {});
 
   /// See Forward::observe.
-  void observe(RoutingObserver* observer) { forward_.observe(observer); }
+  void observe(RoutingObserver* observer) { observer_ = observer; }
 
  private:
-  struct Sequence;
-
-  base::Status check(const GenerateRequest& request) const;
-  void fill_step(std::vector<Sequence>& sequences);
-  base::Status accept(Sequence& sequence, std::span<const float> logits, const OnToken& on_token);
-
   LocalModel& model_;
-  Forward forward_;
-  Sampler sampler_;
-  std::vector<StepRow> rows_;
-  std::vector<std::size_t> samplers_;  // the sequence of each row that wants logits
+  RoutingObserver* observer_ = nullptr;
 };
 
 }  // namespace conclave::engine

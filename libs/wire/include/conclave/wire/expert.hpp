@@ -8,6 +8,7 @@
 
 #include "conclave/base/error.hpp"
 #include "conclave/base/result.hpp"
+#include "conclave/wire/common.hpp"
 
 namespace conclave::wire {
 
@@ -16,7 +17,7 @@ enum class RowForms : std::uint8_t { kQuantized = 1, kFloats = 2, kBoth = 3 };
 
 /// router -> worker, answered by ExpertReply. Pairs are sorted by (expert, row).
 struct ExpertCall {
-  std::uint64_t model_key = 0;  // first 8 bytes of the model file's SHA-256: no mixed-up versions
+  std::uint64_t model_key = 0;  // model_key_of() the model: no mixed-up versions
   std::uint64_t epoch = 0;      // of the routing table that chose this worker
   std::uint32_t layer = 0;
   std::uint32_t rows = 0;
@@ -38,13 +39,16 @@ struct ExpertReply {
   friend bool operator==(const ExpertReply&, const ExpertReply&) = default;
 };
 
+/// ExpertCall::model_key of a model; 0 if its SHA-256 is not known.
+std::uint64_t model_key_of(const ModelVersion& model);
+
 /// Where the parts of a call's payload are. Every part starts on a cache line.
 struct CallLayout {
   std::size_t pairs = 0;        // (pairs) of {uint32 row, uint32 expert}
   std::size_t quants = 0;       // (rows, hidden) int8
   std::size_t scales = 0;       // (rows, hidden / 32) float
   std::size_t floats = 0;       // (rows, hidden) float
-  std::size_t bytes = 0;        // of the whole
+  std::size_t bytes = 0;        // of the whole, up to the end of the last part
   std::size_t reply_bytes = 0;  // of y
 };
 

@@ -49,7 +49,7 @@ struct Generate {
   PromptKind kind = PromptKind::kText;
   std::string text;
   std::vector<std::int32_t> tokens;
-  std::uint32_t choices = 1;  // n; choice i draws with seed + i
+  std::uint32_t choices = 1;                // n; choice i draws with seed + i
   std::optional<std::uint32_t> max_tokens;  // absent: what the context leaves; 0 with echo: only
                                             // the prompt is scored
   Sampling sampling;
@@ -59,7 +59,7 @@ struct Generate {
   bool ignore_eos = false;
   bool logprobs = false;
   std::uint32_t top_logprobs = 0;
-  bool echo = false;  // report the prompt's tokens; with logprobs: theirs too
+  bool echo = false;   // report the prompt's tokens; with logprobs: theirs too
   TraceContext trace;  // of the client's request
 
   friend bool operator==(const Generate&, const Generate&) = default;
@@ -94,7 +94,7 @@ struct TokenEvent {
   std::int32_t token = -1;
   float logprob = 0.0f;  // only if logprobs were asked for
   std::string piece;     // only if logprobs were asked for
-  std::string text;      // whole characters that became certain with this token
+  std::string text;      // valid UTF-8: whole characters that became certain with this token
   std::vector<TokenChoice> top;
   FinishReason finish = FinishReason::kNone;
   base::Error error{};  // with kError
@@ -104,7 +104,8 @@ struct TokenEvent {
 
 struct StreamEvents {
   std::uint64_t stream = 0;
-  std::vector<TokenEvent> prompt;  // once, if echo: the prompt's tokens
+  std::vector<TokenEvent> prompt;  // if echo: the prompt's tokens, before any other event; long
+                                   // prompts over several messages, in order
   std::vector<TokenEvent> tokens;
 
   friend bool operator==(const StreamEvents&, const StreamEvents&) = default;

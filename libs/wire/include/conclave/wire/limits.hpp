@@ -11,6 +11,8 @@ namespace conclave::wire {
 inline constexpr std::size_t kNameBytesMax = 256;
 /// Addresses, URIs and paths (PATH_MAX).
 inline constexpr std::size_t kUriBytesMax = 4096;
+/// References to models: "name@alias" or "name:version".
+inline constexpr std::size_t kReferenceBytesMax = 2 * kNameBytesMax + 1;
 /// Messages of errors, for people.
 inline constexpr std::size_t kErrorBytesMax = 4096;
 /// What a client may choose as its request id.
@@ -22,12 +24,16 @@ inline constexpr std::size_t kPromptBytesMax = std::size_t{16} << 20;
 inline constexpr std::size_t kPromptTokensMax = std::size_t{4} << 20;
 /// Choices (`n`) of one request; OpenAI's own limit.
 inline constexpr std::size_t kChoicesMax = 128;
-/// Stop strings of one request (OpenAI allows 4, vLLM any number), and the bytes of each.
+/// Stop strings, and stop tokens, of one request (OpenAI allows 4 strings, vLLM any number), and
+/// the bytes of each string.
 inline constexpr std::size_t kStopsMax = 32;
 inline constexpr std::size_t kStopBytesMax = 1024;
 /// OpenAI clients may bias up to 300 tokens; some tools send whole lists of words.
 inline constexpr std::size_t kLogitBiasMax = 1024;
 inline constexpr std::size_t kTopLogprobsMax = 128;
+/// The bytes of one token, and the text that becomes certain with one: the token and what a stop
+/// string had held back. The longest tokens of open vocabularies have about 1 KiB.
+inline constexpr std::size_t kPieceBytesMax = std::size_t{64} << 10;
 /// Tokens in one event message: those of one step for one gateway.
 inline constexpr std::size_t kTokensPerMessageMax = std::size_t{4} << 20;
 /// Nodes of one fleet.
@@ -37,7 +43,9 @@ inline constexpr std::size_t kLayersMax = 1024;
 inline constexpr std::size_t kExpertsMax = 4096;
 /// Experts of all layers together.
 inline constexpr std::size_t kAllExpertsMax = std::size_t{1} << 20;
-/// Versions in one listing; longer ones are paged.
+/// Entries of all pools of a routing table: four replicas of every one of so many experts.
+inline constexpr std::size_t kPoolEntriesMax = 4 * kAllExpertsMax;
+/// Versions in one listing (longer ones are paged), and aliases of one version.
 inline constexpr std::size_t kListMax = 1000;
 /// Rows, and pairs, of one expert call, and the width of a row.
 inline constexpr std::size_t kCallRowsMax = 1u << 16;

@@ -57,10 +57,16 @@ inline constexpr std::uint16_t kTypeOf = detail::index_of<T>();
 using Bytes = std::vector<std::byte>;
 
 Bytes encode(const Envelope& envelope);
-/// Empty for std::monostate. Values beyond limits.hpp are a bug of the caller (checked).
+/// Empty for std::monostate. Values beyond limits.hpp are a bug of the caller (checked). What
+/// people read, the messages of errors and `reason`s, is the exception: it may quote anything, so
+/// it is cut to kErrorBytesMax and what is not UTF-8 in it is replaced.
 Bytes encode(const Message& message);
+/// The same for a message whose values come from outside. kInvalidArgument: beyond a limit, text
+/// that is not UTF-8, a routing table or digests that contradict themselves.
+base::Result<Bytes> try_encode(const Message& message);
 
-/// Any alignment. kCorruptData: no envelope, an unknown kind; kUnimplemented: another version.
+/// Any alignment; never throws. kCorruptData: no envelope, an unknown kind; kUnimplemented: another
+/// version. An unknown `type` passes: a relay need not know it.
 base::Result<Envelope> decode_envelope(std::span<const std::byte> bytes);
 /// kCorruptData: not this type or beyond a limit; kUnimplemented: an unknown type or enum value.
 base::Result<Message> decode(std::uint16_t type, std::span<const std::byte> bytes);

@@ -22,7 +22,6 @@ struct ExpertWorkerSettings {
   std::string device = "cpu";
   std::string listen = "tcp://127.0.0.1:0";
   std::string advertise;
-  std::string admin_address;
   std::string isa;
   std::uint64_t memory_bytes = 0;
   std::uint32_t slots = 0;
@@ -32,7 +31,6 @@ struct ExpertWorkerSettings {
     v("device", device, "What it computes on: cpu, cpu:0-3");
     v("listen", listen, "Address for routers (port 0: a free one); direct://NAME in one process");
     v("advertise", advertise, "Address that routers are told, if it is not the one listened on");
-    v("admin-address", admin_address, "host:port of the health endpoint, for `conclave status`");
     v("isa", isa, "Instruction set: scalar, avx2, avx512 (default: the best there is)");
     v("memory-bytes", memory_bytes, std::uint64_t{0}, std::uint64_t{1} << 50,
       "Memory for experts (0: three quarters of what the process may use)");

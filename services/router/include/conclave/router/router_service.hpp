@@ -23,7 +23,6 @@ namespace conclave::router {
 struct RouterSettings {
   std::string listen = "tcp://127.0.0.1:0";
   std::string advertise;
-  std::string admin_address;
   std::uint32_t threads = 0;
   std::string isa;
 
@@ -31,7 +30,6 @@ struct RouterSettings {
   void visit(Visitor&& v) {
     v("listen", listen, "Address for gateways (port 0: a free one)");
     v("advertise", advertise, "Address that gateways are told, if it is not the one listened on");
-    v("admin-address", admin_address, "host:port of the health endpoint, for `conclave status`");
     v("threads", threads, 0u, 1024u, "Threads that compute (0: one for each processor)");
     v("isa", isa, "Instruction set: scalar, avx2, avx512 (default: the best there is)");
   }
