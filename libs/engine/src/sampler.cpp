@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <ranges>
 #include <string>
 
 #include "conclave/engine/philox.hpp"
@@ -47,20 +48,23 @@ void keep_top_p(std::vector<std::int32_t>& candidates, const Better& better, flo
   std::reverse(candidates.begin(), candidates.end());
 }
 
-// The `count` best ids, best first: a heap of so many, its worst on top, over one pass.
-std::vector<std::int32_t> best_ids(std::span<const float> values, std::size_t count) {
-  const Better better{values};
+// The `count` best ids, in any order: a heap of so many, its worst on top, over one pass of the
+// ids, which rise.
+template <class Ids>
+std::vector<std::int32_t> best_of(const Ids& ids, const Better& better, std::size_t count) {
   std::vector<std::int32_t> best;
-  const std::size_t kept = std::min(count, values.size());
-  for (std::size_t i = 0; i < kept; ++i) best.push_back(static_cast<std::int32_t>(i));
-  std::make_heap(best.begin(), best.end(), better);
-  for (std::size_t i = kept; i < values.size() && kept > 0; ++i) {
-    if (values[i] <= values[static_cast<std::size_t>(best.front())]) continue;
-    std::pop_heap(best.begin(), best.end(), better);
-    best.back() = static_cast<std::int32_t>(i);
+  float least = 0.0f;  // the value of the worst one kept
+  const auto value = [&](std::int32_t id) { return better.values[static_cast<std::size_t>(id)]; };
+  for (const std::int32_t id : ids) {
+    if (best.size() == count) {
+      if (count == 0 || value(id) <= least) continue;
+      std::pop_heap(best.begin(), best.end(), better);
+      best.pop_back();
+    }
+    best.push_back(id);
     std::push_heap(best.begin(), best.end(), better);
+    least = value(best.front());
   }
-  std::sort(best.begin(), best.end(), better);
   return best;
 }
 
@@ -79,11 +83,12 @@ float penalised(float logit, const SamplingParams& params, std::uint32_t output)
 }  // namespace
 
 base::Status Sampler::check(std::span<const float> logits, std::uint64_t position) {
-  std::uint32_t largest = 0;  // bits without the sign: those of inf and NaN are above all others
+  constexpr std::uint32_t kExponent = 0x7f800000u;  // all ones in inf and NaN only
+  std::uint32_t broken = 0;
   for (const float logit : logits) {
-    largest = std::max(largest, std::bit_cast<std::uint32_t>(logit) & 0x7fffffffu);
+    broken |= (std::bit_cast<std::uint32_t>(logit) & kExponent) == kExponent ? 1u : 0u;
   }
-  if (largest < 0x7f800000u) return {};
+  if (broken == 0) return {};
   return fail(ErrorCode::kCorruptData, "a logit at position " + std::to_string(position) +
                                            " is infinite or not a number: the weights are broken");
 }
@@ -153,9 +158,7 @@ void Sampler::find_candidates(std::span<const float> logits, float best,
   }
   const Better better{probabilities_};
   if (params.top_k > 0 && params.top_k < candidates_.size()) {
-    std::nth_element(candidates_.begin(), candidates_.begin() + params.top_k, candidates_.end(),
-                     better);
-    candidates_.resize(params.top_k);
+    candidates_ = best_of(candidates_, better, params.top_k);
     std::sort(candidates_.begin(), candidates_.end());
   }
   if (params.top_p < 1.0f) keep_top_p(candidates_, better, params.top_p);
@@ -172,7 +175,11 @@ TokenLogprobs Sampler::logprobs(std::span<const float> logits, std::int32_t toke
     return logits[static_cast<std::size_t>(id)] - best - log_sum;
   };
   TokenLogprobs out{token, logprob(token), {}};
-  for (const std::int32_t id : best_ids(logits, count)) out.top.push_back({id, logprob(id)});
+  const Better better{logits};
+  const auto all = std::views::iota(std::int32_t{0}, static_cast<std::int32_t>(logits.size()));
+  std::vector<std::int32_t> best_ids = best_of(all, better, count);
+  std::sort(best_ids.begin(), best_ids.end(), better);
+  for (const std::int32_t id : best_ids) out.top.push_back({id, logprob(id)});
   return out;
 }
 

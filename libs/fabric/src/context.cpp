@@ -81,10 +81,27 @@ bool is_address(std::string_view address) {
 
 SocketMonitor::SocketMonitor(zmq::context_t& context, zmq::socket_t& socket, int events,
                              const std::string& address)
-    : pair_(context, zmq::socket_type::pair) {
-  if (zmq_socket_monitor(socket.handle(), address.c_str(), events) != 0) throw zmq::error_t();
+    : watched_(socket.handle()), pair_(context, zmq::socket_type::pair) {
+  if (zmq_socket_monitor(watched_, address.c_str(), events) != 0) throw zmq::error_t();
+  // Reports are sent by ZeroMQ's own threads, which a full or absent queue would block.
+  pair_.set(zmq::sockopt::rcvhwm, 0);
   pair_.set(zmq::sockopt::linger, 0);
   pair_.connect(address);
+}
+
+SocketMonitor& SocketMonitor::operator=(SocketMonitor&& other) noexcept {
+  if (this != &other) {
+    close();
+    watched_ = std::exchange(other.watched_, nullptr);
+    pair_ = std::move(other.pair_);
+  }
+  return *this;
+}
+
+void SocketMonitor::close() {
+  if (watched_ != nullptr) zmq_socket_monitor(watched_, nullptr, 0);
+  watched_ = nullptr;
+  pair_.close();
 }
 
 std::optional<MonitorEvent> SocketMonitor::next() {
@@ -144,6 +161,13 @@ void Context::Internal::refused(Refusal reason, std::string_view peer, std::stri
   if (const auto skipped = repeats_.admit(key, std::chrono::steady_clock::now())) {
     log_.warn("refused",
               {{"reason", name}, {"peer", peer}, {"detail", detail}, {"skipped", *skipped}});
+  }
+}
+
+void Context::Internal::turned_away(std::string_view peer, std::string_view detail) {
+  const std::string key = "turned_away " + std::string(peer);
+  if (const auto skipped = repeats_.admit(key, std::chrono::steady_clock::now())) {
+    log_.warn("turned_away", {{"peer", peer}, {"detail", detail}, {"skipped", *skipped}});
   }
 }
 

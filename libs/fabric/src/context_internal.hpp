@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 #include <zmq.hpp>
 
@@ -39,20 +40,25 @@ struct MonitorEvent {
   std::string address;
 };
 
-/// Hears what happens to one socket's connections. Used by the socket's thread; closed before it.
-/// inproc:// connections are not reported.
+/// Hears what happens to one socket's connections. Used by the socket's thread; must be destroyed
+/// before the socket. inproc:// connections are not reported.
 class SocketMonitor {
  public:
   SocketMonitor() = default;
   SocketMonitor(zmq::context_t& context, zmq::socket_t& socket, int events,
                 const std::string& address);
+  ~SocketMonitor() { close(); }
+  SocketMonitor(SocketMonitor&& other) noexcept { *this = std::move(other); }
+  SocketMonitor& operator=(SocketMonitor&& other) noexcept;
 
-  /// For zmq_poll.
+  /// For zmq_poll; null if there is none.
   [[nodiscard]] void* handle() { return pair_.handle(); }
   /// The oldest event that was not taken yet. Does not block.
   std::optional<MonitorEvent> next();
+  void close();
 
  private:
+  void* watched_ = nullptr;
   zmq::socket_t pair_;
 };
 
@@ -66,6 +72,8 @@ class Context::Internal {
   [[nodiscard]] const telemetry::Logger& log() const { return log_; }
   telemetry::Metrics& metrics() { return metrics_; }
   void refused(Refusal reason, std::string_view peer, std::string_view detail);
+  /// Logs, as rarely, that it is the other side that turned us away.
+  void turned_away(std::string_view peer, std::string_view detail);
 
   /// Sets up a socket that will bind, before it does. With kCurve peers are authenticated and
   /// encrypted, with kNone authenticated only (link_password.hpp). Addresses of inproc:// have

@@ -67,7 +67,7 @@ class ReporterState {
             },
             [this](caf::update_atom) { report(); },
             [this](caf::connect_atom) {
-              scheduler_ = {};
+              scheduler_ = nullptr;
               report();
             }};
   }
@@ -115,7 +115,7 @@ class ReporterState {
   void failed() {
     in_flight_ = false;
     again_ = false;
-    scheduler_ = {};
+    scheduler_ = nullptr;
     if (reachable_) shared_->log.warn("scheduler_lost", {});
     reachable_ = false;
   }

@@ -226,8 +226,18 @@ struct VectorKernels {
   }
 
   static float max(const float* x, std::size_t n) {
-    float largest = x[0];
-    for (std::size_t i = 1; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+    // Any order gives the same value: 16 lanes, so that one comparison need not wait for another.
+    float lanes[16];
+    for (float& lane : lanes) lane = x[0];
+    std::size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+      for (std::size_t lane = 0; lane < 16; ++lane) {
+        lanes[lane] = x[i + lane] > lanes[lane] ? x[i + lane] : lanes[lane];
+      }
+    }
+    float largest = lanes[0];
+    for (const float lane : lanes) largest = lane > largest ? lane : largest;
+    for (; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
     return largest;
   }
 };

@@ -1,5 +1,6 @@
 #include "conclave/model/kv_cache.hpp"
 
+#include <new>
 #include <string>
 
 namespace conclave::model {
@@ -23,7 +24,11 @@ base::Status KvCache::reserve(std::uint32_t tokens) {
                                                         std::to_string(max_tokens_));
   }
   const std::size_t blocks = (std::size_t{tokens} + kKvBlockTokens - 1) / kKvBlockTokens;
-  while (blocks_.size() < blocks) blocks_.emplace_back(block_bytes() / sizeof(float));
+  try {
+    while (blocks_.size() < blocks) blocks_.emplace_back(block_bytes() / sizeof(float));
+  } catch (const std::bad_alloc&) {
+    return base::fail(base::ErrorCode::kOverloaded, "no memory left for keys and values");
+  }
   return {};
 }
 

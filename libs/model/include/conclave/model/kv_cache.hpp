@@ -19,7 +19,8 @@ class KvCache {
  public:
   KvCache(const ModelConfig& config, std::uint32_t max_tokens);
 
-  /// Makes room for positions below `tokens`. kOverloaded beyond `max_tokens`.
+  /// Makes room for positions below `tokens`. kOverloaded beyond `max_tokens`, or when
+  /// the system has no memory for it.
   base::Status reserve(std::uint32_t tokens);
 
   [[nodiscard]] std::uint32_t max_tokens() const { return max_tokens_; }

@@ -1,0 +1,41 @@
+// What there is to know about a GGUF file, all of it read from the file: its numbers and the sums
+// of its bytes. The catalog records it; nothing here knows of databases.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "conclave/base/result.hpp"
+#include "conclave/wire/registry.hpp"
+
+namespace conclave::catalog {
+
+/// A file before it has a version: `record.model` and `digests.model` have no version and no URI
+/// yet, and there are neither aliases nor a date.
+struct ModelScan {
+  wire::ModelRecord record;
+  wire::ModelDigests digests;
+};
+
+/// Called now and then, on one of the threads of the scan, with the bytes of the whole-file sum.
+/// False ends the scan with kCancelled.
+using ScanProgress = std::function<bool(std::uint64_t done, std::uint64_t total)>;
+
+/// Reads all of the file on up to two threads: one sums it from its first byte to its last (the
+/// parts of a split model one after the other, in order), the other the backbone and each expert
+/// (model/digest.hpp), so each byte is brought in once and summed twice.
+/// `name` is checked, or derived from the file if it is empty (see derive_name), before anything is
+/// summed. Errors as gguf::File::open, model::read_config and derive_name; kUnimplemented: more
+/// layers or experts than messages can say (wire/limits.hpp); kCancelled.
+base::Result<ModelScan> scan_model(const std::filesystem::path& path, std::string name,
+                                   const ScanProgress& progress);
+
+/// The file that a URI means: an absolute path, or the same after file:// (taken as it is, without
+/// percent signs decoded). kInvalidArgument for a
+/// relative one (relative to whom?), kUnimplemented for other schemes.
+base::Result<std::filesystem::path> path_of_uri(std::string_view uri);
+
+}  // namespace conclave::catalog

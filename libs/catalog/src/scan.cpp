@@ -1,0 +1,231 @@
+#include "conclave/catalog/scan.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <optional>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "conclave/base/text.hpp"
+#include "conclave/base/thread_pool.hpp"
+#include "conclave/catalog/reference.hpp"
+#include "conclave/model/digest.hpp"
+#include "conclave/wire/limits.hpp"
+
+namespace conclave::catalog {
+namespace {
+
+using base::ErrorCode;
+using base::fail;
+using base::Result;
+using base::Status;
+
+// Between two looks at `progress`, and how far ahead the kernel is asked to read: long enough for a
+// disk, short enough (some 10 ms of summing) for whoever waits for a cancel.
+constexpr std::uint64_t kChunkBytes = std::uint64_t{16} << 20;
+
+// Asks for pages before they are touched. Only advice: whatever comes of it, the bytes are there.
+void read_ahead(std::span<const std::byte> bytes) {
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto start = reinterpret_cast<std::uintptr_t>(bytes.data()) / page * page;
+  const auto end = reinterpret_cast<std::uintptr_t>(bytes.data()) + bytes.size();
+  ::posix_madvise(reinterpret_cast<void*>(start), end - start, POSIX_MADV_WILLNEED);
+}
+
+Status check_limits(const model::ModelConfig& config) {
+  const std::uint64_t all = std::uint64_t{config.layers} * config.gate.experts;
+  if (config.layers <= wire::kLayersMax && config.gate.experts <= wire::kExpertsMax &&
+      all <= wire::kAllExpertsMax) {
+    return {};
+  }
+  return fail(ErrorCode::kUnimplemented,
+              std::to_string(config.layers) + " layers of " + std::to_string(config.gate.experts) +
+                  " experts are more than messages can say (" + std::to_string(wire::kLayersMax) +
+                  " layers, " + std::to_string(wire::kExpertsMax) + " experts, " +
+                  std::to_string(wire::kAllExpertsMax) + " together)");
+}
+
+// "Q8_0, F32", most bytes first.
+std::string block_types(const gguf::File& file) {
+  std::map<gguf::BlockType, std::uint64_t> bytes;
+  for (const gguf::TensorInfo& tensor : file.tensors()) bytes[tensor.type] += tensor.range.size;
+  std::vector<std::pair<gguf::BlockType, std::uint64_t>> sorted(bytes.begin(), bytes.end());
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::string text;
+  for (const auto& [type, size] : sorted) {
+    text += (text.empty() ? "" : ", ") + std::string(gguf::traits(type).name);
+  }
+  return text;
+}
+
+// What is summed in one go: a tensor of the backbone, or an expert.
+struct Item {
+  std::uint32_t part = 0;
+  std::uint64_t offset = 0;  // of its first byte
+  const gguf::TensorInfo* tensor = nullptr;
+  model::ExpertId expert;
+};
+
+class Scanner {
+ public:
+  Scanner(const gguf::File& file, const model::ModelConfig& config, const ScanProgress& progress)
+      : file_(file), config_(config), progress_(progress) {}
+
+  Result<ModelScan> run() {
+    describe();
+    CONCLAVE_TRY(const std::vector<Item> items, plan());
+    Status whole;
+    Status contents;
+    base::ThreadPool pool(2);
+    pool.for_each(2, [&](std::size_t task, unsigned) {
+      if (task == 0) {
+        whole = sum_file();
+      } else {
+        contents = sum_contents(items);
+      }
+    });
+    CONCLAVE_TRY_VOID(contents);  // first: its failure stops the other, not the reverse
+    CONCLAVE_TRY_VOID(whole);
+    return std::move(scan_);
+  }
+
+ private:
+  void describe() {
+    wire::ModelRecord& record = scan_.record;
+    record.architecture = config_.architecture->name;
+    record.block_types = block_types(file_);
+    for (const gguf::TensorInfo& tensor : file_.tensors()) record.parameters += tensor.elements();
+    for (const gguf::File::Part& part : file_.parts()) record.bytes += part.size;
+    record.context_length = config_.context_length;
+    record.layers = config_.layers;
+    record.dense_layers = config_.dense_layers;
+    record.experts = config_.gate.experts;
+    record.experts_used = config_.gate.used;
+    scan_.digests.layers = config_.layers;
+    scan_.digests.experts = config_.gate.experts;
+    scan_.digests.expert.resize(std::size_t{config_.layers} * config_.gate.experts);
+  }
+
+  // In the order of the file, so that both threads are in the same place most of the time: the
+  // experts of a layer are beside each other, whatever the order of their tensors.
+  Result<std::vector<Item>> plan() {
+    CONCLAVE_TRY(const auto backbone, model::backbone_tensors(file_, config_));
+    std::vector<Item> items;
+    for (const gguf::TensorInfo* tensor : backbone) {
+      items.push_back({tensor->range.part, tensor->range.offset, tensor, {}});
+      scan_.record.backbone_bytes += tensor->range.size;
+    }
+    for (std::uint32_t layer = config_.dense_layers; layer < config_.layers; ++layer) {
+      for (std::uint32_t index = 0; index < config_.gate.experts; ++index) {
+        CONCLAVE_TRY(const auto ranges, model::expert_ranges(file_, config_, {layer, index}));
+        std::uint64_t bytes = 0;
+        Item item{ranges.front().part, ranges.front().offset, nullptr, {layer, index}};
+        for (const gguf::ByteRange& range : ranges) {
+          bytes += range.size;
+          std::tie(item.part, item.offset) =
+              std::min(std::tuple(item.part, item.offset), std::tuple(range.part, range.offset));
+        }
+        scan_.record.expert_bytes = std::max(scan_.record.expert_bytes, bytes);
+        items.push_back(item);
+      }
+    }
+    std::stable_sort(items.begin(), items.end(), [](const Item& a, const Item& b) {
+      return std::tie(a.part, a.offset) < std::tie(b.part, b.offset);
+    });
+    return items;
+  }
+
+  Status sum_file() {
+    model::Sha256Hasher hasher;
+    std::uint64_t done = 0;
+    const auto parts = file_.parts();
+    for (std::uint32_t part = 0; part < parts.size(); ++part) {
+      for (std::uint64_t offset = 0; offset < parts[part].size; offset += kChunkBytes) {
+        const auto chunk = [&](std::uint64_t from) {
+          const std::uint64_t start = std::min(from, parts[part].size);
+          return file_.bytes({part, start, std::min(kChunkBytes, parts[part].size - start)});
+        };
+        read_ahead(chunk(offset + kChunkBytes));
+        const auto bytes = chunk(offset);
+        hasher.update(bytes);
+        done += bytes.size();
+        if (progress_ && !progress_(done, scan_.record.bytes)) stop_ = true;
+        if (stop_) return cancelled();
+      }
+    }
+    scan_.record.model.sha256 = model::to_hex(hasher.finish());
+    return {};
+  }
+
+  Status sum_contents(const std::vector<Item>& items) {
+    model::Sha256Hasher backbone;
+    for (const Item& item : items) {
+      if (stop_) return cancelled();
+      if (item.tensor != nullptr) {
+        backbone.update(file_.bytes(*item.tensor));
+        continue;
+      }
+      const auto sum = model::expert_digest(file_, config_, item.expert);
+      if (!sum) {
+        stop_ = true;
+        return fail(sum.error());
+      }
+      const std::size_t at = std::size_t{item.expert.layer} * config_.gate.experts;
+      scan_.digests.expert[at + item.expert.index] = *sum;
+    }
+    scan_.digests.backbone = backbone.finish();
+    return {};
+  }
+
+  static Status cancelled() { return fail(ErrorCode::kCancelled, "reading was cancelled"); }
+
+  const gguf::File& file_;
+  const model::ModelConfig& config_;
+  const ScanProgress& progress_;
+  std::atomic<bool> stop_ = false;
+  ModelScan scan_;
+};
+
+}  // namespace
+
+Result<ModelScan> scan_model(const std::filesystem::path& path, std::string name,
+                             const ScanProgress& progress) {
+  if (!name.empty()) CONCLAVE_TRY_VOID(check_name("model name", name));
+  CONCLAVE_TRY(const gguf::File file, gguf::File::open(path));
+  CONCLAVE_TRY(const model::ModelConfig config, model::read_config(file));
+  CONCLAVE_TRY_VOID(check_limits(config));
+  if (name.empty()) {
+    CONCLAVE_TRY(name, derive_name(config.name, path));
+  }
+  CONCLAVE_TRY(ModelScan scan, Scanner(file, config, progress).run());
+  scan.record.model.name = name;
+  scan.digests.model.name = std::move(name);
+  return scan;
+}
+
+Result<std::filesystem::path> path_of_uri(std::string_view uri) {
+  constexpr std::string_view kFile = "file://";
+  std::string_view path = uri;
+  if (path.starts_with(kFile)) {
+    path.remove_prefix(kFile.size());
+  } else if (path.find("://") != std::string_view::npos) {
+    return fail(ErrorCode::kUnimplemented,
+                base::shown(uri) + " is neither a path nor file:///path");
+  }
+  if (!path.starts_with('/')) {
+    return fail(ErrorCode::kInvalidArgument,
+                "the path of a model must be absolute, which " + base::shown(uri) + " is not");
+  }
+  if (path.find('\0') != std::string_view::npos || path.size() > wire::kUriBytesMax) {
+    return fail(ErrorCode::kInvalidArgument, base::shown(uri) + " is not a path");
+  }
+  return std::filesystem::path(path).lexically_normal();
+}
+
+}  // namespace conclave::catalog

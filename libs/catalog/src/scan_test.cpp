@@ -1,0 +1,153 @@
+#include "conclave/catalog/scan.hpp"
+
+#include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "conclave/gguf/writer.hpp"
+#include "conclave/model/digest.hpp"
+
+namespace conclave::catalog {
+namespace {
+
+using base::ErrorCode;
+
+std::string golden(const std::string& name) {
+  return std::string(CONCLAVE_SOURCE_DIR) + "/tests/golden/models/" + name;
+}
+
+std::string demo() { return std::string(CONCLAVE_SOURCE_DIR) + "/models/demo/conclave-demo.gguf"; }
+
+model::Sha256 sum_of(std::span<const std::byte> bytes) {
+  model::Sha256Hasher hasher;
+  hasher.update(bytes);
+  return hasher.finish();
+}
+
+std::vector<std::byte> contents(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  const auto bytes = std::as_bytes(std::span(text));
+  return {bytes.begin(), bytes.end()};
+}
+
+TEST(ScanModelTest, SumsTheWholeFileTheBackboneAndEveryExpert) {
+  for (const std::string& path :
+       {demo(), golden("deepseek2-v3-f32.gguf"), golden("gpt-oss-mxfp4.gguf")}) {
+    const gguf::File file = gguf::File::open(path).value();
+    const model::ModelConfig config = model::read_config(file).value();
+    std::vector<std::byte> backbone;
+    const auto tensors = model::backbone_tensors(file, config).value();
+    for (const auto* tensor : tensors) {
+      const auto bytes = file.bytes(*tensor);
+      backbone.insert(backbone.end(), bytes.begin(), bytes.end());
+    }
+
+    const auto scan = scan_model(path, "m", {});
+
+    ASSERT_TRUE(scan) << scan.error().to_string();
+    EXPECT_EQ(scan->record.model.sha256, model::to_hex(sum_of(contents(path)))) << path;
+    EXPECT_EQ(scan->digests.backbone, sum_of(backbone)) << path;
+    ASSERT_EQ(scan->digests.expert.size(), std::size_t{config.layers} * config.gate.experts);
+    for (std::uint32_t layer = 0; layer < config.layers; ++layer) {
+      for (std::uint32_t index = 0; index < config.gate.experts; ++index) {
+        const auto expected = config.has_experts(layer)
+                                  ? model::expert_digest(file, config, {layer, index}).value()
+                                  : model::Sha256{};
+        EXPECT_EQ(scan->digests.expert[layer * config.gate.experts + index], expected);
+      }
+    }
+  }
+}
+
+TEST(ScanModelTest, DescribesTheDemoModel) {
+  const auto scan = scan_model(demo(), "", {});
+
+  ASSERT_TRUE(scan) << scan.error().to_string();
+  const wire::ModelRecord& record = scan->record;
+  EXPECT_EQ(record.model.name, "conclave-demo");
+  EXPECT_EQ(record.bytes, std::filesystem::file_size(demo()));
+  EXPECT_GT(record.parameters, 3'000'000u);
+  EXPECT_TRUE(record.block_types.starts_with("Q8_0")) << record.block_types;
+  EXPECT_EQ(record.layers, scan->digests.layers);
+  EXPECT_EQ(record.experts, scan->digests.experts);
+  const std::uint64_t experts = std::uint64_t{record.layers - record.dense_layers} * record.experts;
+  EXPECT_LT(record.backbone_bytes + experts * record.expert_bytes, record.bytes);
+  EXPECT_GT(record.backbone_bytes + experts * record.expert_bytes, record.bytes * 9 / 10);
+}
+
+// The same model in one file and in two parts: another whole, the same backbone and experts.
+TEST(ScanModelTest, PartsAreSummedInOrderWhicheverIsNamed) {
+  const std::string folder = testing::TempDir() + "scan_test." + std::to_string(::getpid());
+  std::filesystem::create_directory(folder);
+  const gguf::File file = gguf::File::open(golden("qwen3moe-f32.gguf")).value();
+  std::vector<gguf::WriterTensor> tensors;
+  for (const auto& tensor : file.tensors()) {
+    tensors.push_back({tensor.name, tensor.shape, tensor.type, file.bytes(tensor)});
+  }
+  const auto middle = tensors.begin() + static_cast<std::ptrdiff_t>(tensors.size() / 2);
+  const std::vector<gguf::WriterTensor> halves[] = {{tensors.begin(), middle},
+                                                    {middle, tensors.end()}};
+  std::vector<std::byte> joined;
+  for (std::uint16_t part = 0; part < 2; ++part) {
+    gguf::Metadata metadata = part == 0 ? file.metadata() : gguf::Metadata();
+    metadata.set("split.no", {part});
+    metadata.set("split.count", {std::uint16_t{2}});
+    metadata.set("split.tensors.count", {static_cast<std::int32_t>(tensors.size())});
+    const std::string path = folder + "/m-0000" + std::to_string(part + 1) + "-of-00002.gguf";
+    ASSERT_TRUE(gguf::write(path, metadata, halves[part]));
+    const auto bytes = contents(path);
+    joined.insert(joined.end(), bytes.begin(), bytes.end());
+  }
+
+  const auto whole = scan_model(golden("qwen3moe-f32.gguf"), "m", {}).value();
+  for (const char* part : {"/m-00001-of-00002.gguf", "/m-00002-of-00002.gguf"}) {
+    const auto split = scan_model(folder + part, "m", {});
+    ASSERT_TRUE(split) << split.error().to_string();
+    EXPECT_EQ(split->record.model.sha256, model::to_hex(sum_of(joined)));
+    EXPECT_EQ(split->record.bytes, joined.size());
+    EXPECT_EQ(split->digests, whole.digests);
+  }
+  std::filesystem::remove_all(folder);
+}
+
+TEST(ScanModelTest, ReportsProgressUpToTheSize) {
+  std::uint64_t last = 0;
+  const auto scan = scan_model(demo(), "m", [&last](std::uint64_t done, std::uint64_t total) {
+    EXPECT_GT(done, last);
+    EXPECT_LE(done, total);
+    last = done;
+    return true;
+  });
+  ASSERT_TRUE(scan);
+  EXPECT_EQ(last, scan->record.bytes);
+}
+
+TEST(ScanModelTest, EndsWhenItIsToldTo) {
+  const auto scan = scan_model(demo(), "m", [](std::uint64_t, std::uint64_t) { return false; });
+  ASSERT_FALSE(scan);
+  EXPECT_EQ(scan.error().code, ErrorCode::kCancelled);
+}
+
+TEST(ScanModelTest, RefusesWhatIsNoModelOrHasNoName) {
+  EXPECT_EQ(scan_model("/no/such/model.gguf", "", {}).error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(scan_model(demo(), "Not A Name", {}).error().code, ErrorCode::kInvalidArgument);
+  const auto text = scan_model(std::string(CONCLAVE_SOURCE_DIR) + "/README.md", "m", {});
+  EXPECT_EQ(text.error().code, ErrorCode::kCorruptData);
+}
+
+TEST(PathOfUriTest, TakesAbsolutePathsOnly) {
+  EXPECT_EQ(path_of_uri("/models/./a/../m.gguf").value(), "/models/m.gguf");
+  EXPECT_EQ(path_of_uri("file:///models/m.gguf").value(), "/models/m.gguf");
+  EXPECT_EQ(path_of_uri("m.gguf").error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(path_of_uri("").error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(path_of_uri("file://host/m.gguf").error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(path_of_uri(std::string("/m\0n", 4)).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(path_of_uri("/" + std::string(5000, 'm')).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(path_of_uri("s3://bucket/m.gguf").error().code, ErrorCode::kUnimplemented);
+}
+
+}  // namespace
+}  // namespace conclave::catalog
