@@ -5,33 +5,35 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <utility>
 
 namespace conclave::gateway {
 
-/// Any thread. Must outlive its tickets.
-class Admission {
+/// Any thread. Lives as long as its last ticket.
+class Admission : public std::enable_shared_from_this<Admission> {
  public:
-  explicit Admission(std::size_t streams_max) : streams_max_(streams_max) {}
+  static std::shared_ptr<Admission> create(std::size_t streams_max) {
+    return std::shared_ptr<Admission>(new Admission(streams_max));
+  }
 
   /// The right to have some streams open, given back when it dies.
   class Ticket {
    public:
-    Ticket(Ticket&& other) noexcept
-        : admission_(std::exchange(other.admission_, nullptr)), streams_(other.streams_) {}
+    Ticket(Ticket&&) noexcept = default;
     Ticket& operator=(Ticket&&) = delete;
     ~Ticket() {
-      if (admission_ != nullptr) admission_->leave(streams_);
+      if (admission_) admission_->leave(streams_);
     }
 
    private:
     friend class Admission;
-    Ticket(Admission& admission, std::size_t streams)
-        : admission_(&admission), streams_(streams) {}
+    Ticket(std::shared_ptr<Admission> admission, std::size_t streams)
+        : admission_(std::move(admission)), streams_(streams) {}
 
-    Admission* admission_;
+    std::shared_ptr<Admission> admission_;  // null: moved from
     std::size_t streams_;
   };
 
@@ -40,7 +42,7 @@ class Admission {
     const std::lock_guard lock(mutex_);
     if (streams > streams_max_ - open_) return std::nullopt;
     open_ += streams;
-    return Ticket(*this, streams);
+    return Ticket(shared_from_this(), streams);
   }
 
   [[nodiscard]] std::size_t streams_max() const { return streams_max_; }
@@ -57,6 +59,8 @@ class Admission {
   }
 
  private:
+  explicit Admission(std::size_t streams_max) : streams_max_(streams_max) {}
+
   void leave(std::size_t streams) {
     const std::lock_guard lock(mutex_);
     open_ -= streams;

@@ -1,6 +1,6 @@
-// The answer to one client request, grown event by event: of a stream the server-sent events as they
-// come, otherwise one JSON object at the end. Knows both shapes, of chats and of completions; knows
-// no sockets, routers or clocks.
+// The answer to one client request, grown event by event: of a stream the server-sent events as
+// they come, otherwise one JSON object at the end. Knows both shapes, of chats and of completions;
+// knows no sockets, routers or clocks.
 #pragma once
 
 #include <cstdint>

@@ -57,15 +57,24 @@ ApiError from_router(const base::Error& error, std::string_view prompt_field) {
         return {400, error.message, std::string(prompt_field), "context_length_exceeded"};
       }
       return {400, error.message, {}, "invalid_value"};
-    case ErrorCode::kFailedPrecondition: return {400, error.message, {}, "failed_precondition"};
-    case ErrorCode::kNotFound: return {404, error.message, "model", "model_not_found"};
-    case ErrorCode::kOverloaded: return overloaded(error.message);
-    case ErrorCode::kUnavailable: return unavailable(error.message);
-    case ErrorCode::kCancelled: return unavailable("The request was cancelled: " + error.message);
-    case ErrorCode::kDeadlineExceeded: return {504, error.message, {}, "deadline_exceeded"};
-    case ErrorCode::kCorruptData: return {502, error.message, {}, "corrupt_data"};
-    case ErrorCode::kUnimplemented: return {501, error.message, {}, "unimplemented"};
-    case ErrorCode::kInternal: return {500, error.message, {}, "internal_error"};
+    case ErrorCode::kFailedPrecondition:
+      return {400, error.message, {}, "failed_precondition"};
+    case ErrorCode::kNotFound:
+      return {404, error.message, "model", "model_not_found"};
+    case ErrorCode::kOverloaded:
+      return overloaded(error.message);
+    case ErrorCode::kUnavailable:
+      return unavailable(error.message);
+    case ErrorCode::kCancelled:
+      return unavailable("The request was cancelled: " + error.message);
+    case ErrorCode::kDeadlineExceeded:
+      return {504, error.message, {}, "deadline_exceeded"};
+    case ErrorCode::kCorruptData:
+      return {502, error.message, {}, "corrupt_data"};
+    case ErrorCode::kUnimplemented:
+      return {501, error.message, {}, "unimplemented"};
+    case ErrorCode::kInternal:
+      return {500, error.message, {}, "internal_error"};
   }
   return {500, error.message, {}, "internal_error"};
 }

@@ -36,8 +36,8 @@ ApiError unavailable(std::string message, std::string code = "service_unavailabl
 /// 429: this gateway has as much to do as it may take.
 ApiError overloaded(std::string message);
 
-/// What a router answered, or said within a stream, as the client sees it. `prompt_field` is what the
-/// client would have to shorten if the context is too small.
+/// What a router answered, or said within a stream, as the client sees it. `prompt_field` is what
+/// the client would have to shorten if the context is too small.
 ApiError from_router(const base::Error& error, std::string_view prompt_field);
 
 /// {"error":{"message":..,"type":..,"param":..,"code":..}}; `type` follows from the status, as

@@ -14,9 +14,9 @@ namespace {
 constexpr std::string_view kModelPrefix = "/v1/models/";
 
 Route route_of(std::string_view path) {
-  for (const Route route : {Route::kChat, Route::kCompletions, Route::kModels, Route::kTokenize,
-                            Route::kDetokenize, Route::kHealth, Route::kReady, Route::kMetrics,
-                            Route::kVersion}) {
+  for (const Route route :
+       {Route::kChat, Route::kCompletions, Route::kModels, Route::kTokenize, Route::kDetokenize,
+        Route::kHealth, Route::kReady, Route::kMetrics, Route::kVersion}) {
     if (path == to_string(route)) return route;
   }
   return path.starts_with(kModelPrefix) ? Route::kModels : Route::kOther;
@@ -137,7 +137,7 @@ void ApiFront::post(const std::shared_ptr<http::Exchange>& exchange, ApiCall cal
     call.fail(unavailable("This gateway is draining", "draining"));
   } else if (parts_.admission.full()) {
     // Before the body is parsed: under load, refusing must be cheap.
-    (void)admit(call, 1);
+    call.fail(too_many());
   } else if (call.route() == Route::kTokenize) {
     tokenize(request, std::move(call));
   } else if (call.route() == Route::kDetokenize) {
@@ -147,15 +147,21 @@ void ApiFront::post(const std::shared_ptr<http::Exchange>& exchange, ApiCall cal
   }
 }
 
+ApiError ApiFront::too_many() const {
+  return overloaded("This gateway has " + std::to_string(parts_.admission.streams_max()) +
+                    " prompts open, as many as it may: try again soon");
+}
+
 std::optional<Admission::Ticket> ApiFront::admit(ApiCall& call, std::size_t streams) {
   auto ticket = parts_.admission.enter(streams);
   if (ticket) return ticket;
-  const std::string limit = std::to_string(parts_.admission.streams_max());
   if (streams > parts_.admission.streams_max()) {
-    call.fail(invalid_field("prompt", "This server takes at most " + limit + " prompts",
+    call.fail(invalid_field("prompt",
+                            "This gateway takes at most " +
+                                std::to_string(parts_.admission.streams_max()) + " prompts at once",
                             "invalid_value"));
   } else {
-    call.fail(overloaded("Too many requests are open (at most " + limit + "): try again soon"));
+    call.fail(too_many());
   }
   return std::nullopt;
 }
@@ -163,8 +169,8 @@ std::optional<Admission::Ticket> ApiFront::admit(ApiCall& call, std::size_t stre
 void ApiFront::generate(const std::shared_ptr<http::Exchange>& exchange, ApiCall call) {
   const http::Request& http = exchange->request();
   const bool chat = call.route() == Route::kChat;
-  auto request = chat ? parse_chat(http.body, parts_.random)
-                      : parse_completion(http.body, parts_.random);
+  auto request =
+      chat ? parse_chat(http.body, parts_.random) : parse_completion(http.body, parts_.random);
   if (!request) {
     call.fail(request.error());
     return;
@@ -172,13 +178,13 @@ void ApiFront::generate(const std::shared_ptr<http::Exchange>& exchange, ApiCall
   auto ticket = admit(call, request->prompts.size());
   if (!ticket) return;
   const RequestId id{next_request_.fetch_add(1, std::memory_order_relaxed)};
-  parts_.backend.submit({.id = id,
-                         .call = std::move(call),
-                         .request = std::move(*request),
-                         .trace = parse_traceparent(http.header("traceparent")).value_or(
-                             wire::TraceContext{}),
-                         .answer_id = (chat ? "chatcmpl-" : "cmpl-") + random_id(),
-                         .ticket = std::move(*ticket)});
+  parts_.backend.submit(
+      {.id = id,
+       .call = std::move(call),
+       .request = std::move(*request),
+       .trace = parse_traceparent(http.header("traceparent")).value_or(wire::TraceContext{}),
+       .answer_id = (chat ? "chatcmpl-" : "cmpl-") + random_id(),
+       .ticket = std::move(*ticket)});
   // After submit(): a client that has gone already is heard of after its request.
   exchange->on_close([this, id] { parts_.backend.client_gone(id); });
 }

@@ -1,5 +1,5 @@
-// The paths of the HTTP API: what can be answered at once is, requests for tokens are parsed, checked
-// and handed over.
+// The paths of the HTTP API: what can be answered at once is, requests for tokens are parsed,
+// checked and handed over.
 #pragma once
 
 #include <atomic>
@@ -53,6 +53,7 @@ class ApiFront {
   void tokenize(const http::Request& request, ApiCall call);
   void detokenize(const http::Request& request, ApiCall call);
   std::optional<Admission::Ticket> admit(ApiCall& call, std::size_t streams);
+  [[nodiscard]] ApiError too_many() const;
   [[nodiscard]] std::string random_id() const;
 
   const FrontParts parts_;

@@ -29,8 +29,9 @@ void check_part(JsonFields& fields, const json::value& part, const std::string& 
   if (type == nullptr) {
     fields.fail(param, "A part of a message must be an object with a type", "invalid_type");
   } else if (*type != "text") {
-    fields.fail(param + ".type", "Parts must be of type text: this server takes no images, sounds "
-                                 "or files",
+    fields.fail(param + ".type",
+                "Parts must be of type text: this server takes no images, sounds "
+                "or files",
                 "unsupported_value");
   } else if (string_field(*object, "text") == nullptr) {
     fields.fail(param + ".text", "A part of type text must have a string text", "invalid_type");

@@ -46,11 +46,10 @@ std::optional<wire::TraceContext> parse_traceparent(std::string_view header) {
   std::array<std::uint8_t, 1> version{};
   std::array<std::uint8_t, 1> flags{};
   wire::TraceContext trace;
-  const bool shaped = header[2] == '-' && header[35] == '-' && header[52] == '-' &&
-                      parse_hex(header.substr(0, 2), version) &&
-                      parse_hex(header.substr(3, 32), trace.trace_id) &&
-                      parse_hex(header.substr(36, 16), trace.span_id) &&
-                      parse_hex(header.substr(53, 2), flags);
+  const bool shaped =
+      header[2] == '-' && header[35] == '-' && header[52] == '-' &&
+      parse_hex(header.substr(0, 2), version) && parse_hex(header.substr(3, 32), trace.trace_id) &&
+      parse_hex(header.substr(36, 16), trace.span_id) && parse_hex(header.substr(53, 2), flags);
   if (!shaped || version[0] == 0xFF) return std::nullopt;
   // Later versions may append fields.
   if (header.size() > kLength && (version[0] == 0 || header[kLength] != '-')) return std::nullopt;

@@ -57,8 +57,8 @@ GatewayCore::~GatewayCore() = default;
 
 Parsed<ServedModel> GatewayCore::served(std::string_view model) const {
   if (!model_) {
-    return tl::unexpected(unavailable(
-        "No model is served yet" + (fleet_reason_.empty() ? "" : ": " + fleet_reason_)));
+    return tl::unexpected(unavailable("No model is served yet" +
+                                      (fleet_reason_.empty() ? "" : ": " + fleet_reason_)));
   }
   if (!model.empty() && model != model_->name) return tl::unexpected(unknown_model(model));
   return *model_;
@@ -93,17 +93,22 @@ void GatewayCore::submit(Submission submission, TimePoint now) {
   }
   const TimePoint deadline = submission.call.arrived() + options_.request_timeout;
   const std::size_t choices = streams.size() * request.format.choices;
-  const auto added = requests_.try_emplace(
-      submission.id, Open{std::move(submission.call), std::move(submission.ticket), request.format,
-                          std::move(answer), metrics_.model(model->name), std::move(streams),
-                          std::vector<TimePoint>(choices), {}, deadline});
+  const auto added = requests_.try_emplace(submission.id, Open{std::move(submission.call),
+                                                               std::move(submission.ticket),
+                                                               request.format,
+                                                               std::move(answer),
+                                                               metrics_.model(model->name),
+                                                               std::move(streams),
+                                                               std::vector<TimePoint>(choices),
+                                                               {},
+                                                               deadline});
   CONCLAVE_CHECK(added.second);
   Open& open = added.first->second;
   open.metrics.request_waits();
   for (std::size_t prompt = 0; prompt < open.streams.size(); ++prompt) {
     if (dispatch(submission.id, open, prompt)) continue;
-    fail(added.first,
-         unavailable("No router is ready: " + routers_.why_not_usable(model->name)), now);
+    fail(added.first, unavailable("No router is ready: " + routers_.why_not_usable(model->name)),
+         now);
     return;
   }
   metrics_.dispatched(now - open.call.arrived());
@@ -243,9 +248,9 @@ void GatewayCore::deliver(Requests::iterator request, TimePoint now) {
 
 void GatewayCore::fail(Requests::iterator request, const ApiError& error, TimePoint now) {
   Open& open = request->second;
-  log_.debug("request_failed", {{"request_id", open.call.request_id()},
-                                {"status", error.status},
-                                {"error", error.message}});
+  log_.debug(
+      "request_failed",
+      {{"request_id", open.call.request_id()}, {"status", error.status}, {"error", error.message}});
   if (open.streaming) {
     // Nobody is there to hear it if this fails.
     (void)open.call.write(std::exchange(open.out, {}) + stream_error(error));
@@ -288,8 +293,9 @@ void GatewayCore::expire(TimePoint now) {
   for (auto request = requests_.begin(); request != requests_.end();) {
     const auto next = std::next(request);
     if (request->second.deadline <= now) {
-      fail(request, {504, "The request took longer than this server allows", {},
-                     "deadline_exceeded", 0}, now);
+      fail(request,
+           {504, "The request took longer than this server allows", {}, "deadline_exceeded", 0},
+           now);
     }
     request = next;
   }

@@ -1,6 +1,6 @@
-// Every open request of the gateway: which router computes which of its streams, what its client has
-// been sent, and when it has had its time. Makes all decisions about them; has no actor, socket or
-// clock of its own.
+// Every open request of the gateway: which router computes which of its streams, what its client
+// has been sent, and when it has had its time. Makes all decisions about them; has no actor, socket
+// or clock of its own.
 #pragma once
 
 #include <chrono>
@@ -92,9 +92,9 @@ class GatewayCore {
     AnswerFormat format;
     Answer answer;
     ModelMetrics& metrics;
-    std::vector<Stream> streams;              // one for each prompt
-    std::vector<TimePoint> last_tokens;       // of each choice; the epoch: none yet
-    std::string out;                          // events for the client, not written yet
+    std::vector<Stream> streams;         // one for each prompt
+    std::vector<TimePoint> last_tokens;  // of each choice; the epoch: none yet
+    std::string out;                     // events for the client, not written yet
     TimePoint deadline;
     bool streaming = false;  // the head was sent
     bool running = false;    // had a token

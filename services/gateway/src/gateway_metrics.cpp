@@ -12,17 +12,17 @@ namespace {
 const std::vector<double> kOwnBuckets = telemetry::exponential_buckets(1e-5, 2.0, 16);
 
 // vLLM's.
-const std::vector<double> kFirstTokenBuckets = {
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1,   0.25,  0.5,   0.75,
-    1.0,   2.5,   5.0,  7.5,  10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0};
-const std::vector<double> kTokenBuckets = {0.01, 0.025, 0.05, 0.075, 0.1,  0.15, 0.2,
-                                           0.3,  0.4,   0.5,  0.75,  1.0,  2.5,  5.0,
+const std::vector<double> kFirstTokenBuckets = {0.001, 0.005, 0.01, 0.02,  0.04,  0.06,  0.08, 0.1,
+                                                0.25,  0.5,   0.75, 1.0,   2.5,   5.0,   7.5,  10.0,
+                                                20.0,  40.0,  80.0, 160.0, 640.0, 2560.0};
+const std::vector<double> kTokenBuckets = {0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2,
+                                           0.3,  0.4,   0.5,  0.75,  1.0, 2.5,  5.0,
                                            7.5,  10.0,  20.0, 40.0,  80.0};
 const std::vector<double> kRequestBuckets = {0.3,  0.5,  0.8,  1.0,  1.5,   2.0,   2.5,
                                              5.0,  10.0, 15.0, 20.0, 30.0,  40.0,  50.0,
                                              60.0, 120., 240., 480., 960.0, 1920., 7680.0};
-const std::vector<double> kCountBuckets = {1,    2,    5,     10,    20,    50,     100,    200,   500,
-                                           1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000};
+const std::vector<double> kCountBuckets = {
+    1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000};
 
 double seconds_of(ModelMetrics::Duration duration) {
   return std::chrono::duration<double>(duration).count();
@@ -38,16 +38,26 @@ telemetry::Counter& success(telemetry::Metrics& metrics, const std::string& mode
 
 const char* to_string(Route route) {
   switch (route) {
-    case Route::kChat: return "/v1/chat/completions";
-    case Route::kCompletions: return "/v1/completions";
-    case Route::kModels: return "/v1/models";
-    case Route::kTokenize: return "/tokenize";
-    case Route::kDetokenize: return "/detokenize";
-    case Route::kHealth: return "/health";
-    case Route::kReady: return "/ready";
-    case Route::kMetrics: return "/metrics";
-    case Route::kVersion: return "/version";
-    case Route::kOther: return "other";
+    case Route::kChat:
+      return "/v1/chat/completions";
+    case Route::kCompletions:
+      return "/v1/completions";
+    case Route::kModels:
+      return "/v1/models";
+    case Route::kTokenize:
+      return "/tokenize";
+    case Route::kDetokenize:
+      return "/detokenize";
+    case Route::kHealth:
+      return "/health";
+    case Route::kReady:
+      return "/ready";
+    case Route::kMetrics:
+      return "/metrics";
+    case Route::kVersion:
+      return "/version";
+    case Route::kOther:
+      return "other";
   }
   return "other";
 }
@@ -55,8 +65,8 @@ const char* to_string(Route route) {
 ModelMetrics::ModelMetrics(telemetry::Metrics& metrics, const std::string& model)
     : running_(metrics.gauge("vllm:num_requests_running", "Requests that have had a token",
                              {{"model_name", model}})),
-      waiting_(metrics.gauge("vllm:num_requests_waiting", "Requests that wait for their first token",
-                             {{"model_name", model}})),
+      waiting_(metrics.gauge("vllm:num_requests_waiting",
+                             "Requests that wait for their first token", {{"model_name", model}})),
       prompt_tokens_(metrics.counter("vllm:prompt_tokens_total", "Tokens of prompts",
                                      {{"model_name", model}})),
       generation_tokens_(metrics.counter("vllm:generation_tokens_total", "Tokens generated",
@@ -119,8 +129,9 @@ GatewayMetrics::GatewayMetrics(telemetry::Metrics& metrics)
       delivery_(metrics.histogram("conclave_gateway_delivery_seconds",
                                   "From the arrival of a router's events to their writing",
                                   kOwnBuckets)),
-      retries_(metrics.counter("conclave_gateway_streams_retried_total",
-                               "Streams that were given to another router before their first event")),
+      retries_(
+          metrics.counter("conclave_gateway_streams_retried_total",
+                          "Streams that were given to another router before their first event")),
       clients_lost_(metrics.counter("conclave_gateway_clients_lost_total",
                                     "Requests whose client left, or was too slow, before the end")),
       stale_events_(metrics.counter("conclave_gateway_stale_events_total",

@@ -38,7 +38,8 @@ class GatewayStatus {
  private:
   mutable std::mutex mutex_;  // guards both
   std::optional<ServedModel> model_;
-  base::Status ready_ = base::fail(base::ErrorCode::kUnavailable, "the scheduler was not heard yet");
+  base::Status ready_ =
+      base::fail(base::ErrorCode::kUnavailable, "the scheduler was not heard yet");
 };
 
 }  // namespace conclave::gateway

@@ -81,8 +81,8 @@ std::optional<std::int64_t> JsonFields::integer(std::string_view name, std::int6
     return std::nullopt;
   }
   if (number && *number >= least && *number <= most) return number;
-  fail(std::string(name), std::string(name) + " must be " + std::to_string(least) + " to " +
-                              std::to_string(most));
+  fail(std::string(name),
+       std::string(name) + " must be " + std::to_string(least) + " to " + std::to_string(most));
   return std::nullopt;
 }
 
@@ -97,8 +97,8 @@ float JsonFields::number(std::string_view name, float fallback, float least, flo
   // After rounding: 1e-50 is 0 as a float.
   const auto rounded = static_cast<float>(number);
   if (rounded >= least && rounded <= most) return rounded;
-  fail(std::string(name), std::string(name) + " must be " + shown_number(least) + " to " +
-                              shown_number(most));
+  fail(std::string(name),
+       std::string(name) + " must be " + shown_number(least) + " to " + shown_number(most));
   return fallback;
 }
 

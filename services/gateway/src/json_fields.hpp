@@ -1,5 +1,6 @@
-// Reads the fields of a request's JSON object one by one. The first thing that is wrong is kept, with
-// the field's name; later reads go on with their fallbacks, so that a parser is a list of fields.
+// Reads the fields of a request's JSON object one by one. The first thing that is wrong is kept,
+// with the field's name; later reads go on with their fallbacks, so that a parser is a list of
+// fields.
 #pragma once
 
 #include <boost/json/object.hpp>
@@ -30,8 +31,7 @@ class JsonFields {
 
   bool boolean(std::string_view name, bool fallback);
   /// Also takes 5.0 for 5.
-  std::optional<std::int64_t> integer(std::string_view name, std::int64_t least,
-                                      std::int64_t most);
+  std::optional<std::int64_t> integer(std::string_view name, std::int64_t least, std::int64_t most);
   float number(std::string_view name, float fallback, float least, float most);
   std::optional<std::string> text(std::string_view name);
   const boost::json::array* array(std::string_view name);

@@ -12,9 +12,9 @@ namespace conclave::gateway {
 /// Appends `text` in quotation marks. What is not UTF-8 becomes U+FFFD.
 void append_json_string(std::string& out, std::string_view text);
 
-/// Appends the shortest digits that a reader of doubles reads back as exactly this number. What JSON
-/// cannot say becomes -9999.0 (as in OpenAI's answers, where a log probability is minus infinity) or
-/// null (NaN).
+/// Appends the shortest digits that a reader of doubles reads back as exactly this number. What
+/// JSON cannot say becomes -9999.0 (as in OpenAI's answers, where a log probability is minus
+/// infinity) or null (NaN).
 void append_json_float(std::string& out, float number);
 
 /// Borrows the string that it appends to.

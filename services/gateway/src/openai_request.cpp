@@ -32,8 +32,7 @@ void read_stream_options(JsonFields& fields, AnswerFormat& format) {
   }
   JsonFields inner(*options);
   format.include_usage = inner.boolean("include_usage", false);
-  format.continuous_usage =
-      inner.boolean("continuous_usage_stats", false) && format.include_usage;
+  format.continuous_usage = inner.boolean("continuous_usage_stats", false) && format.include_usage;
   if (!inner.ok()) {
     ApiError error = *inner.error();
     error.param.insert(0, "stream_options.");

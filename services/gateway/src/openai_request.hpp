@@ -1,6 +1,6 @@
 // From the bodies that clients of OpenAI's API send to what routers take: every check that needs no
-// model is made here, and whatever would change the answer but cannot be honoured is refused. Fields
-// that nobody knows are passed over, as vLLM does. Pure functions; any thread.
+// model is made here, and whatever would change the answer but cannot be honoured is refused.
+// Fields that nobody knows are passed over, as vLLM does. Pure functions; any thread.
 #pragma once
 
 #include <cstdint>

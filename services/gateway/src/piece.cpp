@@ -24,7 +24,8 @@ std::uint64_t count_characters(std::string_view text) {
 // The fields that a token and its alternatives have in chats.
 void write_chat_token(JsonWriter& json, std::string_view piece, float logprob) {
   json.key("token").text(piece).key("logprob").number(logprob).key("bytes").begin_array();
-  for (const char byte : piece) json.number(static_cast<unsigned>(static_cast<unsigned char>(byte)));
+  for (const char byte : piece)
+    json.number(static_cast<unsigned>(static_cast<unsigned char>(byte)));
   json.end_array();
 }
 

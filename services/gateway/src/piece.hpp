@@ -1,5 +1,5 @@
-// What one chunk, or one whole choice, says: its text, its token ids and their log probabilities. The
-// lists are kept as the JSON that they will be, so that a token is looked at once.
+// What one chunk, or one whole choice, says: its text, its token ids and their log probabilities.
+// The lists are kept as the JSON that they will be, so that a token is looked at once.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +22,9 @@ class Piece {
     empty_ = empty_ && text.empty();
   }
 
-  /// The token of an event, with what `format` wants of it; its text is added apart. `offset` counts
-  /// the characters of a completion's tokens. `scored`: it has a log probability; the first token of
-  /// a prompt has none.
+  /// The token of an event, with what `format` wants of it; its text is added apart. `offset`
+  /// counts the characters of a completion's tokens. `scored`: it has a log probability; the first
+  /// token of a prompt has none.
   void add_token(const AnswerFormat& format, const wire::TokenEvent& event, bool scored,
                  std::uint64_t& offset);
 

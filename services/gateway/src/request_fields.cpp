@@ -65,8 +65,8 @@ void read_stops(JsonFields& fields, std::vector<std::string>& stops) {
     }
     const json::string& text = value.get_string();
     if (text.empty() || text.size() > wire::kStopBytesMax) {
-      fields.fail(param, "A stop string must have 1 to " + std::to_string(wire::kStopBytesMax) +
-                             " bytes");
+      fields.fail(param,
+                  "A stop string must have 1 to " + std::to_string(wire::kStopBytesMax) + " bytes");
       return;
     }
     stops.emplace_back(text);
