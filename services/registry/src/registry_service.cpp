@@ -98,7 +98,7 @@ class RegistryService::Impl {
       return;
     }
     self->request(caf::actor_cast<RegistryActor>(actor_), caf::infinite,
-                  wire::RegisterModel{"", waiting_[index], {}})
+                  wire::RegisterModel{"", waiting_[index], {std::string(kCurrentAlias)}})
         .then([this, self, index](const wire::ModelRecord&) { register_next(self, index + 1); },
               [this, index](const caf::error& error) {
                 base::Error why = fabric::from_caf(error).within(waiting_[index]);

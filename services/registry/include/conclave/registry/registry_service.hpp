@@ -16,6 +16,9 @@
 
 namespace conclave::registry {
 
+/// Points at the version that `registry.models` registered last under its name.
+inline constexpr std::string_view kCurrentAlias = "current";
+
 /// Section `registry`.
 struct RegistrySettings {
   std::string listen = "tcp://127.0.0.1:7601";
