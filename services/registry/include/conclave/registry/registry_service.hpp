@@ -30,8 +30,7 @@ struct RegistrySettings {
     v("listen", listen, "Address for the other services");
     v("database", database, "SQLite file; :memory: forgets all at the end");
     v("models", models,
-      "GGUF files to register at the start, in order; the last one is served "
-      "where nothing else is asked for");
+      "GGUF files to register at the start, in order; their alias `current` points at them");
   }
 };
 
