@@ -15,10 +15,14 @@ constexpr caf::atom_value kSystemCategory = caf::atom("system");  // of caf::sec
 
 ErrorCode code_of(caf::sec code) {
   switch (code) {
-    case caf::sec::unexpected_message: return ErrorCode::kUnimplemented;
-    case caf::sec::request_timeout: return ErrorCode::kDeadlineExceeded;
-    case caf::sec::request_receiver_down: return ErrorCode::kUnavailable;
-    default: return ErrorCode::kInternal;  // some fifty that our actors never make
+    case caf::sec::unexpected_message:
+      return ErrorCode::kUnimplemented;
+    case caf::sec::request_timeout:
+      return ErrorCode::kDeadlineExceeded;
+    case caf::sec::request_receiver_down:
+      return ErrorCode::kUnavailable;
+    default:
+      return ErrorCode::kInternal;  // some fifty that our actors never make
   }
 }
 

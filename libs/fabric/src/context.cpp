@@ -164,6 +164,13 @@ void Context::Internal::refused(Refusal reason, std::string_view peer, std::stri
   }
 }
 
+void Context::Internal::turned_away(std::string_view peer, std::string_view detail) {
+  const std::string key = "turned_away " + std::string(peer);
+  if (const auto skipped = repeats_.admit(key, std::chrono::steady_clock::now())) {
+    log_.warn("turned_away", {{"peer", peer}, {"detail", detail}, {"skipped", *skipped}});
+  }
+}
+
 void Context::Internal::serve_zap(zmq::socket_t socket) {
   try {
     for (;;) {

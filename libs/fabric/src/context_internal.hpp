@@ -73,6 +73,8 @@ class Context::Internal {
   [[nodiscard]] const telemetry::Logger& log() const { return log_; }
   telemetry::Metrics& metrics() { return metrics_; }
   void refused(Refusal reason, std::string_view peer, std::string_view detail);
+  /// Logs, as rarely, that it is the other side that turned us away.
+  void turned_away(std::string_view peer, std::string_view detail);
 
   /// Sets up a socket that will bind, before it does. With kCurve peers are authenticated and
   /// encrypted, with kNone authenticated only (link_password.hpp). Addresses of inproc:// have

@@ -9,6 +9,9 @@ namespace conclave::fabric {
 
 using base::ErrorCode;
 
+Directory::Directory(caf::actor_system& system, std::shared_ptr<NodeCore> core)
+    : system_(system), core_(std::move(core)) {}
+
 void Directory::add(LinkId link, std::string node, std::shared_ptr<Outbox> box) {
   const std::lock_guard lock(mutex_);
   up_[link] = Entry{++ups_, std::move(node), std::move(box), {}};
@@ -51,7 +54,7 @@ caf::actor Directory::remote(LinkId link, std::string_view name) {
       return caf::actor_cast<caf::actor>(proxy->second);
     }
   }
-  auto box = std::make_shared<Outbox>(std::make_shared<NodeCore>(), link, nullptr);
+  auto box = std::make_shared<Outbox>(core_, link, nullptr);
   box->close();
   const auto dead = make_remote_proxy(system_, std::move(box), std::string(name));
   kill(dead, {ErrorCode::kUnavailable, "the link is down"});

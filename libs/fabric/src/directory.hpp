@@ -17,7 +17,7 @@ namespace conclave::fabric {
 /// Any thread. The lane adds and removes.
 class Directory {
  public:
-  explicit Directory(caf::actor_system& system) : system_(system) {}
+  Directory(caf::actor_system& system, std::shared_ptr<NodeCore> core);
 
   void add(LinkId link, std::string node, std::shared_ptr<Outbox> box);
   /// The proxies that lead over the link and are to be killed.
@@ -36,6 +36,7 @@ class Directory {
   };
 
   caf::actor_system& system_;
+  const std::shared_ptr<NodeCore> core_;
   mutable std::mutex mutex_;  // guards what follows
   std::map<LinkId, Entry> up_;
   std::uint64_t ups_ = 0;

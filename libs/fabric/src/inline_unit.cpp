@@ -9,11 +9,17 @@
 namespace conclave::fabric {
 
 void InlineUnit::set_actors(std::unordered_set<const caf::resumable*> actors) {
+  const std::lock_guard lock(mutex_);
   actors_ = std::move(actors);
 }
 
+bool InlineUnit::runs_here(const caf::resumable* job) {
+  const std::lock_guard lock(mutex_);
+  return actors_.contains(job);
+}
+
 void InlineUnit::exec_later(caf::resumable* job) {
-  if (actors_.contains(job)) {
+  if (runs_here(job)) {
     jobs_.push_back(job);
   } else {
     system().scheduler().enqueue(job);
@@ -25,16 +31,20 @@ void InlineUnit::run(std::size_t turns) {
     caf::resumable* job = jobs_.front();
     jobs_.pop_front();
     switch (job->resume(this, SystemConfig::kMessagesPerTurn)) {
-      case caf::resumable::resume_later: exec_later(job); break;  // keeps its reference
+      case caf::resumable::resume_later:
+        exec_later(job);
+        break;  // keeps its reference
       case caf::resumable::done:
       case caf::resumable::awaiting_message:
-      case caf::resumable::shutdown_execution_unit: caf::intrusive_ptr_release(job); break;
+      case caf::resumable::shutdown_execution_unit:
+        caf::intrusive_ptr_release(job);
+        break;
     }
   }
 }
 
 void InlineUnit::retire() {
-  actors_.clear();
+  set_actors({});
   for (caf::resumable* job : std::exchange(jobs_, {})) system().scheduler().enqueue(job);
 }
 

@@ -32,21 +32,22 @@
 
 namespace conclave::fabric {
 
-/// All members but the constructor are called on the lane's thread.
+/// Members are called on the lane's thread, if nothing else is said.
 class Lane {
  public:
   using Listener = std::function<void(const LinkEvent&)>;
 
   Lane(Context::Internal& context, std::shared_ptr<NodeCore> core, caf::actor_system& system,
-       Directory& directory);
+       Directory& directory, Exports& exports);
 
   /// Serves until begin_stop() has run its course.
   void run();
 
   void add_server(std::unique_ptr<Server> server);
-  void add_client(LinkId id, std::string address, wire::NodeRole server_role);
+  void add_client(std::unique_ptr<Link> link);
   void remove(LinkId id);
-  void publish(std::string name, Export entry);
+  /// Which actors run here has changed. Any thread.
+  void refresh_inline();
   void add_listener(Listener listener);
   void begin_stop(Time deadline);
 
@@ -64,6 +65,7 @@ class Lane {
   bool receive(zmq::socket_t& socket);
   void check_timers();
   void check_link(Link& link, Time& next);
+  void bury(Link& link);
   [[nodiscard]] bool may_leave() const;
   void leave();
   /// A timer that is due at `time` must not be missed.
@@ -71,32 +73,32 @@ class Lane {
 
   // -- lane_links.cpp
   void open_client(Link& link);
-  void close_client(Link& link, std::chrono::milliseconds linger);
+  void greet_when_connected(Link& link);
   void say_hello(Link& link);
-  void on_hello(Server& server, zmq::message_t& routing, zmq::message_t& head,
-                const wire::Envelope& envelope, std::span<const std::byte> body);
-  base::Result<wire::Hello> check_hello(const Server& server, zmq::message_t& head,
-                                        const wire::Envelope& envelope,
-                                        std::span<const std::byte> body, std::string_view peer);
+  void on_hello(Server& server, const std::string& routing_id, const wire::Envelope& envelope,
+                std::span<const std::byte> body);
+  base::Result<NodeIdentity> read_hello(const wire::Envelope& envelope,
+                                        std::span<const std::byte> body) const;
+  base::Status admit(const Server& server, const NodeIdentity& peer);
   void on_welcome(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body);
-  void on_not_welcome(Link& link, const wire::Envelope& envelope,
-                      std::span<const std::byte> body);
+  void on_not_welcome(Link& link, std::span<const std::byte> body);
+  void turn_away(Server& server, std::string_view routing_id, base::Error error);
   void take_up(Link& link, NodeIdentity peer);
   void take_down(Link& link, std::string_view reason);
   void tell(const LinkEvent& event);
-  Link* linked(const NodeIdentity& peer);
 
   // -- lane_messages.cpp
-  /// frames_ without the routing id: envelope and body. Null: refused, or handled.
+  // Work on frames_.
   void on_server_frames(Server& server);
   void on_client_frames(Link& link);
+  /// Nothing: refused, and counted.
   std::optional<wire::Envelope> open_envelope(std::span<zmq::message_t> frames,
                                               std::string_view peer);
   void on_linked(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body);
   void on_request(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body);
   void on_cast(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body);
   void on_answer(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body);
-  base::Result<const Export*> find_target(const Link& link, const wire::Envelope& envelope);
+  base::Result<Export> find_target(const Link& link, const wire::Envelope& envelope);
   void refuse_request(Link& link, std::uint64_t request_id, base::Error error);
   void transmit(Outgoing outgoing);
   void finish(const Waiting& waiting);
@@ -104,14 +106,17 @@ class Lane {
   void send(Link& link, wire::FrameKind kind, Frames frames);
   void send_plain(Link& link, const wire::Envelope& envelope, const wire::Message& message);
   Sent send_frames(zmq::socket_t& socket, std::string_view routing_id, Frames frames);
+  [[nodiscard]] Frames plain_frames(wire::Envelope envelope, const wire::Message& message) const;
+  [[nodiscard]] wire::Message own_hello() const;
+  [[nodiscard]] std::string peer_of(zmq::message_t& frame) const;
 
   Context::Internal& context_;
   const std::shared_ptr<NodeCore> core_;
   caf::actor_system& system_;
   Directory& directory_;
+  Exports& exports_;
   NodeMetrics metrics_;
   InlineUnit unit_;
-  Exports exports_;
   std::vector<Listener> listeners_;
 
   std::vector<std::unique_ptr<Server>> servers_;
@@ -128,6 +133,8 @@ class Lane {
 
   Time now_{};
   Time next_check_ = Time::max();
+  /// What a closed connection may take to send its goodbye.
+  std::chrono::milliseconds linger_{200};
   bool stopping_ = false;
   Time stop_by_ = Time::max();
 };

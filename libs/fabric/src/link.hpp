@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <zmq.hpp>
 
 #include "context_internal.hpp"
@@ -39,17 +40,17 @@ struct Serving {};
 struct Link {
   LinkId id = 0;
 
-  // Of the side that connected. It has one socket for each connection: what is left over of an
-  // earlier one cannot be mistaken for the present one. No socket: waiting for `due`.
+  // Of the side that connected. A link that went down gets a new socket: what is left over in an
+  // old one cannot be mistaken for something new. No socket: waiting for `due`.
   std::string address;
   wire::NodeRole server_role = wire::NodeRole::kOperator;
   zmq::socket_t socket;
   SocketMonitor monitor;
-  bool connected = false;        // ZeroMQ's handshake is done
-  std::uint32_t hellos = 0;      // sent over this socket
-  Time due = Time::max();        // when to connect, or to say hello again
-  Time give_up = Time::max();    // when to connect anew because no welcome comes
-  bool removed = false;          // disconnect() was called
+  bool connected = false;      // ZeroMQ's handshake is done
+  std::uint32_t hellos = 0;    // sent over this socket
+  Time due = Time::max();      // when to connect, or to say hello again
+  Time give_up = Time::max();  // when to connect anew because no welcome comes
+  bool removed = false;        // disconnect() was called
 
   // Of the side that was connected to.
   Server* server = nullptr;
@@ -67,5 +68,17 @@ struct Link {
   [[nodiscard]] bool up() const { return box != nullptr; }
   [[nodiscard]] bool is_client() const { return server == nullptr; }
 };
+
+/// A socket for a link that connects: made, set up, connecting. Any one thread.
+/// Errors of Context::Internal::configure_client; kInvalidArgument: a malformed address;
+/// kUnavailable: the system gives no socket.
+base::Status open_socket(Context::Internal& context, const NodeSettings& settings, Link& link);
+void close_socket(Link& link, std::chrono::milliseconds linger);
+
+/// A socket that listens, and its address with the real port. Errors as open_socket; kUnavailable
+/// also: the address is in use.
+base::Result<std::pair<std::unique_ptr<Server>, std::string>> open_server(
+    Context::Internal& context, const NodeSettings& settings, wire::NodeRole own,
+    const std::string& address);
 
 }  // namespace conclave::fabric

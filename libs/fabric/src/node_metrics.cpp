@@ -8,14 +8,22 @@ namespace {
 
 const char* label(FrameKind kind) {
   switch (kind) {
-    case FrameKind::kRequest: return "request";
-    case FrameKind::kReply: return "reply";
-    case FrameKind::kError: return "error";
-    case FrameKind::kCast: return "cast";
-    case FrameKind::kHello: return "hello";
-    case FrameKind::kWelcome: return "welcome";
-    case FrameKind::kHeartbeat: return "heartbeat";
-    case FrameKind::kGoodbye: return "goodbye";
+    case FrameKind::kRequest:
+      return "request";
+    case FrameKind::kReply:
+      return "reply";
+    case FrameKind::kError:
+      return "error";
+    case FrameKind::kCast:
+      return "cast";
+    case FrameKind::kHello:
+      return "hello";
+    case FrameKind::kWelcome:
+      return "welcome";
+    case FrameKind::kHeartbeat:
+      return "heartbeat";
+    case FrameKind::kGoodbye:
+      return "goodbye";
   }
   return "unknown";
 }
@@ -27,9 +35,9 @@ NodeMetrics::Direction::Direction(telemetry::Metrics& metrics, const char* name)
                             "Bytes of envelopes and bodies on control links",
                             {{"direction", name}})) {
   for (std::size_t i = 0; i < kKinds; ++i) {
-    messages[i] = &metrics.counter(
-        "conclave_fabric_messages_total", "Messages on control links",
-        {{"direction", name}, {"kind", label(static_cast<FrameKind>(i + 1))}});
+    messages[i] =
+        &metrics.counter("conclave_fabric_messages_total", "Messages on control links",
+                         {{"direction", name}, {"kind", label(static_cast<FrameKind>(i + 1))}});
   }
 }
 

@@ -47,8 +47,8 @@ Outbox::Outbox(std::shared_ptr<NodeCore> core, LinkId link, Link* link_owner)
     : owner(link_owner),
       core_(std::move(core)),
       link_(link),
-      credits_(std::make_shared<Credits>(core_->settings.queue_messages,
-                                         core_->settings.queue_bytes)) {}
+      credits_(
+          std::make_shared<Credits>(core_->settings.queue_messages, core_->settings.queue_bytes)) {}
 
 std::optional<Frames> Outbox::frames(wire::Envelope envelope, const wire::Message& message) {
   envelope.type = wire::type_of(message);
@@ -82,8 +82,8 @@ base::Status Outbox::request(std::string_view target, wire::Message message, Req
   if (const auto* generate = std::get_if<wire::Generate>(&message)) {
     envelope.trace = generate->trace;
   }
-  Outgoing outgoing{shared_from_this(), FrameKind::kRequest, envelope.request_id,
-                    std::move(requester), {}};
+  Outgoing outgoing{
+      shared_from_this(), FrameKind::kRequest, envelope.request_id, std::move(requester), {}};
   auto built = frames(std::move(envelope), message);
   if (built && built->body.size() <= wire::kMessageBytesMax) {
     outgoing.frames = std::move(*built);

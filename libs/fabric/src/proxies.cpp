@@ -5,29 +5,12 @@
 
 #include "caf_message.hpp"
 #include "conclave/fabric/caf_error.hpp"
-#include "conclave/wire/limits.hpp"
 
 namespace conclave::fabric {
 
 using base::ErrorCode;
 
-namespace {
-
-/// As it may go over the wire: texts of errors may come from anywhere, and have a bound there.
-wire::ErrorBody error_body(base::Error error) {
-  std::string& text = error.message;
-  if (text.size() > wire::kErrorBytesMax) {
-    std::size_t size = wire::kErrorBytesMax;
-    while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xC0u) == 0x80u) --size;
-    text.resize(size);  // not inside of a character
-  }
-  return {std::move(error)};
-}
-
-}  // namespace
-
-RemoteProxy::RemoteProxy(caf::actor_config& config, std::shared_ptr<Outbox> box,
-                         std::string target)
+RemoteProxy::RemoteProxy(caf::actor_config& config, std::shared_ptr<Outbox> box, std::string target)
     : caf::actor_proxy(config), box_(std::move(box)), target_(std::move(target)) {}
 
 void RemoteProxy::enqueue(caf::mailbox_element_ptr what, caf::execution_unit* /*unit*/) {
@@ -57,7 +40,7 @@ void ReplyProxy::enqueue(caf::mailbox_element_ptr what, caf::execution_unit* /*u
   const std::uint64_t request_id = what->mid.request_id().integer_value();
   const auto& content = what->content();
   if (content.match_elements<caf::error>()) {
-    return box_->reply(request_id, error_body(from_caf(content.get_as<caf::error>(0))));
+    return box_->reply(request_id, wire::ErrorBody{from_caf(content.get_as<caf::error>(0))});
   }
   auto message = take_message(what->content());
   if (!message) {
@@ -79,8 +62,8 @@ caf::strong_actor_ptr make_remote_proxy(caf::actor_system& system, std::shared_p
 
 caf::strong_actor_ptr make_reply_proxy(caf::actor_system& system, std::shared_ptr<Outbox> box) {
   caf::actor_config config;
-  return caf::make_actor<ReplyProxy, caf::strong_actor_ptr>(
-      system.next_actor_id(), system.node(), &system, config, std::move(box));
+  return caf::make_actor<ReplyProxy, caf::strong_actor_ptr>(system.next_actor_id(), system.node(),
+                                                            &system, config, std::move(box));
 }
 
 void kill(const caf::strong_actor_ptr& proxy, base::Error reason) {

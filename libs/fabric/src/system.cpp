@@ -14,10 +14,10 @@ SystemConfig::SystemConfig(unsigned threads) {
   set("scheduler.policy", caf::atom("sharing"));
   set("scheduler.max-threads", static_cast<std::size_t>(std::max(wanted, 2u)));
   set("scheduler.max-throughput", kMessagesPerTurn);
-  add_error_category(kErrorCategory, [](std::uint8_t code, caf::atom_value category,
-                                        const caf::message& context) {
-    return from_caf(caf::error(code, category, context)).to_string();
-  });
+  add_error_category(kErrorCategory,
+                     [](std::uint8_t code, caf::atom_value category, const caf::message& context) {
+                       return from_caf(caf::error(code, category, context)).to_string();
+                     });
 }
 
 }  // namespace conclave::fabric

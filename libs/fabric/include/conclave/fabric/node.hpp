@@ -64,6 +64,8 @@ struct NodeIdentity {
   std::string name;
   wire::NodeRole role = wire::NodeRole::kOperator;
   std::uint64_t incarnation = 0;  // rises with every start of the node
+
+  friend bool operator==(const NodeIdentity&, const NodeIdentity&) = default;
 };
 
 using LinkId = std::uint64_t;  // 0: none; never used again in a process
@@ -100,8 +102,8 @@ struct InputOf {
   static constexpr MessageTypes kBits = 0;
 };
 template <class T, class Output>
-requires IsAlternative<T, wire::Message>::value
-struct InputOf<caf::typed_mpi<caf::detail::type_list<T>, Output>> {
+requires IsAlternative<T, wire::Message>::value struct InputOf<
+    caf::typed_mpi<caf::detail::type_list<T>, Output>> {
   static constexpr MessageTypes kBits = MessageTypes{1} << wire::kTypeOf<T>;
 };
 }  // namespace detail
@@ -110,7 +112,8 @@ struct InputOf<caf::typed_mpi<caf::detail::type_list<T>, Output>> {
 /// requester sees are caf::error made from base::Error (see caf_error.hpp):
 /// kUnavailable (link down, at once, also for requests in flight), kDeadlineExceeded (the CAF
 /// request's own timeout, or the fabric's), kOverloaded (a queue is full), kNotFound (no such actor
-/// there), kUnimplemented (it does not take such messages), or whatever the remote handler answered.
+/// there), kUnimplemented (it does not take such messages), or whatever the remote handler
+/// answered.
 class Node {
  public:
   /// `context` and `system` must outlive the node. Without `wall_clock` requests carry no deadline

@@ -1,0 +1,81 @@
+#include "link.hpp"
+
+#include <caf/all.hpp>
+#include <cerrno>
+
+namespace conclave::fabric {
+
+using base::ErrorCode;
+using base::fail;
+
+namespace {
+
+/// Heartbeats, welcomes and the like that may wait beside what the credits count.
+constexpr int kLinkFramesMax = 1024;
+
+SocketLimits limits_of(const NodeSettings& settings) {
+  SocketLimits limits;
+  limits.send_messages = static_cast<int>(settings.queue_messages) + kLinkFramesMax;
+  limits.reconnect_ms = static_cast<int>(settings.reconnect_ms);
+  return limits;
+}
+
+tl::unexpected<base::Error> refuse(const std::string& address, const zmq::error_t& error) {
+  const int number = error.num();
+  const bool malformed =
+      number == EINVAL || number == EPROTONOSUPPORT || number == ENODEV || number == ENAMETOOLONG;
+  return fail(malformed ? ErrorCode::kInvalidArgument : ErrorCode::kUnavailable,
+              address + ": " + error.what());
+}
+
+}  // namespace
+
+base::Status open_socket(Context::Internal& context, const NodeSettings& settings, Link& link) {
+  if (!is_address(link.address)) {
+    return fail(ErrorCode::kInvalidArgument, "not an address: " + link.address);
+  }
+  try {
+    zmq::socket_t socket(context.zmq(), zmq::socket_type::dealer);
+    CONCLAVE_TRY_VOID(context.configure_client(socket, link.address, link.server_role,
+                                               Encryption::kCurve, limits_of(settings)));
+    SocketMonitor monitor;
+    if (!is_inproc(link.address)) monitor = context.monitor(socket);
+    socket.connect(link.address);
+    link.socket = std::move(socket);
+    link.monitor = std::move(monitor);
+  } catch (const zmq::error_t& error) {
+    return refuse(link.address, error);
+  }
+  return {};
+}
+
+void close_socket(Link& link, std::chrono::milliseconds linger) {
+  if (!link.socket) return;
+  link.monitor.close();
+  link.socket.set(zmq::sockopt::linger, static_cast<int>(linger.count()));
+  link.socket.close();
+  link.connected = false;
+}
+
+base::Result<std::pair<std::unique_ptr<Server>, std::string>> open_server(
+    Context::Internal& context, const NodeSettings& settings, wire::NodeRole own,
+    const std::string& address) {
+  if (!is_address(address)) {
+    return fail(ErrorCode::kInvalidArgument, "not an address: " + address);
+  }
+  try {
+    auto server = std::make_unique<Server>();
+    server->inproc = is_inproc(address);
+    server->socket = zmq::socket_t(context.zmq(), zmq::socket_type::router);
+    CONCLAVE_TRY_VOID(context.configure_server(server->socket, address, own, Encryption::kCurve,
+                                               limits_of(settings)));
+    if (!server->inproc) server->monitor = context.monitor(server->socket);
+    server->socket.bind(address);
+    std::string bound = server->socket.get(zmq::sockopt::last_endpoint);
+    return std::pair(std::move(server), std::move(bound));
+  } catch (const zmq::error_t& error) {
+    return refuse(address, error);
+  }
+}
+
+}  // namespace conclave::fabric
