@@ -110,7 +110,7 @@ class Announcer {
     while (!settings_.served()) {
       if (stopped_.wait_for(lock, kLook, [this] { return stop_; })) return;
     }
-    std::cout << "ready: " << settings_.url() << ". Ctrl-C ends.\n" << std::flush;
+    std::cout << "ready: " << settings_.url() << " (one process). Ctrl-C ends.\n" << std::flush;
   }
 
   Settings settings_;
