@@ -5,6 +5,8 @@
 #include <caf/resumable.hpp>
 #include <cstdint>
 #include <map>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -22,27 +24,27 @@ struct Export {
   [[nodiscard]] bool admits(wire::NodeRole role) const {
     return roles == 0 || (roles >> static_cast<unsigned>(role) & 1u) != 0;
   }
-  [[nodiscard]] bool takes(std::uint16_t type) const { return (types >> type & 1u) != 0; }
+  [[nodiscard]] bool takes(std::uint16_t type) const {
+    return type < wire::kMessageTypes && (types >> type & 1u) != 0;
+  }
 };
 
-/// One thread.
+/// Any thread: what is published is there for the next request, whoever asks.
 class Exports {
  public:
-  void set(std::string name, Export entry) {
-    entries_.insert_or_assign(std::move(name), std::move(entry));
-  }
-  [[nodiscard]] const Export* find(std::string_view name) const {
-    const auto found = entries_.find(name);
-    return found == entries_.end() ? nullptr : &found->second;
-  }
-  void clear() { entries_.clear(); }
+  void set(std::string name, Export entry);
+  [[nodiscard]] std::optional<Export> find(std::string_view name) const;
+  /// Releases all, and what is set later at once.
+  void close();
 
   /// The actors that run on the lane's thread: those that CAF schedules, not those with a thread of
   /// their own.
   [[nodiscard]] std::unordered_set<const caf::resumable*> inline_actors() const;
 
  private:
+  mutable std::mutex mutex_;  // guards what follows
   std::map<std::string, Export, std::less<>> entries_;
+  bool closed_ = false;
 };
 
 }  // namespace conclave::fabric

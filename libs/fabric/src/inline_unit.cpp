@@ -9,11 +9,17 @@
 namespace conclave::fabric {
 
 void InlineUnit::set_actors(std::unordered_set<const caf::resumable*> actors) {
+  const std::lock_guard lock(mutex_);
   actors_ = std::move(actors);
 }
 
+bool InlineUnit::runs_here(const caf::resumable* job) {
+  const std::lock_guard lock(mutex_);
+  return actors_.contains(job);
+}
+
 void InlineUnit::exec_later(caf::resumable* job) {
-  if (actors_.contains(job)) {
+  if (runs_here(job)) {
     jobs_.push_back(job);
   } else {
     system().scheduler().enqueue(job);
@@ -38,7 +44,7 @@ void InlineUnit::run(std::size_t turns) {
 }
 
 void InlineUnit::retire() {
-  actors_.clear();
+  set_actors({});
   for (caf::resumable* job : std::exchange(jobs_, {})) system().scheduler().enqueue(job);
 }
 

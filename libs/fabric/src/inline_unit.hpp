@@ -7,16 +7,17 @@
 #include <caf/resumable.hpp>
 #include <cstddef>
 #include <deque>
+#include <mutex>
 #include <unordered_set>
 
 namespace conclave::fabric {
 
-/// The lane's thread only. The actor system must outlive it.
+/// The lane's thread only, but for set_actors(). The actor system must outlive it.
 class InlineUnit final : public caf::execution_unit {
  public:
   explicit InlineUnit(caf::actor_system& system) : caf::execution_unit(&system) {}
 
-  /// The actors that run here; they must live as long as they are named.
+  /// The actors that run here. Any thread. One that has ended since may be named still.
   void set_actors(std::unordered_set<const caf::resumable*> actors);
 
   /// Called by CAF when a message wakes an actor.
@@ -30,6 +31,9 @@ class InlineUnit final : public caf::execution_unit {
   void retire();
 
  private:
+  bool runs_here(const caf::resumable* job);
+
+  std::mutex mutex_;  // guards actors_
   std::unordered_set<const caf::resumable*> actors_;
   std::deque<caf::resumable*> jobs_;  // each holds a reference
 };

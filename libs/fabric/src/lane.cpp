@@ -26,11 +26,12 @@ constexpr milliseconds kTimerTick{2};
 }  // namespace
 
 Lane::Lane(Context::Internal& context, std::shared_ptr<NodeCore> core, caf::actor_system& system,
-           Directory& directory)
+           Directory& directory, Exports& exports)
     : context_(context),
       core_(std::move(core)),
       system_(system),
       directory_(directory),
+      exports_(exports),
       metrics_(context.metrics()),
       unit_(system) {}
 
@@ -242,10 +243,7 @@ void Lane::bury(Link& link) {
   links_.erase(found);
 }
 
-void Lane::publish(std::string name, Export entry) {
-  exports_.set(std::move(name), std::move(entry));
-  unit_.set_actors(exports_.inline_actors());
-}
+void Lane::refresh_inline() { unit_.set_actors(exports_.inline_actors()); }
 
 void Lane::add_listener(Listener listener) {
   for (const auto& [id, link] : links_) {
@@ -276,7 +274,7 @@ void Lane::leave() {
   servers_.clear();
   buried_.clear();
   unit_.retire();
-  exports_.clear();
+  exports_.close();
   listeners_.clear();
 }
 

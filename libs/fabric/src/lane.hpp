@@ -32,13 +32,13 @@
 
 namespace conclave::fabric {
 
-/// All members but the constructor are called on the lane's thread.
+/// Members are called on the lane's thread, if nothing else is said.
 class Lane {
  public:
   using Listener = std::function<void(const LinkEvent&)>;
 
   Lane(Context::Internal& context, std::shared_ptr<NodeCore> core, caf::actor_system& system,
-       Directory& directory);
+       Directory& directory, Exports& exports);
 
   /// Serves until begin_stop() has run its course.
   void run();
@@ -46,7 +46,8 @@ class Lane {
   void add_server(std::unique_ptr<Server> server);
   void add_client(std::unique_ptr<Link> link);
   void remove(LinkId id);
-  void publish(std::string name, Export entry);
+  /// Which actors run here has changed. Any thread.
+  void refresh_inline();
   void add_listener(Listener listener);
   void begin_stop(Time deadline);
 
@@ -97,7 +98,7 @@ class Lane {
   void on_request(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body);
   void on_cast(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body);
   void on_answer(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body);
-  base::Result<const Export*> find_target(const Link& link, const wire::Envelope& envelope);
+  base::Result<Export> find_target(const Link& link, const wire::Envelope& envelope);
   void refuse_request(Link& link, std::uint64_t request_id, base::Error error);
   void transmit(Outgoing outgoing);
   void finish(const Waiting& waiting);
@@ -113,9 +114,9 @@ class Lane {
   const std::shared_ptr<NodeCore> core_;
   caf::actor_system& system_;
   Directory& directory_;
+  Exports& exports_;
   NodeMetrics metrics_;
   InlineUnit unit_;
-  Exports exports_;
   std::vector<Listener> listeners_;
 
   std::vector<std::unique_ptr<Server>> servers_;

@@ -133,11 +133,11 @@ void Lane::on_linked(Link& link, const wire::Envelope& envelope, std::span<const
   context_.refused(Refusal::kMalformed, link.peer.name, "not from this side of a link");
 }
 
-base::Result<const Export*> Lane::find_target(const Link& link, const wire::Envelope& envelope) {
-  const Export* target = exports_.find(envelope.target);
-  if (target == nullptr || !target->admits(link.peer.role)) {
-    context_.refused(target == nullptr ? Refusal::kUnknownTarget : Refusal::kWrongRole,
-                     link.peer.name, envelope.target);
+base::Result<Export> Lane::find_target(const Link& link, const wire::Envelope& envelope) {
+  auto target = exports_.find(envelope.target);
+  if (!target || !target->admits(link.peer.role)) {
+    context_.refused(target ? Refusal::kWrongRole : Refusal::kUnknownTarget, link.peer.name,
+                     envelope.target);
     return fail(ErrorCode::kNotFound, "no such actor: " + envelope.target);
   }
   if (!target->takes(envelope.type)) {
@@ -146,7 +146,7 @@ base::Result<const Export*> Lane::find_target(const Link& link, const wire::Enve
     return fail(ErrorCode::kUnimplemented, envelope.target + " does not take a " +
                                                std::string(wire::type_name(envelope.type)));
   }
-  return target;
+  return std::move(*target);
 }
 
 void Lane::on_request(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body) {
@@ -182,7 +182,7 @@ void Lane::on_request(Link& link, const wire::Envelope& envelope, std::span<cons
     return;
   }
   wake_by(deadline);
-  caf::actor_cast<caf::abstract_actor*>((*target)->actor)->enqueue(std::move(element), &unit_);
+  caf::actor_cast<caf::abstract_actor*>(target->actor)->enqueue(std::move(element), &unit_);
 }
 
 void Lane::on_cast(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body) {
@@ -196,7 +196,7 @@ void Lane::on_cast(Link& link, const wire::Envelope& envelope, std::span<const s
   if (!element) {
     return context_.refused(Refusal::kMalformed, link.peer.name, "a cast of no type for one");
   }
-  caf::actor_cast<caf::abstract_actor*>((*target)->actor)->enqueue(std::move(element), &unit_);
+  caf::actor_cast<caf::abstract_actor*>(target->actor)->enqueue(std::move(element), &unit_);
 }
 
 void Lane::on_answer(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body) {

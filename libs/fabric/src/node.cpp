@@ -22,7 +22,7 @@ class Node::Impl {
       : context(zmq_context),
         core(std::move(shared)),
         directory(system, core),
-        lane(context, core, system, directory) {}
+        lane(context, core, system, directory, exports) {}
 
   /// False: the lane has ended.
   bool post(std::function<void()> task) {
@@ -38,6 +38,7 @@ class Node::Impl {
   Context::Internal& context;
   const std::shared_ptr<NodeCore> core;
   Directory directory;
+  Exports exports;
   Lane lane;
   std::mutex stop_mutex;  // guards the join
   std::thread thread;
@@ -110,9 +111,8 @@ void Node::publish(std::string name, caf::actor actor, Run run,
   CONCLAVE_CHECK(!name.empty() && name.size() <= wire::kNameBytesMax && actor);
   Export entry{std::move(actor), run, 0, types};
   for (const wire::NodeRole role : roles) entry.roles |= 1u << static_cast<unsigned>(role);
-  impl_->post([lane = &impl_->lane, name = std::move(name), entry = std::move(entry)] {
-    lane->publish(name, entry);
-  });
+  impl_->exports.set(std::move(name), std::move(entry));
+  impl_->lane.refresh_inline();
 }
 
 void Node::on_link(std::function<void(const LinkEvent&)> listener) {
