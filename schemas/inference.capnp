@@ -11,8 +11,8 @@
 #
 # Order. A stream's events follow Accepted, in the order of its tokens; the tokens of different
 # choices interleave. One TokenEvents holds what one step gave to all streams of one gateway. With
-# `echo` the prompt's tokens come before any other event of the stream, in order, in as many
-# messages as their size asks for.
+# `echo` the prompt's tokens come before any other event of the stream, in order. Long
+# prompts take several messages: a thousand tokens each, with all their alternatives, fit surely.
 #
 # Retries. Generate is not sent again by the fabric: a router that lost its link goes on until its
 # own heartbeat says so. A gateway that lost the router ends its streams with an error, or, if no

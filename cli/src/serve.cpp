@@ -155,13 +155,13 @@ class Serve {
       settings.registry.listen = kRegistry;
       settings.registry.database = ":memory:";
       settings.registry.models = {std::filesystem::absolute(options_.model).string()};
-      return registry::RegistryService::create(settings, context, foundation_->process.get());
+      return registry::RegistryService::create(settings, context, {foundation_->process.get()});
     }));
     all.push_back(recipe<scheduler::SchedulerService>([this](app::ServiceContext& context) {
       scheduler::SchedulerService::Settings settings;
       settings.scheduler.listen = kScheduler;
       settings.scheduler.registry = kRegistry;
-      return scheduler::SchedulerService::create(settings, context, foundation_->process.get());
+      return scheduler::SchedulerService::create(settings, context, {foundation_->process.get()});
     }));
     all.push_back(recipe<expert_worker::ExpertWorkerService>([this](app::ServiceContext& context) {
       expert_worker::ExpertWorkerService::Settings settings;
@@ -193,14 +193,14 @@ class Serve {
     settings.gateway.port = options_.port;
     settings.fleet.scheduler = kScheduler;
     CONCLAVE_TRY(auto service,
-                 gateway::GatewayService::create(settings, context, foundation_->process.get()));
+                 gateway::GatewayService::create(settings, context, {foundation_->process.get()}));
     gateway_ = service.get();
     return service;
   }
 
   [[nodiscard]] std::string url() const {
     return "http://" + (options_.host == "0.0.0.0" ? "127.0.0.1" : options_.host) + ":" +
-           std::to_string(gateway_->http_port());
+           std::to_string(gateway_->port());
   }
 
   const Options& options_;

@@ -4,8 +4,6 @@
 #include <cstring>
 #include <utility>
 
-#include "conclave/dispatch/model_key.hpp"
-
 namespace conclave::dispatch {
 
 using base::ErrorCode;
@@ -77,7 +75,7 @@ void RemoteExperts::apply_table() {
   if (!table || (table_ && table->epoch <= table_->epoch)) return;
   connect_workers(*table);
   table_ = std::move(table);
-  model_key_ = model_key(table_->model.sha256);
+  model_key_ = wire::model_key_of(table_->model);
   note_reachability();
 }
 

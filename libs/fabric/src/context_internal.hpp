@@ -19,6 +19,7 @@
 #include "conclave/fabric/context.hpp"
 #include "conclave/telemetry/repeat_filter.hpp"
 #include "conclave/wire/limits.hpp"
+#include "direct_registry.hpp"
 
 namespace conclave::fabric {
 
@@ -97,6 +98,9 @@ class Context::Internal {
   /// whom the handler below did not see.
   [[nodiscard]] std::optional<wire::NodeRole> sender_role(zmq::message_t& message) const;
 
+  /// The servers of this process that its clients call without a socket.
+  DirectRegistry& direct() { return direct_; }
+
   /// A number that was not given out before: for ids of links.
   std::uint64_t next_id() { return next_id_.fetch_add(1, std::memory_order_relaxed); }
 
@@ -113,6 +117,7 @@ class Context::Internal {
   std::array<telemetry::Counter*, kRefusals> refused_{};
   telemetry::RepeatFilter repeats_;
   std::atomic<std::uint64_t> next_id_{1};
+  DirectRegistry direct_;
   zmq::context_t zmq_;
   std::thread zap_;
 };

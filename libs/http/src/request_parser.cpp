@@ -149,19 +149,21 @@ class Parser final : public wire::basic_parser<true> {
   unsigned content_lengths_ = 0;
 };
 
-/// True for a first line that ends in some version of HTTP: then it is the version that is wrong.
-bool names_http_version(std::string_view bytes) {
-  const auto line = bytes.substr(0, bytes.find('\r'));
-  const auto version = line.rfind(" HTTP/");
-  constexpr std::size_t kWithNumber = std::string_view(" HTTP/2").size();
-  return version != std::string_view::npos && line.size() - version >= kWithNumber &&
-         is_digit(line[version + kWithNumber - 1]);
+/// True if it is the version in the first line that is wrong, not the line.
+bool names_other_version(std::string_view bytes) {
+  constexpr std::string_view kName = " HTTP/";
+  const auto line = bytes.substr(0, bytes.find_first_of("\r\n"));
+  const auto at = line.rfind(kName);
+  if (at == std::string_view::npos) return false;
+  const auto version = line.substr(at + kName.size());
+  return !version.empty() && http::is_digit(version.front()) && !version.starts_with("1.0") &&
+         !version.starts_with("1.1");
 }
 
 RequestParser::Failure describe(const beast::error_code& ec, std::string_view bytes) {
   if (ec == wire::error::header_limit) return {431, "The request header is too large."};
   if (ec == wire::error::body_limit) return {413, "The request body is too large."};
-  if (ec == wire::error::bad_version && names_http_version(bytes)) {
+  if (ec == wire::error::bad_version && names_other_version(bytes)) {
     return {505, "This server speaks HTTP/1.1."};
   }
   return {400, "The request is malformed: " + ec.message() + "."};

@@ -78,14 +78,6 @@ class Decoder {
   void texts(capnp::List<capnp::Text>::Reader from, std::vector<std::string>& to, std::size_t limit,
              std::size_t text_limit, std::string_view field);
 
-  /// Each element by its read().
-  template <class List, class T>
-  void structs(List from, std::vector<T>& to, std::size_t limit, std::string_view field) {
-    elements(from.size(), limit, field);
-    to.resize(from.size());
-    for (capnp::uint i = 0; i < from.size(); ++i) read(*this, from[i], to[i]);
-  }
-
   /// An enumerant as ours, which has the same numbers, `last` being the greatest: kUnimplemented
   /// beyond. 0 is corrupt unless it is one of ours.
   template <class E, class Wire>

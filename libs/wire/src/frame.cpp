@@ -6,6 +6,8 @@
 #include <memory>
 #include <string>
 
+#include "conclave/base/utf8.hpp"
+
 namespace conclave::wire::codec {
 
 using base::ErrorCode;
@@ -73,7 +75,9 @@ base::Status read_segment(kj::ArrayPtr<const capnp::word> segment, ReadRoot read
   } catch (const Refused& refused) {
     return base::fail(refused.error);
   } catch (const kj::Exception& exception) {
-    return base::fail(ErrorCode::kCorruptData, exception.getDescription().cStr());
+    // It may quote a byte of the message.
+    return base::fail(ErrorCode::kCorruptData,
+                      base::utf8::sanitize(exception.getDescription().cStr()));
   }
 }
 

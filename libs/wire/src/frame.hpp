@@ -16,9 +16,10 @@
 namespace conclave::wire::codec {
 
 /// Stack memory that messages are built in, in words; longer ones go on in memory of their own and
-/// are copied once more. The envelope and the headers of calls, once or twice per expert call:
+/// are copied once more. Of the envelope and the headers of calls, which go with every expert call:
+/// the largest, an envelope with a trace and the longest target, takes 45.
 inline constexpr std::size_t kHotWords = 48;
-/// Everything else: a step's tokens of some thirty streams.
+/// Of everything else: enough for a step's tokens of some forty streams.
 inline constexpr std::size_t kColdWords = 512;
 
 /// `builder`'s message as one segment behind its table. Refused beyond kMessageBytesMax.

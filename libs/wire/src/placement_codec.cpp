@@ -33,12 +33,15 @@ void write(Encoder& encoder, schema::ExpertBits::Builder to, const ExpertBits& f
 }
 
 void read(Decoder& decoder, schema::ExpertBits::Reader from, ExpertBits& to) {
-  check_shape(ErrorCode::kCorruptData, from.getLayers(), from.getExperts());
+  const std::size_t all = check_shape(ErrorCode::kCorruptData, from.getLayers(), from.getExperts());
   std::vector<std::uint64_t> words;
   decoder.numbers(from.getWords(), words, kAllExpertsMax / 64, "ready.words");
+  if (words.size() != (all + 63) / 64) {
+    refuse(ErrorCode::kCorruptData, "ready.words", "not one bit for each expert");
+  }
   to = ExpertBits(from.getLayers(), from.getExperts(), words);
   if (!std::ranges::equal(to.words(), words)) {
-    refuse(ErrorCode::kCorruptData, "ready.words", "not one bit for each expert");
+    refuse(ErrorCode::kCorruptData, "ready.words", "bits beyond the last expert");
   }
 }
 

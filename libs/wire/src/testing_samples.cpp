@@ -74,14 +74,14 @@ TokenEvents token_events() {
   prompt.piece = "Hi";
   prompt.text = "Hi";
   const TokenEvent last{.choice = 2,
-                  .token = 12,
-                  .logprob = -0.75f,
-                  .piece = kHalfCharacter,
-                  .text = "€",
-                  .top = {{.token = 12, .logprob = -0.75f, .piece = kHalfCharacter},
-                          {.token = 13, .logprob = -1.5f, .piece = " the"}},
-                  .finish = FinishReason::kError,
-                  .error = {base::ErrorCode::kUnavailable, "no replica left"}};
+                        .token = 12,
+                        .logprob = -0.75f,
+                        .piece = kHalfCharacter,
+                        .text = "€",
+                        .top = {{.token = 12, .logprob = -0.75f, .piece = kHalfCharacter},
+                                {.token = 13, .logprob = -1.5f, .piece = " the"}},
+                        .finish = FinishReason::kError,
+                        .error = {base::ErrorCode::kUnavailable, "no replica left"}};
   return {.streams = {{.stream = 9, .prompt = {prompt}, .tokens = {last, TokenEvent{}}},
                       {.stream = 10, .prompt = {}, .tokens = {prompt}}}};
 }

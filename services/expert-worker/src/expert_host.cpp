@@ -5,8 +5,6 @@
 #include <cstring>
 #include <string>
 
-#include "conclave/dispatch/model_key.hpp"
-
 namespace conclave::expert_worker {
 
 using base::ErrorCode;
@@ -53,7 +51,7 @@ bool alike(const IncomingCall& a, const IncomingCall& b) {
 void ExpertHost::open(const wire::ModelVersion& model, const model::ModelConfig& config) {
   const std::lock_guard lock(mutex_);
   model_ = model;
-  model_key_ = dispatch::model_key(model.sha256);
+  model_key_ = wire::model_key_of(model);
   config_ = config;
   experts_ = std::make_unique<model::ExpertSet>(config, compute_);
   ready_ = wire::ExpertBits(config.layers, config.gate.experts);

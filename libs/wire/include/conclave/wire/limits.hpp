@@ -34,8 +34,8 @@ inline constexpr std::size_t kTopLogprobsMax = 128;
 /// The bytes of one token, and the text that becomes certain with one: the token and what a stop
 /// string had held back. The longest tokens of open vocabularies have about 1 KiB.
 inline constexpr std::size_t kPieceBytesMax = std::size_t{64} << 10;
-/// Tokens in one event message: those of one step for one gateway.
-inline constexpr std::size_t kTokensPerMessageMax = std::size_t{4} << 20;
+/// Tokens in one event message: those of one step for one gateway, or a part of an echoed prompt.
+inline constexpr std::size_t kTokensPerMessageMax = std::size_t{64} << 10;
 /// Nodes of one fleet.
 inline constexpr std::size_t kNodesMax = 4096;
 /// Layers, and experts a layer, of one model (the largest open ones: 94 and 512).

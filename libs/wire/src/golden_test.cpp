@@ -1,0 +1,104 @@
+// Bytes of every published version must decode forever to what they were made from.
+//
+// A new message type: add it to testing_samples, run this test with CONCLAVE_WRITE_GOLDEN=1, which
+// writes the files that are missing and never changes one that is there, and commit them.
+//
+// An appended field: give it a value in testing_samples; name the new bytes in goldens() with the
+// next number; keep the entry of the old ones, with the sample whose new field is at its default.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "testing_samples.hpp"
+
+namespace conclave::wire {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kGolden = fs::path(CONCLAVE_SOURCE_DIR) / "schemas/golden";
+const fs::path kSeeds = fs::path(CONCLAVE_SOURCE_DIR) / "libs/wire/fuzz/corpus";
+
+struct Golden {
+  std::string name;  // of the file, without .bin
+  Message message;   // what it decodes to
+};
+
+std::vector<Golden> goldens() {
+  std::vector<Golden> goldens;
+  for (const Message& message : testing_samples::messages()) {
+    goldens.push_back({std::string(type_name(type_of(message))) + "-1", message});
+  }
+  return goldens;
+}
+
+Bytes read_file(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  const auto bytes = std::as_bytes(std::span(text));
+  return {bytes.begin(), bytes.end()};
+}
+
+void write_if_missing(const fs::path& path, const Bytes& bytes) {
+  if (std::getenv("CONCLAVE_WRITE_GOLDEN") == nullptr || fs::exists(path)) return;
+  fs::create_directories(path.parent_path());
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+}
+
+std::set<std::string> files_in(const fs::path& folder) {
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) names.insert(entry.path().filename());
+  return names;
+}
+
+// A seed of message_fuzz: the type, little-endian, before the bytes.
+Bytes seed_of(const Golden& golden) {
+  const std::uint16_t type = type_of(golden.message);
+  Bytes seed = {static_cast<std::byte>(type & 0xFF), static_cast<std::byte>(type >> 8)};
+  const Bytes body = read_file(kGolden / (golden.name + ".bin"));
+  seed.insert(seed.end(), body.begin(), body.end());
+  return seed;
+}
+
+TEST(GoldenTest, DecodesAllThatWasEverPublished) {
+  std::set<std::string> names = {"envelope-1.bin"};
+  for (const auto& [name, message] : goldens()) {
+    SCOPED_TRACE(name);
+    const fs::path path = kGolden / (name + ".bin");
+    write_if_missing(path, encode(message));
+    names.insert(path.filename());
+
+    const auto decoded = decode(type_of(message), read_file(path));
+
+    ASSERT_TRUE(decoded) << decoded.error().to_string();
+    EXPECT_TRUE(*decoded == message);
+  }
+  write_if_missing(kGolden / "envelope-1.bin", encode(testing_samples::envelope()));
+  const auto envelope = decode_envelope(read_file(kGolden / "envelope-1.bin"));
+  ASSERT_TRUE(envelope) << envelope.error().to_string();
+  EXPECT_TRUE(*envelope == testing_samples::envelope());
+  EXPECT_EQ(files_in(kGolden), names);  // none without an expectation
+}
+
+TEST(GoldenTest, SeedsTheFuzzers) {
+  for (const Golden& golden : goldens()) {
+    const fs::path path = kSeeds / "message" / (golden.name + ".bin");
+    write_if_missing(path, seed_of(golden));
+    EXPECT_EQ(read_file(path), seed_of(golden)) << path;
+  }
+  const fs::path path = kSeeds / "envelope" / "envelope-1.bin";
+  const Bytes seed = read_file(kGolden / "envelope-1.bin");
+  write_if_missing(path, seed);
+  EXPECT_EQ(read_file(path), seed);
+}
+
+}  // namespace
+}  // namespace conclave::wire
