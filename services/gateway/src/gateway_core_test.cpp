@@ -451,14 +451,21 @@ TEST_F(GatewayCoreTest, AStreamOfSeveralPromptsEndsOnceWhenTheirRouterGoes) {
 
 TEST_F(GatewayCoreTest, AnErrorOfTheEngineComesAfterWhatWasSaid) {
   const auto client = submit(request(true));
-  say(sent_stream(0), {token(1, "a"), failure(ErrorCode::kUnavailable, "the model was replaced")});
-  const std::size_t text = client->body.find("\"text\":\"a\"");
+  say(sent_stream(0), {token(1, "a")});
+  say(sent_stream(0), {token(2, "b"), failure(ErrorCode::kUnavailable, "the model was replaced")});
+  const std::size_t text = client->body.find("\"text\":\"b\"");
   const std::size_t error = client->body.find("the model was replaced");
-  EXPECT_NE(error, std::string::npos);
-  EXPECT_TRUE(client->ended || client->answer->status == 503u);
-  if (client->ended) {
-    EXPECT_LT(text, error);
-  }
+  ASSERT_NE(error, std::string::npos);
+  EXPECT_LT(text, error);
+  EXPECT_TRUE(client->ended);
+  EXPECT_EQ(core_.open_requests(), 0u);
+}
+
+TEST_F(GatewayCoreTest, AnErrorOfTheEngineBeforeAnythingWasSentHasItsStatus) {
+  const auto client = submit(request(true));
+  say(sent_stream(0), {failure(ErrorCode::kUnavailable, "the model was replaced")});
+  EXPECT_EQ(client->answer->status, 503u);
+  EXPECT_THAT(client->body, IsEmpty());
 }
 
 TEST_F(GatewayCoreTest, ARouterThatCancelsByItselfFailsTheRequest) {
