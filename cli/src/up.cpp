@@ -17,6 +17,7 @@
 #include "conclave/fabric/keys.hpp"
 #include "conclave/http/client.hpp"
 #include "output.hpp"
+#include "served_model.hpp"
 #include "state_directory.hpp"
 #include "supervisor.hpp"
 
@@ -39,7 +40,7 @@ struct Options {
   std::string host = "127.0.0.1";
   std::string log_level = "warn";
   std::uint32_t drain_ms = 10'000;
-  bool encrypt_data = true;
+  std::string data_encryption = "curve";
   std::vector<std::string> set;
 };
 
@@ -97,6 +98,7 @@ class Up {
 
  private:
   Status prepare() {
+    CONCLAVE_TRY(const std::string reference, served_reference(options_.model));
     std::error_code error;
     bin_ = fs::read_symlink("/proc/self/exe", error).parent_path();
     if (error) return fail(ErrorCode::kUnavailable, "/proc/self/exe: " + error.message());
@@ -118,15 +120,15 @@ class Up {
     add("registry", "registry", 3, next(),
         {"--registry.listen", tcp(registry), "--registry.database",
          (state_ / "registry.db").string()});
-    if (!options_.model.empty()) {
-      append({"--registry.models", fs::absolute(options_.model).string()});
-    }
+    append({"--registry.models", fs::absolute(options_.model).string()});
     add("scheduler", "scheduler", 3, next(),
-        {"--scheduler.listen", tcp(scheduler), "--scheduler.registry", tcp(registry)});
+        {"--scheduler.listen", tcp(scheduler), "--scheduler.registry", tcp(registry),
+         "--scheduler.model", reference});
     CONCLAVE_TRY_VOID(add_workers(scheduler, next));
     for (std::uint32_t i = 1; i <= options_.routers; ++i) {
       add("router-" + std::to_string(i), "router", 1, next(),
-          {"--fleet.scheduler", tcp(scheduler), "--fabric.data.encrypt", encrypt()});
+          {"--fleet.scheduler", tcp(scheduler), "--fabric.data.encryption",
+           options_.data_encryption});
     }
     add("gateway", "gateway", 0, next(),
         {"--fleet.scheduler", tcp(scheduler), "--gateway.host", options_.host, "--gateway.port",
@@ -143,7 +145,7 @@ class Up {
       add("worker-" + std::to_string(i + 1), "expert-worker", 2, next(),
           {"--fleet.scheduler", tcp(scheduler), "--expert-worker.memory-bytes",
            std::to_string(memory), "--expert-worker.device", device_of(machine, i),
-           "--fabric.data.encrypt", encrypt()});
+           "--fabric.data.encryption", options_.data_encryption});
     }
     return {};
   }
@@ -162,8 +164,6 @@ class Up {
                                                  cpus.begin() + static_cast<std::ptrdiff_t>(last)))
                .to_string();
   }
-
-  [[nodiscard]] std::string encrypt() const { return options_.encrypt_data ? "true" : "false"; }
 
   void add(const std::string& name, const std::string& service, int stage, std::uint16_t admin,
            std::vector<std::string> arguments) {
@@ -253,8 +253,9 @@ void add_up(CLI::App& app, Action& action) {
       ->check(config::within(0u, 3'600'000u))
       ->capture_default_str();
   command
-      ->add_option("--encrypt-data", options->encrypt_data,
-                   "Encrypt calls to experts (false: only authenticate)")
+      ->add_option("--data-encryption", options->data_encryption,
+                   "Of calls to experts: curve, or none (peers still prove who they are)")
+      ->check(CLI::IsMember({"curve", "none"}))
       ->capture_default_str();
   command->add_option("--set", options->set,
                       "A setting of the services, as router.batch.sequences-max=32");

@@ -72,6 +72,7 @@ base::Status ClientLink::open_socket() {
   // ZeroMQ itself gives up for good after some errors, such as a key that the worker does not know
   // yet: a new socket tries again.
   due_ = opened_ + milliseconds(std::max(settings.peer_timeout_ms, settings.reconnect_ms));
+  read_monitor();  // a ZeroMQ socket signals only after a look that found nothing
   return {};
 }
 

@@ -66,6 +66,7 @@ base::Result<std::string> ServerLinks::listen(const std::string& address) {
   }
   if (settings.shared_memory) offer_memory();
   due_ = Time::clock::now() + milliseconds(settings.heartbeat_ms);
+  read_monitor();  // a ZeroMQ socket signals only after a look that found nothing
   return router_.get(zmq::sockopt::last_endpoint);
 }
 

@@ -85,6 +85,7 @@ class ExpertWorkerService::Impl {
   void drain(Clock::time_point deadline) {
     draining_ = true;
     if (member_) member_->report_now();
+    if (address_.starts_with(kDirect)) return;  // its router is this process's, and ended before
     // The scheduler moves the experts away and then assigns none. Nobody calls when no router is
     // connected; nobody moves anything when the scheduler is out of touch.
     std::unique_lock lock(mutex_);
