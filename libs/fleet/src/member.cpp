@@ -1,5 +1,6 @@
 #include "conclave/fleet/member.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <caf/all.hpp>
 #include <utility>
@@ -16,6 +17,9 @@ namespace {
 
 // An answer is a look-up and takes milliseconds; a scheduler that is silent for so long hangs.
 constexpr std::chrono::seconds kAnswerPatience{5};
+
+// A node that is not ready waits for others, and others for it: people wait for them all.
+constexpr std::chrono::milliseconds kUnreadyInterval{100};
 
 // Until when the scheduler counts on this node, as both sides see it.
 using Lease = std::atomic<SteadyClock::rep>;
@@ -43,11 +47,11 @@ class ReporterState {
 
   Reporter::behavior_type make_behavior() {
     self_->set_default_handler(caf::drop);
-    self_->delayed_send(self_, parts_.interval, caf::tick_atom_v);
+    self_->delayed_send(self_, pause(), caf::tick_atom_v);
     return {[this](const wire::Nudge&) { report(); },
             [this](caf::tick_atom) {
-              self_->delayed_send(self_, parts_.interval, caf::tick_atom_v);
               report();
+              self_->delayed_send(self_, pause(), caf::tick_atom_v);
             },
             [this](caf::update_atom) { report(); },
             [this](caf::connect_atom) {
@@ -57,6 +61,10 @@ class ReporterState {
   }
 
  private:
+  [[nodiscard]] std::chrono::milliseconds pause() const {
+    return ready_ ? parts_.interval : std::min(parts_.interval, kUnreadyInterval);
+  }
+
   // One report is under way at a time: what changes meanwhile goes into the next one.
   void report() {
     if (in_flight_) {
@@ -71,6 +79,7 @@ class ReporterState {
     if (!scheduler_) {
       scheduler_ = parts_.node.remote<fabric::FleetActor>(parts_.link, fabric::kFleetActor);
     }
+    ready_ = message.state == wire::NodeState::kReady;
     in_flight_ = true;
     self_->request(scheduler_, kAnswerPatience, std::move(message))
         .then([this](wire::ReportReply& reply) { answered(reply); },
@@ -102,6 +111,7 @@ class ReporterState {
   Reporter::pointer self_;
   ReporterParts parts_;
   fabric::FleetActor scheduler_;
+  bool ready_ = false;  // as last reported
   bool in_flight_ = false;
   bool again_ = false;
   bool reachable_ = false;
