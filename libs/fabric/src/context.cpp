@@ -299,8 +299,8 @@ base::Status Context::Internal::configure_client(zmq::socket_t& socket, const st
 }
 
 SocketMonitor Context::Internal::monitor(zmq::socket_t& socket) {
-  constexpr int kEvents = ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
-                          ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+  constexpr int kEvents = ZMQ_EVENT_CLOSED | ZMQ_EVENT_DISCONNECTED |
+                          ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
                           ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
   return {zmq_, socket, kEvents, "inproc://monitor-" + std::to_string(next_id())};
 }

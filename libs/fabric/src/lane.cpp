@@ -275,9 +275,7 @@ void Lane::leave() {
   core_->queue.close();
   take_posts();  // what came in before that
   while (!links_.empty()) remove(links_.begin()->first);
-  for (const auto& server : servers_) {
-    server->socket.set(zmq::sockopt::linger, static_cast<int>(linger_.count()));
-  }
+  for (const auto& server : servers_) close_server(*server, linger_);
   servers_.clear();
   buried_.clear();
   unit_.retire();

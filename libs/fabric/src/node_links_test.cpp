@@ -3,10 +3,13 @@
 
 #include <cstring>
 #include <future>
+#include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "conclave/wire/limits.hpp"
+#include "context_internal.hpp"
 #include "testing_process.hpp"
 
 namespace conclave::fabric {
@@ -321,6 +324,124 @@ TEST_F(NodeLinksTest, TakesDownAServerThatIsSilent) {
     EXPECT_EQ(gateway.wait_up().peer.name, "frozen");
     EXPECT_EQ(gateway.wait_down().reason, "silent for 50 ms");
   }
+}
+
+TEST_F(NodeLinksTest, ConnectsAnewToAServerThatDoesNotAnswerItsHello) {
+  zmq::context_t zmq;
+  zmq::socket_t router(zmq, zmq::socket_type::router);
+  router.set(zmq::sockopt::linger, 0);
+  router.set(zmq::sockopt::curve_server, true);
+  router.set(zmq::sockopt::curve_secretkey, keys_.ring(NodeRole::kRegistry).own().secret_key);
+  router.bind(kAnyPort);
+  NodeSettings settings = quick_settings();
+  settings.heartbeat_ms = 10;
+  settings.peer_timeout_ms = 50;
+  TestContext client_context(keys_.ring(NodeRole::kGateway));
+  TestNode gateway(client_context, kGateway, settings);
+  (void)gateway->connect(router.get(zmq::sockopt::last_endpoint), NodeRole::kRegistry);
+  std::set<std::string> connections;
+  while (connections.size() < 3) {
+    zmq::message_t routing;
+    zmq::message_t frame;
+    ASSERT_TRUE(router.recv(routing));
+    do {
+      ASSERT_TRUE(router.recv(frame));
+    } while (frame.more());
+    connections.insert(routing.to_string());
+  }
+}
+
+TEST_F(NodeLinksTest, ConnectsAnewWhenAServerOfThisProcessEndsBeforeItAnswers) {
+  TestContext shared;
+  NodeSettings settings = quick_settings();
+  settings.heartbeat_ms = 10;
+  settings.peer_timeout_ms = 50;
+  TestNode gateway(shared, kGateway, settings);
+  {
+    zmq::socket_t router(shared.get().internal().zmq(), zmq::socket_type::router);
+    router.set(zmq::sockopt::linger, 0);
+    router.bind("inproc://registry");
+    (void)gateway->connect("inproc://registry", NodeRole::kRegistry);
+    zmq::message_t frame;
+    ASSERT_TRUE(router.recv(frame));
+  }
+  TestNode registry(shared, {"registry-1", NodeRole::kRegistry, 1});
+  ASSERT_TRUE(registry->listen("inproc://registry"));
+  EXPECT_EQ(gateway.wait_up().peer.name, "registry-1");
+}
+
+TEST_F(NodeLinksTest, LinksOverLocalSocketsToo) {
+  const std::string address = "ipc://" + (keys_.path() / "registry.socket").string();
+  EXPECT_EQ((*registry_)->listen(address).value(), address);
+  TestContext client_context(keys_.ring(NodeRole::kGateway));
+  TestNode gateway(client_context, kGateway);
+  (void)gateway->connect(address, NodeRole::kRegistry);
+  EXPECT_EQ(gateway.wait_up().peer.name, "registry-0");
+  const KeyPair stranger = generate_key_pair();
+  RawPeer raw(address, server_key_, &stranger);
+  EXPECT_GE(context_.wait_refused(Refusal::kUnknownKey), 1);
+}
+
+TEST_F(NodeLinksTest, AnswersEveryRequestOnceWhileLinksBreak) {
+  constexpr int kAskers = 4;
+  constexpr int kRequests = 2000;
+  const auto serve = [this] {
+    const auto echo = registry_->system().spawn([](caf::event_based_actor*) {
+      return caf::behavior{[](const wire::ResolveModel&) { return wire::ModelRecord{}; }};
+    });
+    (*registry_)->publish("echo", echo, Run::kScheduled);
+  };
+  serve();
+  const std::string address = address_;
+  TestContext client_context(keys_.ring(NodeRole::kGateway));
+  TestNode gateway(client_context, kGateway);
+  const LinkId link = gateway->connect(address, NodeRole::kRegistry).value();
+  gateway.wait_up();
+
+  struct State {
+    int asked = 0;
+    int answered = 0;
+    int failed = 0;
+  };
+  testing::Events<State> done;
+  const auto asker = [&](caf::stateful_actor<State>* self) -> caf::behavior {
+    const auto count = [self, &done] {
+      if (++self->state.answered == kRequests) done.add(self->state);
+    };
+    return {[self, count, link, &gateway](const wire::Nudge&) {
+      // A few at a time, each time over the link as it is then.
+      for (int i = 0; i < 20 && self->state.asked < kRequests; ++i, ++self->state.asked) {
+        self->request(gateway->remote(link, "echo"), caf::infinite, wire::ResolveModel{"x"})
+            .then([count](const wire::ModelRecord&) { count(); },
+                  [count, self](const caf::error&) {
+                    ++self->state.failed;
+                    count();
+                  });
+      }
+      if (self->state.asked < kRequests) self->send(self, wire::Nudge{});
+    }};
+  };
+  std::vector<caf::actor> askers;
+  for (int i = 0; i < kAskers; ++i) {
+    askers.push_back(gateway.system().spawn(asker));
+    caf::anon_send(askers.back(), wire::Nudge{});
+  }
+  for (std::uint64_t start = 2; start < 5; ++start) {
+    registry_.reset();
+    gateway.wait_down();
+    registry_ = std::make_unique<TestNode>(context_,
+                                           NodeIdentity{"registry-0", NodeRole::kRegistry, start});
+    serve();
+    ASSERT_TRUE((*registry_)->listen(address));
+    EXPECT_EQ(gateway.wait_up().peer.incarnation, start);
+  }
+  for (int i = 0; i < kAskers; ++i) {
+    const auto state = done.wait();
+    ASSERT_TRUE(state);
+    EXPECT_EQ(state->answered, kRequests);
+  }
+  EXPECT_EQ(client_context.value("conclave_fabric_requests_in_flight", {}, true), 0);
+  for (const auto& actor : askers) caf::anon_send_exit(actor, caf::exit_reason::user_shutdown);
 }
 
 TEST_F(NodeLinksTest, ReplacesALinkByALaterConnectionOfTheNode) {
