@@ -31,6 +31,7 @@ ALLOWED = {
     "dispatch": {"base", "fabric", "kernels", "model", "telemetry", "wire"},
     "http": {"base", "telemetry"},
     "app": {"base", "config", "telemetry", "http", "fabric"},
+    "testkit": {"app", "base", "fabric", "fleet", "gguf", "kernels", "model", "telemetry", "wire"},
 }
 
 # (pattern, folders where it is banned, what to use instead)
