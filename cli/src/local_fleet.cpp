@@ -106,7 +106,8 @@ std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Mach
            {"--registry.listen", registry, "--registry.database",
             (fleet.state / "registry.db").string(), "--registry.models", fleet.model});
   plan.add("scheduler", "scheduler", kPlannerStage,
-           {"--scheduler.listen", scheduler, "--scheduler.registry", registry});
+           {"--scheduler.listen", scheduler, "--scheduler.registry", registry, "--scheduler.model",
+            fleet.reference});
   const std::uint64_t memory = machine.memory_limit_bytes / 4 * 3 / fleet.workers;
   for (std::uint32_t i = 0; i < fleet.workers; ++i) {
     plan.add(

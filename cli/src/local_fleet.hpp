@@ -17,6 +17,7 @@ struct LocalFleet {
   std::filesystem::path state;     // absolute; holds registry.db
   std::string keys;                // directory
   std::string model;               // absolute path
+  std::string reference;           // under which the registry will know it
   std::uint32_t workers = 2;       // at least one
   std::uint32_t routers = 1;
   std::uint16_t registry_port = 0;

@@ -24,6 +24,7 @@ LocalFleet fleet_of(std::uint32_t workers, std::uint32_t routers) {
   fleet.state = "/state";
   fleet.keys = "/state/keys";
   fleet.model = "/model.gguf";
+  fleet.reference = "demo@current";
   fleet.workers = workers;
   fleet.routers = routers;
   fleet.registry_port = 11;
@@ -73,6 +74,7 @@ TEST(LocalFleetTest, ConnectsItsProcesses) {
   EXPECT_EQ(value(child(children, "registry"), "--registry.models"), "/model.gguf");
   EXPECT_EQ(value(child(children, "scheduler"), "--scheduler.listen"), scheduler_address(fleet));
   EXPECT_EQ(value(child(children, "scheduler"), "--scheduler.registry"), "tcp://127.0.0.1:11");
+  EXPECT_EQ(value(child(children, "scheduler"), "--scheduler.model"), "demo@current");
   for (const char* name : {"worker-1", "router-1", "gateway"}) {
     EXPECT_EQ(value(child(children, name), "--fleet.scheduler"), scheduler_address(fleet)) << name;
   }

@@ -38,9 +38,7 @@ int main(int argc, char** argv) {
   cli::add_tokenize(app, action);
   cli::add_generate(app, action);
   cli::add_eval(app, action);
-#ifdef CONCLAVE_SERVE
   cli::add_serve(app, action);
-#endif
   cli::add_up(app, action);
   cli::add_chat(app, action);
   cli::add_status(app, action);

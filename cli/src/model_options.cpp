@@ -3,8 +3,6 @@
 #include <iostream>
 
 #include "conclave/config/bind.hpp"
-#include "conclave/gguf/file.hpp"
-#include "conclave/model/config.hpp"
 #include "conclave/telemetry/progress_bar.hpp"
 
 namespace conclave::cli {
@@ -34,13 +32,6 @@ base::Result<std::unique_ptr<engine::LocalModel>> load_model(const ModelOptions&
   load.isa = options.isa;
   load.progress = [&bar](std::size_t done, std::size_t total) { bar.update(done, total); };
   return engine::LocalModel::load(options.path, load);
-}
-
-base::Status check_model(const std::string& path) {
-  CONCLAVE_TRY(const gguf::File file, gguf::File::open(path));
-  const auto config = model::read_config(file);
-  if (!config) return base::fail(config.error().within(path));
-  return {};
 }
 
 base::Result<std::string> text_or_stdin(const std::string& text) {

@@ -22,10 +22,6 @@ void add_model_options(CLI::App& app, ModelOptions& options);
 
 base::Result<std::unique_ptr<engine::LocalModel>> load_model(const ModelOptions& options);
 
-/// Ok if `path` is a whole GGUF model of an architecture that is served, without loading it: what
-/// a service would otherwise say much later.
-base::Status check_model(const std::string& path);
-
 /// `text`, or all of standard input if it is "-". kInvalidArgument beyond 16 MiB.
 base::Result<std::string> text_or_stdin(const std::string& text);
 

@@ -18,6 +18,7 @@
 #include "conclave/registry/registry_service.hpp"
 #include "conclave/router/router_service.hpp"
 #include "conclave/scheduler/scheduler_service.hpp"
+#include "served_model.hpp"
 
 namespace conclave::cli {
 namespace {
@@ -109,7 +110,7 @@ class Announcer {
     while (!settings_.served()) {
       if (stopped_.wait_for(lock, kLook, [this] { return stop_; })) return;
     }
-    std::cout << "ready: " << settings_.url() << ". Ctrl-C ends.\n" << std::flush;
+    std::cout << "ready: " << settings_.url() << " (one process). Ctrl-C ends.\n" << std::flush;
   }
 
   Settings settings_;
@@ -138,6 +139,7 @@ class Serve {
   explicit Serve(const Options& options) : options_(options) {}
 
   Status run() {
+    CONCLAVE_TRY(reference_, served_reference(options_.model));
     const std::vector<app::ServiceRecipe> recipes = this->recipes();
     const int code = app::run_process("serve", options_.process, recipes);
     if (code == app::kExitOk) return {};
@@ -155,13 +157,16 @@ class Serve {
       settings.registry.listen = kRegistry;
       settings.registry.database = ":memory:";
       settings.registry.models = {std::filesystem::absolute(options_.model).string()};
-      return registry::RegistryService::create(settings, context, foundation_->process.get());
+      return registry::RegistryService::create(settings, context, {foundation_->process.get()});
     }));
     all.push_back(recipe<scheduler::SchedulerService>([this](app::ServiceContext& context) {
       scheduler::SchedulerService::Settings settings;
       settings.scheduler.listen = kScheduler;
       settings.scheduler.registry = kRegistry;
-      return scheduler::SchedulerService::create(settings, context, foundation_->process.get());
+      settings.scheduler.model = reference_;
+      // One worker, here already: nobody else will report.
+      settings.scheduler.settle = std::chrono::milliseconds(0);
+      return scheduler::SchedulerService::create(settings, context, {foundation_->process.get()});
     }));
     all.push_back(recipe<expert_worker::ExpertWorkerService>([this](app::ServiceContext& context) {
       expert_worker::ExpertWorkerService::Settings settings;
@@ -193,17 +198,18 @@ class Serve {
     settings.gateway.port = options_.port;
     settings.fleet.scheduler = kScheduler;
     CONCLAVE_TRY(auto service,
-                 gateway::GatewayService::create(settings, context, foundation_->process.get()));
+                 gateway::GatewayService::create(settings, context, {foundation_->process.get()}));
     gateway_ = service.get();
     return service;
   }
 
   [[nodiscard]] std::string url() const {
     return "http://" + (options_.host == "0.0.0.0" ? "127.0.0.1" : options_.host) + ":" +
-           std::to_string(gateway_->http_port());
+           std::to_string(gateway_->port());
   }
 
   const Options& options_;
+  std::string reference_;
   Foundation* foundation_ = nullptr;            // owned by the process that runs the services
   gateway::GatewayService* gateway_ = nullptr;  // likewise
 };

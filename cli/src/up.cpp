@@ -16,10 +16,10 @@
 #include "conclave/devices/machine.hpp"
 #include "conclave/fabric/keys.hpp"
 #include "local_fleet.hpp"
-#include "model_options.hpp"
 #include "output.hpp"
 #include "ports.hpp"
 #include "ready_probe.hpp"
+#include "served_model.hpp"
 #include "state_directory.hpp"
 #include "supervisor.hpp"
 
@@ -48,7 +48,7 @@ class Up {
   explicit Up(const Options& options) : fleet_(options.fleet), state_choice_(options.state) {}
 
   Status run() {
-    CONCLAVE_TRY_VOID(check_model(fleet_.model));
+    CONCLAVE_TRY(fleet_.reference, served_reference(fleet_.model));
     if (fleet_.port != 0) CONCLAVE_TRY_VOID(check_port(fleet_.host, fleet_.port));
     fleet_.state = fs::absolute(state_directory(state_choice_));
     CONCLAVE_TRY(const StateLock lock, StateLock::take(fleet_.state));

@@ -1,6 +1,7 @@
 #include "conclave/fabric/call_client.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <unordered_map>
 #include <utility>
 
@@ -126,7 +127,10 @@ class CallClient::Impl final : public ClientLink::Listener {
   void send(CallId id, const wire::TraceContext& trace, Time deadline);
   void cancel(CallId id);
   std::span<const CallEvent> poll(Time until);
-  void wake() { wakeup_->signal(); }
+  void wake() {
+    wake_asked_ = true;
+    wakeup_->signal();
+  }
   void release(CallId id);
 
   void link_up(ClientLink& link) override { news(CallEvent::Kind::kUp, link.id(), {}); }
@@ -162,6 +166,7 @@ class CallClient::Impl final : public ClientLink::Listener {
   Calls calls_;
   std::vector<CallEvent> pending_;
   std::vector<CallEvent> told_;
+  std::atomic<bool> wake_asked_{false};  // by wake(), not by a direct server that came or went
   bool woken_ = false;
   Time next_deadline_ = Time::max();  // no deadline is before it
 };
@@ -501,7 +506,7 @@ void CallClient::Impl::take_ready(Time until) {
   for (const EventPoller::Token token : shared_.poller.wait(until)) {
     if (token == kWake) {
       wakeup_->clear();
-      woken_ = true;
+      if (wake_asked_.exchange(false)) woken_ = true;
       look_for_direct();
       continue;
     }

@@ -86,8 +86,9 @@ LinkEvent TestNode::wait_down() {
 }
 
 RawPeer::RawPeer(const std::string& address, const std::string& server_key, const KeyPair* keys)
-    : socket_(context_, zmq::socket_type::dealer) {
+    : socket_(*context_, zmq::socket_type::dealer) {
   socket_.set(zmq::sockopt::linger, 0);
+  socket_.set(zmq::sockopt::rcvhwm, 1);  // what the test does not read stays with the sender
   socket_.set(zmq::sockopt::rcvtimeo,
               static_cast<int>(std::chrono::milliseconds(kPatience).count()));
   if (keys != nullptr) {
@@ -98,7 +99,7 @@ RawPeer::RawPeer(const std::string& address, const std::string& server_key, cons
   socket_.connect(address);
 }
 
-void RawPeer::send(const std::vector<wire::Bytes>& frames) {
+void RawPeer::send_frames(const std::vector<wire::Bytes>& frames) {
   for (std::size_t i = 0; i < frames.size(); ++i) {
     const bool more = i + 1 < frames.size();
     socket_.send(zmq::buffer(frames[i]), more ? zmq::send_flags::sndmore : zmq::send_flags::none);
@@ -111,7 +112,7 @@ void RawPeer::send(const wire::Envelope& envelope, const wire::Message& message)
   if (head.incarnation == 0) head.incarnation = incarnation_;
   std::vector<wire::Bytes> frames{wire::encode(head)};
   if (head.type != 0) frames.push_back(wire::encode(message));
-  send(frames);
+  send_frames(frames);
 }
 
 void RawPeer::link(const NodeIdentity& self) {
@@ -122,29 +123,33 @@ void RawPeer::link(const NodeIdentity& self) {
   EXPECT_TRUE(receive(FrameKind::kWelcome));
 }
 
+std::optional<std::pair<wire::Envelope, wire::Message>> RawPeer::receive_any() {
+  std::vector<zmq::message_t> frames;
+  do {
+    zmq::message_t frame;
+    if (!socket_.recv(frame)) return std::nullopt;
+    frames.push_back(std::move(frame));
+  } while (frames.back().more());
+  const auto bytes = [&](std::size_t i) {
+    return std::span(frames[i].data<const std::byte>(), frames[i].size());
+  };
+  const auto envelope = wire::decode_envelope(bytes(0));
+  if (!envelope) return std::nullopt;
+  wire::Message message;
+  if (frames.size() > 1) message = wire::decode(envelope->type, bytes(1)).value();
+  return std::pair(*envelope, std::move(message));
+}
+
 std::optional<std::pair<wire::Envelope, wire::Message>> RawPeer::receive() {
   for (;;) {
-    std::vector<zmq::message_t> frames;
-    do {
-      zmq::message_t frame;
-      if (!socket_.recv(frame)) return std::nullopt;
-      frames.push_back(std::move(frame));
-    } while (frames.back().more());
-    const auto bytes = [&](std::size_t i) {
-      return std::span(frames[i].data<const std::byte>(), frames[i].size());
-    };
-    const auto envelope = wire::decode_envelope(bytes(0));
-    if (!envelope) return std::nullopt;
-    if (envelope->kind == FrameKind::kHeartbeat) continue;
-    wire::Message message;
-    if (frames.size() > 1) message = wire::decode(envelope->type, bytes(1)).value();
-    return std::pair(*envelope, std::move(message));
+    auto got = receive_any();
+    if (!got || got->first.kind != FrameKind::kHeartbeat) return got;
   }
 }
 
 std::optional<std::pair<wire::Envelope, wire::Message>> RawPeer::receive(FrameKind kind) {
   for (;;) {
-    auto got = receive();
+    auto got = receive_any();
     if (!got || got->first.kind == kind) return got;
   }
 }

@@ -136,17 +136,19 @@ class RawPeer {
   /// `keys` null: speaks no CURVE.
   RawPeer(const std::string& address, const std::string& server_key, const KeyPair* keys);
 
-  void send(const std::vector<wire::Bytes>& frames);
+  void send_frames(const std::vector<wire::Bytes>& frames);
   void send(const wire::Envelope& envelope, const wire::Message& message = {});
   /// Hello of this node, and the welcome that it gets.
   void link(const NodeIdentity& self);
   /// The next message that is no heartbeat; nothing after kPatience.
   std::optional<std::pair<wire::Envelope, wire::Message>> receive();
-  /// The same until it is of this kind.
+  /// The next message of this kind; what comes before it is lost.
   std::optional<std::pair<wire::Envelope, wire::Message>> receive(wire::FrameKind kind);
 
  private:
-  zmq::context_t context_;
+  std::optional<std::pair<wire::Envelope, wire::Message>> receive_any();
+
+  std::unique_ptr<zmq::context_t> context_ = std::make_unique<zmq::context_t>();
   zmq::socket_t socket_;
   std::uint64_t incarnation_ = 0;
 };

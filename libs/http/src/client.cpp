@@ -80,6 +80,10 @@ class Transfer {
       CONCLAVE_TRY_VOID(
           add_header(header.value.empty() ? header.name + ";" : header.name + ": " + header.value));
     }
+    // curl would call a body a form.
+    if (find_header(request_.headers, "Content-Type").empty()) {
+      CONCLAVE_TRY_VOID(add_header("Content-Type:"));
+    }
     // Services answer at once; waiting for `100 Continue` would only cost a round trip.
     return add_header("Expect:");
   }

@@ -110,6 +110,30 @@ TEST(ClientTest, SendsEveryMethod) {
   EXPECT_EQ(fetch(head).value().header("Content-Length"), "7");
 }
 
+TEST(ClientTest, AddsNoHeadersOfItsOwn) {
+  Desk desk;
+  const auto server = serve(desk.handler());
+  std::vector<Header> headers;
+  std::thread answerer([&] {
+    const auto exchange = desk.next();
+    headers = exchange->request().headers;
+    exchange->respond({});
+  });
+  ClientRequest request;
+  request.method = "POST";
+  request.url = url(*server);
+  request.body = "{}";
+  request.headers = {{"Authorization", "Bearer x"}};
+
+  EXPECT_TRUE(fetch(request).has_value());
+  answerer.join();
+
+  EXPECT_EQ(headers, (std::vector<Header>{{"Host", "127.0.0.1:" + std::to_string(server->port())},
+                                          {"Accept", "*/*"},
+                                          {"Authorization", "Bearer x"},
+                                          {"Content-Length", "2"}}));
+}
+
 TEST(ClientTest, SendsLargeBodies) {
   const auto server = serve(echo);
   ClientRequest request;

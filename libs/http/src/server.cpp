@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "conclave/base/check.hpp"
 #include "connection.hpp"
 #include "event_loop.hpp"
 #include "server_core.hpp"
@@ -194,6 +195,7 @@ class ServerImpl final : public Server {
 }  // namespace
 
 base::Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options, Handler handler) {
+  CONCLAVE_CHECK(handler != nullptr);
   CONCLAVE_TRY_VOID(check(options));
   auto core = std::make_shared<ServerCore>(options, std::move(handler));
   ServerImpl::Loops loops;

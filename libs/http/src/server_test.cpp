@@ -1,6 +1,8 @@
 #include "conclave/http/server.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <memory>
@@ -194,6 +196,26 @@ TEST(ServerTest, SurvivesAFloodBeyondTheLimit) {
 
   served.send(get("/still"));
   EXPECT_EQ(served.read_response().body, "GET /still|");
+}
+
+TEST(ServerTest, RecoversWhenTheSystemHadNoDescriptorLeft) {
+  const auto server = serve(echo);
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const int lowest = ::dup(STDERR_FILENO);
+  ::close(lowest);
+  rlimit one_left = limit;
+  one_left.rlim_cur = static_cast<rlim_t>(lowest) + 1;
+
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &one_left), 0);
+  RawSocket client(server->port());  // takes the one
+  const auto later = steady_clock::now() + milliseconds{20};
+  while (steady_clock::now() < later) std::this_thread::yield();
+  EXPECT_EQ(server->stats().connections_accepted, 0U);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  client.send(get("/"));
+
+  EXPECT_EQ(client.read_response().status, 200U);
 }
 
 TEST(ServerTest, DrainsWithoutBreakingAnswers) {

@@ -49,6 +49,7 @@ void SseParser::take_line(std::vector<SseEvent>& events) {
     line_.clear();
     return;
   }
+  if (line.front() == ':') event_bytes_ -= line_.size();  // any number of comments may come
   const auto colon = line.find(':');
   const auto field = line.substr(0, colon);
   std::string_view value;

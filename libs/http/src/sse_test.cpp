@@ -94,6 +94,13 @@ TEST(SseParserTest, BoundsAnEvent) {
   EXPECT_FALSE(tight.push("\n").has_value());  // and stays so
 }
 
+TEST(SseParserTest, TakesAnyNumberOfComments) {
+  SseParser parser(20);
+
+  for (int i = 0; i < 100; ++i) EXPECT_TRUE(parser.push(": ping\n").has_value());
+  EXPECT_EQ(parser.push("data: x\n\n").value(), (Events{{"", "x"}}));
+}
+
 TEST(SseParserTest, BoundsALineWithoutEnd) {
   SseParser parser(1000);
 

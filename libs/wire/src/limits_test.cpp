@@ -455,10 +455,24 @@ TEST(LimitsTest, CountEventsOfAllStreams) {
   TokenEvents events;
   events.streams.resize(2);
   events.streams[0].prompt.resize(kTokensPerMessageMax / 2);
-  events.streams[1].tokens.resize(kTokensPerMessageMax / 2 + 1);
+  events.streams[1].tokens.resize(kTokensPerMessageMax / 2);
+  EXPECT_TRUE(decode(kTypeOf<TokenEvents>, encode(events)));
+
+  events.streams[1].tokens.emplace_back();
   const auto encoded = try_encode(events);
   ASSERT_FALSE(encoded);
   EXPECT_THAT(encoded.error().message, testing::HasSubstr("events"));
+
+  const Bytes bytes = build<TokenEvents>(
+      [](auto to) {
+        auto streams = to.initStreams(2);
+        streams[0].initPrompt(kTokensPerMessageMax / 2);
+        streams[1].initTokens(kTokensPerMessageMax / 2 + 1);
+      },
+      1 << 20);
+  const auto decoded = decode(kTypeOf<TokenEvents>, bytes);
+  ASSERT_FALSE(decoded);
+  EXPECT_THAT(decoded.error().message, testing::HasSubstr("events"));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Bytes that no sender of ours writes: each is decoded to something or refused with the right code,
 // and nothing is thrown, crashes or costs more than its size.
+#include <capnp/any.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -282,6 +283,21 @@ TEST(MalformedTest, RefusesManyStructsPackedIntoOneWord) {
   segment.resize(2 + kBytes / 8);
   const Bytes bytes = frame(std::as_bytes(std::span(segment)));
   expect_refused(decode(kTypeOf<TokenEvents>, bytes), ErrorCode::kCorruptData, "at most 10");
+}
+
+TEST(MalformedTest, CountsStructsOfAllLists) {
+  // As above in two lists; either would pass alone.
+  const auto with_lists = [](capnp::uint lists) {
+    return build<TokenEvents>([&](auto to) {
+      auto streams = to.initStreams(2);
+      for (capnp::uint i = 0; i < lists; ++i) {
+        capnp::AnyStruct::Builder stream = streams[i];
+        stream.getPointerSection()[1].initAs<capnp::List<std::uint8_t>>(8);
+      }
+    });
+  };
+  EXPECT_TRUE(decode(kTypeOf<TokenEvents>, with_lists(1)));
+  expect_refused(decode(kTypeOf<TokenEvents>, with_lists(2)), ErrorCode::kCorruptData, "at most 1");
 }
 
 TEST(MalformedTest, RefusesPartsThatAreUsedAgainAndAgain) {

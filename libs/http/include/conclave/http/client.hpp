@@ -17,8 +17,8 @@ namespace conclave::http {
 
 struct ClientRequest {
   std::string method = "GET";
-  std::string url;  // http:// or https:// (certificates are verified)
-  std::vector<Header> headers;
+  std::string url;              // http:// or https:// (certificates are verified)
+  std::vector<Header> headers;  // sent as they are; only Host, Accept and framing are added
   std::string body;
   /// The whole request with its answer, a stream to its end. 0: no limit.
   std::chrono::milliseconds timeout{30'000};

@@ -44,7 +44,8 @@ class Exchange {
   /// timeout, overflow, stop of the server) before respond() or end(). It runs on a server
   /// thread, or within this call if that has already happened, and must not block. A later call
   /// replaces the callback. It is dropped with the answer; until then it must not own the exchange
-  /// itself (a cycle that only the client could break).
+  /// itself (a cycle that only the client could break). A client that only ends its sending side
+  /// counts as gone too. One that has sent 64 KiB ahead is noticed only by writing to it.
   virtual void on_close(std::function<void()> callback) = 0;
 };
 

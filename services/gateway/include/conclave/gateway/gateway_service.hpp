@@ -1,0 +1,101 @@
+// The gateway service: the OpenAI-compatible HTTP API in front of the routers.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "conclave/app/service.hpp"
+#include "conclave/base/result.hpp"
+#include "conclave/fleet/process.hpp"
+#include "conclave/fleet/settings.hpp"
+
+namespace conclave::gateway {
+
+/// Section `gateway`.
+struct GatewaySettings {
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 8000;
+  // One thread parses some ten thousand requests a second.
+  std::uint32_t http_threads = 1;
+  // Each open prompt holds its text twice and its answer; 1024 is more than routers batch at once.
+  std::uint32_t streams_max = 1024;
+  // As long as OpenAI's own clients wait.
+  std::chrono::milliseconds request_timeout{600'000};
+  // A prompt of 128k tokens is below 1 MiB.
+  std::uint64_t body_bytes_max = std::uint64_t{8} << 20;
+  // More than streams_max, so that those beyond it are told why and when to come back.
+  std::uint32_t connections_max = 4096;
+  // Some thousand tokens that a client has not taken yet.
+  std::uint64_t stream_buffer_bytes_max = std::uint64_t{1} << 20;
+
+  template <class Visitor>
+  void visit(Visitor&& v) {
+    using std::chrono::milliseconds;
+    v("host", host, "Address of the API (0.0.0.0: every interface)");
+    v("port", port, 0, 65535, "Its port (0: a free one, named in the log)");
+    v("http-threads", http_threads, 1u, 64u, "Threads that read requests and write answers");
+    v("streams-max", streams_max, 1u, 1u << 20,
+      "Prompts that may be open; beyond, clients get 429");
+    v("request-timeout-ms", request_timeout, milliseconds{1}, milliseconds{86'400'000},
+      "Longest life of a request, a stream to its end");
+    v("body-bytes-max", body_bytes_max, std::uint64_t{1024}, std::uint64_t{16} << 20,
+      "Longest body of a request");
+    v("connections-max", connections_max, 1u, 1u << 20, "Connections that may be open");
+    v("stream-buffer-bytes-max", stream_buffer_bytes_max, std::uint64_t{1} << 12,
+      std::uint64_t{1} << 28, "What may wait for a slow client before it is given up");
+  }
+};
+
+class GatewayService {
+ public:
+  static constexpr std::string_view kName = "gateway";
+  static constexpr std::string_view kDescription =
+      "Serves the OpenAI-compatible API and spreads requests over the routers";
+
+  struct Settings {
+    GatewaySettings gateway;
+    fleet::FleetSettings fleet;
+    fleet::FabricSettings fabric;
+
+    template <class Visitor>
+    void sections(Visitor&& v) {
+      v("gateway", gateway);
+      v("fleet", fleet);
+      v("fabric", fabric);
+    }
+  };
+
+  /// What the services of one process lend each other; null: the service makes its own.
+  struct Lent {
+    fleet::Process* process = nullptr;
+  };
+
+  static base::Result<std::unique_ptr<GatewayService>> create(const Settings& settings,
+                                                              app::ServiceContext& context) {
+    return create(settings, context, {});
+  }
+  static base::Result<std::unique_ptr<GatewayService>> create(const Settings& settings,
+                                                              app::ServiceContext& context,
+                                                              const Lent& lent);
+  ~GatewayService();
+
+  base::Status start();
+  /// Ok if a request would be given to a router.
+  [[nodiscard]] base::Status ready() const;
+  /// Refuses new requests with 503 and finishes those that are open.
+  void drain(std::chrono::steady_clock::time_point deadline);
+  void stop();
+
+  /// Of the API, also if the settings said 0; from start() on.
+  [[nodiscard]] std::uint16_t port() const;
+
+ private:
+  class Impl;
+  explicit GatewayService(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace conclave::gateway

@@ -1,0 +1,214 @@
+#include "api_front.hpp"
+
+#include <utility>
+
+#include "client_headers.hpp"
+#include "conclave/base/text.hpp"
+#include "conclave/http/uri.hpp"
+#include "conclave/telemetry/metrics.hpp"
+#include "json_writer.hpp"
+
+namespace conclave::gateway {
+namespace {
+
+constexpr std::string_view kModelPrefix = "/v1/models/";
+
+Route route_of(std::string_view path) {
+  for (const Route route :
+       {Route::kChat, Route::kCompletions, Route::kModels, Route::kTokenize, Route::kDetokenize,
+        Route::kHealth, Route::kReady, Route::kMetrics, Route::kVersion}) {
+    if (path == to_string(route)) return route;
+  }
+  return path.starts_with(kModelPrefix) ? Route::kModels : Route::kOther;
+}
+
+bool is_post(Route route) {
+  return route == Route::kChat || route == Route::kCompletions || route == Route::kTokenize ||
+         route == Route::kDetokenize;
+}
+
+void write_model(JsonWriter& json, const ServedModel& model) {
+  json.begin_object().key("id").text(model.name).key("object").text("model");
+  json.key("created").number(model.created).key("owned_by").text("conclave").end_object();
+}
+
+// What a client chose, if it may be sent around; else one of ours.
+std::string request_id(const http::Request& request, const std::function<std::string()>& make) {
+  const std::string_view given = request.header("X-Request-Id");
+  return is_request_id(given) ? std::string(given) : make();
+}
+
+}  // namespace
+
+base::Status ApiFront::ready() const {
+  if (draining_) return base::fail(base::ErrorCode::kUnavailable, "draining");
+  return parts_.status.ready();
+}
+
+std::string ApiFront::random_id() const { return hex_id(parts_.random(), parts_.random()); }
+
+void ApiFront::handle(std::shared_ptr<http::Exchange> exchange) {
+  const http::Request& request = exchange->request();
+  ApiCall call(exchange, route_of(request.path),
+               request_id(request, [this] { return random_id(); }), parts_.now(), parts_.metrics);
+  dispatch(exchange, std::move(call));
+}
+
+void ApiFront::dispatch(const std::shared_ptr<http::Exchange>& exchange, ApiCall call) {
+  const http::Request& request = exchange->request();
+  const Route route = call.route();
+  if (route == Route::kOther) {
+    call.fail({404, "There is nothing at " + base::shown(request.path), {}, "unknown_path", 0});
+    return;
+  }
+  const bool reads = request.method == "GET" || request.method == "HEAD";
+  const bool fits = is_post(route) ? request.method == "POST" : reads;
+  if (!fits) {
+    const char* const allowed = is_post(route) ? "POST" : "GET, HEAD";
+    http::Response response = error_response(
+        {405, "This path takes " + std::string(allowed), {}, "method_not_allowed", 0});
+    response.headers.push_back({"Allow", allowed});
+    call.respond(std::move(response));
+  } else if (is_post(route)) {
+    post(exchange, std::move(call));
+  } else {
+    get(route, request, call);
+  }
+}
+
+void ApiFront::get(Route route, const http::Request& request, ApiCall& call) const {
+  std::string body;
+  JsonWriter json(body);
+  if (route == Route::kModels && request.path.starts_with(kModelPrefix)) {
+    get_model(request.path, call);
+    return;
+  }
+  if (route == Route::kReady) {
+    get_ready(call);
+    return;
+  }
+  if (route == Route::kMetrics) {
+    call.respond({.body = parts_.expose_metrics(),
+                  .content_type = std::string(telemetry::kExpositionContentType)});
+    return;
+  }
+  json.begin_object();
+  if (route == Route::kModels) {
+    json.key("object").text("list").key("data").begin_array();
+    if (const auto model = parts_.status.model()) write_model(json, *model);
+    json.end_array();
+  } else if (route == Route::kVersion) {
+    json.key("version").text(parts_.version);
+  } else {
+    json.key("status").text("ok");  // /health: it answers, so it lives
+  }
+  json.end_object();
+  call.respond(std::move(body));
+}
+
+void ApiFront::get_model(std::string_view path, ApiCall& call) const {
+  const auto name = http::percent_decode(path.substr(kModelPrefix.size()));
+  const auto model = parts_.status.model();
+  if (!name || !model || *name != model->name) {
+    call.fail(unknown_model(name ? *name : std::string(path.substr(kModelPrefix.size()))));
+    return;
+  }
+  std::string body;
+  JsonWriter json(body);
+  write_model(json, *model);
+  call.respond(std::move(body));
+}
+
+void ApiFront::get_ready(ApiCall& call) const {
+  const base::Status status = ready();
+  http::Response response{.status = status ? 200u : 503u};
+  JsonWriter json(response.body);
+  json.begin_object().key("ready").boolean(status.has_value());
+  if (!status) json.key("reason").text(status.error().message);
+  json.end_object();
+  call.respond(std::move(response));
+}
+
+void ApiFront::post(const std::shared_ptr<http::Exchange>& exchange, ApiCall call) {
+  const http::Request& request = exchange->request();
+  if (!is_json_type(request.header("Content-Type"))) {
+    call.fail({415, "The Content-Type must be application/json", {}, "unsupported_media_type", 0});
+  } else if (draining_) {
+    call.fail(unavailable("This gateway is draining", "draining"));
+  } else if (parts_.admission.full()) {
+    // Before the body is parsed: under load, refusing must be cheap.
+    call.fail(too_many());
+  } else if (call.route() == Route::kTokenize) {
+    tokenize(request, std::move(call));
+  } else if (call.route() == Route::kDetokenize) {
+    detokenize(request, std::move(call));
+  } else {
+    generate(exchange, std::move(call));
+  }
+}
+
+ApiError ApiFront::too_many() const {
+  return overloaded("This gateway has " + std::to_string(parts_.admission.streams_max()) +
+                    " prompts open, as many as it may: try again soon");
+}
+
+std::optional<Admission::Ticket> ApiFront::admit(ApiCall& call, std::size_t streams) {
+  auto ticket = parts_.admission.enter(streams);
+  if (ticket) return ticket;
+  if (streams > parts_.admission.streams_max()) {
+    call.fail(invalid_field("prompt",
+                            "This gateway takes at most " +
+                                std::to_string(parts_.admission.streams_max()) + " prompts at once",
+                            "invalid_value"));
+  } else {
+    call.fail(too_many());
+  }
+  return std::nullopt;
+}
+
+void ApiFront::generate(const std::shared_ptr<http::Exchange>& exchange, ApiCall call) {
+  const http::Request& http = exchange->request();
+  const bool chat = call.route() == Route::kChat;
+  auto request =
+      chat ? parse_chat(http.body, parts_.random) : parse_completion(http.body, parts_.random);
+  if (!request) {
+    call.fail(request.error());
+    return;
+  }
+  auto ticket = admit(call, request->prompts.size());
+  if (!ticket) return;
+  const RequestId id{next_request_.fetch_add(1, std::memory_order_relaxed)};
+  parts_.backend.submit(
+      {.id = id,
+       .call = std::move(call),
+       .request = std::move(*request),
+       .trace = parse_traceparent(http.header("traceparent")).value_or(wire::TraceContext{}),
+       .answer_id = (chat ? "chatcmpl-" : "cmpl-") + random_id(),
+       .ticket = std::move(*ticket)});
+  // After submit(): a client that has gone already is heard of after its request.
+  exchange->on_close([this, id] { parts_.backend.client_gone(id); });
+}
+
+void ApiFront::tokenize(const http::Request& request, ApiCall call) {
+  auto body = parse_tokenize(request.body);
+  if (!body) {
+    call.fail(body.error());
+    return;
+  }
+  if (auto ticket = admit(call, 1)) {
+    parts_.backend.tokenize({std::move(call), std::move(*body), std::move(*ticket)});
+  }
+}
+
+void ApiFront::detokenize(const http::Request& request, ApiCall call) {
+  auto parsed = parse_detokenize(request.body);
+  if (!parsed) {
+    call.fail(parsed.error());
+    return;
+  }
+  if (auto ticket = admit(call, 1)) {
+    parts_.backend.detokenize({std::move(call), std::move(*parsed), std::move(*ticket)});
+  }
+}
+
+}  // namespace conclave::gateway

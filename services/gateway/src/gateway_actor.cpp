@@ -1,0 +1,130 @@
+#include "gateway_actor.hpp"
+
+#include <algorithm>
+#include <caf/all.hpp>
+#include <utility>
+
+#include "conclave/fabric/caf_error.hpp"
+#include "tokenize_answer.hpp"
+
+namespace conclave::gateway {
+
+namespace {
+
+// How late a request may learn that its time is over.
+constexpr std::chrono::milliseconds kTick{250};
+// To tokens and back is some milliseconds of a router's work, behind the prompts that came before.
+constexpr std::chrono::seconds kTokenizeTimeout{30};
+
+}  // namespace
+
+GatewayActorState::GatewayActorState(GatewayActor::pointer self, GatewayActorParts parts)
+    : self_(self),
+      node_(parts.node),
+      metrics_(parts.metrics),
+      now_(std::move(parts.now)),
+      core_(std::move(parts.options), *this, parts.metrics, parts.status, std::move(parts.log)) {}
+
+GatewayActor::behavior_type GatewayActorState::make_behavior() {
+  self_->set_default_handler(caf::drop);
+  self_->delayed_send(self_, kTick, caf::tick_atom_v);
+  return {[this](wire::TokenEvents& events) { on_events(events); },
+          [this](const SubmitMessage& submission) { on_submit(submission); },
+          [this](const ClientGone& gone) { core_.client_gone(gone.request, now_()); },
+          [this](const TokenizeMessage& call) { on_tokenize(call); },
+          [this](const DetokenizeMessage& call) { on_detokenize(call); },
+          [this](const FleetMessage& fleet) { core_.fleet(*fleet); },
+          [this](const LinkChange& change) { on_link(change); },
+          [this](caf::tick_atom) { on_tick(); }};
+}
+
+void GatewayActorState::on_events(wire::TokenEvents& events) {
+  const auto arrived = now_();
+  core_.events(events, arrived);
+  metrics_.delivered(now_() - arrived);
+}
+
+void GatewayActorState::on_submit(const SubmitMessage& submission) {
+  core_.submit(std::move(*submission), now_());
+}
+
+void GatewayActorState::on_tokenize(const TokenizeMessage& call) {
+  const auto router = core_.route(call->body.request.model);
+  if (!router) {
+    call->call.fail(router.error());
+    return;
+  }
+  self_->request(inference(*router), kTokenizeTimeout, call->body.request)
+      .then(
+          [call](const wire::TokenizeReply& reply) {
+            call->call.respond(tokenize_answer(reply, call->body.token_strings));
+          },
+          [call](const caf::error& error) {
+            call->call.fail(from_router(fabric::from_caf(error), "prompt"));
+          });
+}
+
+void GatewayActorState::on_detokenize(const DetokenizeMessage& call) {
+  const auto router = core_.route(call->request.model);
+  if (!router) {
+    call->call.fail(router.error());
+    return;
+  }
+  self_->request(inference(*router), kTokenizeTimeout, call->request)
+      .then(
+          [call](const wire::DetokenizeReply& reply) {
+            call->call.respond(detokenize_answer(reply));
+          },
+          [call](const caf::error& error) {
+            call->call.fail(from_router(fabric::from_caf(error), "tokens"));
+          });
+}
+
+void GatewayActorState::on_link(const LinkChange& change) {
+  proxies_.erase(change.router);
+  core_.link_changed(change.router, change.up, now_());
+}
+
+void GatewayActorState::on_tick() {
+  self_->delayed_send(self_, kTick, caf::tick_atom_v);
+  core_.expire(now_());
+}
+
+std::optional<RouterId> GatewayActorState::connect(const std::string& address) {
+  const auto link = node_.connect(address, wire::NodeRole::kRouter);
+  if (!link) return std::nullopt;
+  return RouterId{*link};
+}
+
+void GatewayActorState::disconnect(RouterId router) {
+  proxies_.erase(router);
+  node_.disconnect(static_cast<fabric::LinkId>(router));
+}
+
+const fabric::InferenceActor& GatewayActorState::inference(RouterId router) {
+  fabric::InferenceActor& proxy = proxies_[router];
+  if (!proxy) {
+    proxy = node_.remote<fabric::InferenceActor>(static_cast<fabric::LinkId>(router),
+                                                 fabric::kInferenceActor);
+  }
+  return proxy;
+}
+
+void GatewayActorState::generate(RouterId router, const wire::Generate& request,
+                                 std::chrono::steady_clock::time_point deadline) {
+  // Zero would be no time limit at all.
+  const auto left = std::max<std::chrono::steady_clock::duration>(deadline - now_(),
+                                                                  std::chrono::milliseconds(1));
+  self_->request(inference(router), left, request)
+      .then([this, stream = request.stream](
+                const wire::Accepted& accepted) { core_.accepted(stream, accepted); },
+            [this, stream = request.stream](const caf::error& error) {
+              core_.refused(stream, fabric::from_caf(error), now_());
+            });
+}
+
+void GatewayActorState::cancel(RouterId router, const wire::CancelStream& cancel) {
+  self_->send(inference(router), cancel);
+}
+
+}  // namespace conclave::gateway

@@ -1,0 +1,360 @@
+#include "gateway_core.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "conclave/base/check.hpp"
+
+namespace conclave::gateway {
+
+using base::ErrorCode;
+using wire::FinishReason;
+
+namespace {
+
+// A stream that three routers refuse or lose is not going to be computed.
+constexpr std::size_t kRoutersTriedMax = 3;
+
+ServedModel served_model(const wire::ModelVersion& version, std::int64_t created) {
+  constexpr std::size_t kDigits = 12;
+  ServedModel model{version.name, {}, created};
+  if (!version.sha256.empty()) model.fingerprint = "fp_" + version.sha256.substr(0, kDigits);
+  return model;
+}
+
+// The first event that says that there will be no answer, or the end.
+std::vector<wire::TokenEvent>::iterator find_failure(std::vector<wire::TokenEvent>& events) {
+  return std::find_if(events.begin(), events.end(), [](const wire::TokenEvent& event) {
+    return event.finish == FinishReason::kError || event.finish == FinishReason::kCancelled;
+  });
+}
+
+base::Error failure_of(const wire::TokenEvent& event) {
+  if (event.finish == FinishReason::kError) return event.error;
+  return {ErrorCode::kCancelled, "the router ended it"};
+}
+
+// Another router may still take it.
+bool may_try_elsewhere(ErrorCode code) {
+  return code == ErrorCode::kUnavailable || code == ErrorCode::kOverloaded;
+}
+
+ApiError router_lost() {
+  return {502, "The router that computed this answer was lost", {}, "upstream_lost", 0};
+}
+
+}  // namespace
+
+GatewayCore::GatewayCore(CoreOptions options, RouterPort& port, GatewayMetrics& metrics,
+                         GatewayStatus& status, telemetry::Logger log)
+    : options_(std::move(options)),
+      port_(port),
+      metrics_(metrics),
+      status_(status),
+      log_(std::move(log)) {}
+
+GatewayCore::~GatewayCore() = default;
+
+Parsed<ServedModel> GatewayCore::served(std::string_view model) const {
+  if (!model_) {
+    return tl::unexpected(unavailable("No model is served yet" +
+                                      (fleet_reason_.empty() ? "" : ": " + fleet_reason_)));
+  }
+  if (!model.empty() && model != model_->name) return tl::unexpected(unknown_model(model));
+  return *model_;
+}
+
+Parsed<RouterId> GatewayCore::route(std::string& model) {
+  auto known = served(model);
+  if (!known) return tl::unexpected(std::move(known.error()));
+  model = known->name;
+  if (const auto router = routers_.choose(model, {})) return *router;
+  return tl::unexpected(unavailable("No router is ready: " + routers_.why_not_usable(model)));
+}
+
+void GatewayCore::submit(Submission submission, TimePoint now) {
+  GenerationRequest& request = submission.request;
+  const auto model = served(request.model);
+  if (!model) {
+    submission.call.fail(model.error());
+    return;
+  }
+  const AnswerHead head{submission.answer_id, options_.unix_time(), model->name,
+                        model->fingerprint};
+  std::vector<Stream> streams;
+  for (wire::Generate& generate : request.prompts) {
+    generate.gateway = options_.gateway;
+    generate.request_id = submission.call.request_id();
+    generate.trace = submission.trace;
+  }
+  Answer answer(request.format, head, request.prompts);
+  for (wire::Generate& generate : request.prompts) {
+    streams.push_back({.unfinished = request.format.choices, .generate = std::move(generate)});
+  }
+  const TimePoint deadline = submission.call.arrived() + options_.request_timeout;
+  const std::size_t choices = streams.size() * request.format.choices;
+  const auto added = requests_.try_emplace(submission.id, Open{std::move(submission.call),
+                                                               std::move(submission.ticket),
+                                                               request.format,
+                                                               std::move(answer),
+                                                               metrics_.model(model->name),
+                                                               std::move(streams),
+                                                               std::vector<TimePoint>(choices),
+                                                               {},
+                                                               deadline});
+  CONCLAVE_CHECK(added.second);
+  Open& open = added.first->second;
+  open.metrics.request_waits();
+  for (std::size_t prompt = 0; prompt < open.streams.size(); ++prompt) {
+    if (dispatch(submission.id, open, prompt)) continue;
+    fail(added.first, unavailable("No router is ready: " + routers_.why_not_usable(model->name)),
+         now);
+    return;
+  }
+  metrics_.dispatched(now - open.call.arrived());
+}
+
+bool GatewayCore::dispatch(RequestId id, Open& open, std::size_t prompt) {
+  Stream& stream = open.streams[prompt];
+  const auto router = routers_.choose(stream.generate.model, stream.tried);
+  if (!router) return false;
+  stream.router = *router;
+  stream.tried.push_back(*router);
+  stream.id = next_stream_++;
+  stream.generate.stream = stream.id;
+  places_.emplace(stream.id, Place{id, prompt});
+  routers_.stream_opened(*router);
+  port_.generate(*router, stream.generate, open.deadline);
+  return true;
+}
+
+void GatewayCore::release(Stream& stream) {
+  if (stream.id == 0) return;
+  routers_.stream_closed(stream.router);
+  places_.erase(stream.id);
+  stream.id = 0;
+}
+
+void GatewayCore::accepted(std::uint64_t stream, const wire::Accepted& accepted) {
+  const auto place = places_.find(stream);
+  if (place == places_.end()) return;
+  requests_.at(place->second.request).answer.accept(place->second.prompt, accepted.prompt_tokens);
+}
+
+void GatewayCore::refused(std::uint64_t stream, const base::Error& error, TimePoint now) {
+  const auto place = places_.find(stream);
+  if (place == places_.end()) return;
+  const auto [id, prompt] = place->second;
+  const auto request = requests_.find(id);
+  const ApiError told = from_router(error, prompt_field(request->second));
+  if (may_try_elsewhere(error.code)) {
+    retry(request, prompt, told, now);
+  } else {
+    fail(request, told, now);
+  }
+}
+
+// A stream that has said something could be resumed here: by its tokens so far, sent along as the
+// beginning of the output.
+void GatewayCore::retry(Requests::iterator request, std::size_t prompt, const ApiError& error,
+                        TimePoint now) {
+  Stream& stream = request->second.streams[prompt];
+  release(stream);
+  const bool fresh = !stream.heard && stream.tried.size() < kRoutersTriedMax;
+  if (fresh && dispatch(request->first, request->second, prompt)) {
+    metrics_.retried();
+    return;
+  }
+  fail(request, error, now);
+}
+
+void GatewayCore::events(wire::TokenEvents& events, TimePoint now) {
+  std::vector<RequestId> changed;
+  for (wire::StreamEvents& stream : events.streams) {
+    const auto place = places_.find(stream.stream);
+    if (place == places_.end()) {
+      metrics_.stale_events();
+      continue;
+    }
+    const auto [id, prompt] = place->second;
+    const auto request = requests_.find(id);
+    const auto failure = find_failure(stream.tokens);
+    if (failure == stream.tokens.end()) {
+      take(request->second, prompt, stream, now);
+      // The streams of one request mostly follow each other: one write for them all.
+      if (changed.empty() || changed.back() != id) changed.push_back(id);
+      continue;
+    }
+    const ApiError error = from_router(failure_of(*failure), prompt_field(request->second));
+    stream.tokens.erase(failure, stream.tokens.end());
+    take(request->second, prompt, stream, now);
+    fail(request, error, now);
+  }
+  for (const RequestId id : changed) {
+    const auto request = requests_.find(id);
+    if (request != requests_.end()) deliver(request, now);
+  }
+}
+
+void GatewayCore::take(Open& open, std::size_t prompt, wire::StreamEvents& events, TimePoint now) {
+  Stream& stream = open.streams[prompt];
+  stream.heard = true;
+  stream.generate = {};
+  measure(open, prompt, events, now);
+  open.answer.add(prompt, events, open.out);
+  for (const wire::TokenEvent& event : events.tokens) {
+    if (event.finish == FinishReason::kNone) continue;
+    if (stream.unfinished > 0) --stream.unfinished;
+  }
+  if (stream.unfinished == 0) release(stream);
+}
+
+void GatewayCore::measure(Open& open, std::size_t prompt, const wire::StreamEvents& events,
+                          TimePoint now) {
+  const std::size_t first = prompt * open.format.choices;
+  for (const wire::TokenEvent& event : events.tokens) {
+    if (event.choice >= open.format.choices) continue;
+    if (event.finish != FinishReason::kNone) open.metrics.choice_finished(event.finish);
+    if (event.token < 0) continue;
+    if (!std::exchange(open.running, true)) open.metrics.first_token(now - open.call.arrived());
+    TimePoint& last = open.last_tokens[first + event.choice];
+    if (last != TimePoint()) open.metrics.token_after(now - last);
+    last = now;
+  }
+}
+
+void GatewayCore::deliver(Requests::iterator request, TimePoint now) {
+  Open& open = request->second;
+  const bool complete = open.answer.complete();
+  if (!open.format.stream) {
+    if (!complete) return;
+    open.answer.finish(open.out);
+    open.call.respond(std::move(open.out));
+    close(request, true, now);
+    return;
+  }
+  if (complete) open.answer.finish(open.out);
+  if (open.out.empty()) return;
+  if (!std::exchange(open.streaming, true)) open.call.begin_stream();
+  if (!open.call.write(std::exchange(open.out, {}))) {
+    metrics_.client_lost();
+    close(request, false, now);
+    return;
+  }
+  if (!complete) return;
+  open.call.end();
+  close(request, true, now);
+}
+
+void GatewayCore::fail(Requests::iterator request, const ApiError& error, TimePoint now) {
+  Open& open = request->second;
+  log_.debug(
+      "request_failed",
+      {{"request_id", open.call.request_id()}, {"status", error.status}, {"error", error.message}});
+  if (open.streaming) {
+    // Nobody is there to hear it if this fails.
+    (void)open.call.write(std::exchange(open.out, {}) + stream_error(error));
+    open.call.end();
+  } else {
+    open.call.fail(error);
+  }
+  close(request, false, now);
+}
+
+void GatewayCore::close(Requests::iterator request, bool answered, TimePoint now) {
+  Open& open = request->second;
+  for (Stream& stream : open.streams) {
+    for (std::size_t i = 0; i < stream.unfinished; ++i) {
+      open.metrics.choice_finished(FinishReason::kCancelled);
+    }
+    if (stream.id == 0) continue;
+    port_.cancel(stream.router, {options_.gateway, stream.id});
+    release(stream);
+  }
+  const Usage usage = open.answer.usage();
+  open.metrics.request_ends(answered, open.running, usage.prompt_tokens, usage.completion_tokens,
+                            now - open.call.arrived());
+  log_.debug("request_closed", {{"request_id", open.call.request_id()},
+                                {"answered", answered},
+                                {"prompt_tokens", usage.prompt_tokens},
+                                {"completion_tokens", usage.completion_tokens}});
+  requests_.erase(request);
+}
+
+void GatewayCore::client_gone(RequestId id, TimePoint now) {
+  const auto request = requests_.find(id);
+  if (request == requests_.end()) return;
+  metrics_.client_lost();
+  request->second.call.abandon();
+  close(request, false, now);
+}
+
+void GatewayCore::expire(TimePoint now) {
+  for (auto request = requests_.begin(); request != requests_.end();) {
+    const auto next = std::next(request);
+    if (request->second.deadline <= now) {
+      fail(request,
+           {504, "The request took longer than this server allows", {}, "deadline_exceeded", 0},
+           now);
+    }
+    request = next;
+  }
+}
+
+void GatewayCore::fleet(const wire::Fleet& fleet) {
+  const RouterDirectory::Changes changes = routers_.update(fleet);
+  for (const std::string& address : changes.connect) {
+    if (const auto link = port_.connect(address)) {
+      routers_.connected(address, *link);
+    } else {
+      log_.warn("router_address_refused", {{"address", address}});
+    }
+  }
+  for (const RouterId router : changes.disconnect) port_.disconnect(router);
+  fleet_reason_ = fleet.reason;
+  // A scheduler that has just started knows no model: what was served still is.
+  if (fleet.model.version != 0 && (!model_ || model_->name != fleet.model.name)) {
+    model_ = served_model(fleet.model, options_.unix_time());
+  } else if (fleet.model.version != 0) {
+    model_ = served_model(fleet.model, model_->created);
+  }
+  publish_status();
+}
+
+void GatewayCore::link_changed(RouterId router, bool up, TimePoint now) {
+  if (up) {
+    routers_.link_up(router);
+    publish_status();
+    return;
+  }
+  if (const auto forgotten = routers_.link_down(router)) port_.disconnect(*forgotten);
+  publish_status();
+  // Failing one request may not touch another's stream, but it ends all streams of its own.
+  std::vector<std::uint64_t> lost;
+  for (const auto& [stream, place] : places_) {
+    if (requests_.at(place.request).streams[place.prompt].router == router) lost.push_back(stream);
+  }
+  std::sort(lost.begin(), lost.end());
+  for (const std::uint64_t stream : lost) {
+    const auto place = places_.find(stream);
+    if (place == places_.end()) continue;
+    const auto [id, prompt] = place->second;
+    retry(requests_.find(id), prompt, router_lost(), now);
+  }
+}
+
+void GatewayCore::publish_status() {
+  const std::string name = model_ ? model_->name : std::string();
+  const std::size_t usable = routers_.usable(name);
+  metrics_.routers_up(usable);
+  base::Status ready;
+  if (!model_) {
+    ready = base::fail(ErrorCode::kUnavailable,
+                       fleet_reason_.empty() ? "no model is served yet" : fleet_reason_);
+  } else if (usable == 0) {
+    ready = base::fail(ErrorCode::kUnavailable, routers_.why_not_usable(name));
+  }
+  status_.set(model_, std::move(ready));
+}
+
+}  // namespace conclave::gateway

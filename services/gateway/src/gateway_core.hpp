@@ -1,0 +1,140 @@
+// Every open request of the gateway: which router computes which of its streams, what its client
+// has been sent, and when it has had its time. Makes all decisions about them; has no actor, socket
+// or clock of its own.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "admission.hpp"
+#include "answer.hpp"
+#include "api_call.hpp"
+#include "conclave/telemetry/log.hpp"
+#include "gateway_status.hpp"
+#include "router_directory.hpp"
+#include "router_port.hpp"
+
+namespace conclave::gateway {
+
+/// A client's request within this process.
+enum class RequestId : std::uint64_t {};
+
+/// A request as the front hands it over, with its place in the gateway.
+struct Submission {
+  RequestId id{};
+  ApiCall call;
+  GenerationRequest request;
+  wire::TraceContext trace;
+  std::string answer_id;  // chatcmpl-..
+  Admission::Ticket ticket;
+};
+
+struct CoreOptions {
+  std::string gateway;  // this node's name, which routers answer to
+  /// The longest life of a request: what is not answered by then never will be.
+  std::chrono::milliseconds request_timeout{600'000};
+  std::function<std::int64_t()> unix_time;  // for `created`
+};
+
+/// One thread at a time. How many requests are open is bounded by those who hand out tickets.
+class GatewayCore {
+ public:
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  /// What is borrowed must outlive it.
+  GatewayCore(CoreOptions options, RouterPort& port, GatewayMetrics& metrics, GatewayStatus& status,
+              telemetry::Logger log);
+  ~GatewayCore();
+  GatewayCore(const GatewayCore&) = delete;
+  GatewayCore& operator=(const GatewayCore&) = delete;
+
+  /// Sends every prompt to a router, or answers with the reason why not.
+  void submit(Submission submission, TimePoint now);
+  /// The client does not want its answer any more. Unknown requests are passed over.
+  void client_gone(RequestId request, TimePoint now);
+  /// Ends what has had its time.
+  void expire(TimePoint now);
+
+  /// What routers say. Streams that are not open (any more) are passed over.
+  void accepted(std::uint64_t stream, const wire::Accepted& accepted);
+  void refused(std::uint64_t stream, const base::Error& error, TimePoint now);
+  void events(wire::TokenEvents& events, TimePoint now);
+
+  /// What the scheduler and the links say.
+  void fleet(const wire::Fleet& fleet);
+  void link_changed(RouterId router, bool up, TimePoint now);
+
+  /// A router for a request that is no stream. `model` empty: the served one, and becomes its name.
+  Parsed<RouterId> route(std::string& model);
+
+  [[nodiscard]] std::size_t open_requests() const { return requests_.size(); }
+
+ private:
+  // One prompt of a request.
+  struct Stream {
+    std::uint64_t id = 0;  // as routers know it; a new one for every router
+    RouterId router{};
+    std::vector<RouterId> tried;
+    bool heard = false;          // an event came: no other router may begin it again
+    std::size_t unfinished = 0;  // choices
+    wire::Generate generate;     // until an event came
+  };
+  struct Open {
+    ApiCall call;
+    Admission::Ticket ticket;
+    AnswerFormat format;
+    Answer answer;
+    ModelMetrics& metrics;
+    std::vector<Stream> streams;         // one for each prompt
+    std::vector<TimePoint> last_tokens;  // of each choice; the epoch: none yet
+    std::string out;                     // events for the client, not written yet
+    TimePoint deadline;
+    bool streaming = false;  // the head was sent
+    bool running = false;    // had a token
+  };
+  using Requests = std::map<RequestId, Open>;
+  // Where a router's stream belongs.
+  struct Place {
+    RequestId request{};
+    std::size_t prompt = 0;
+  };
+
+  [[nodiscard]] Parsed<ServedModel> served(std::string_view model) const;
+  /// False: there is no router for it; nothing was changed.
+  bool dispatch(RequestId id, Open& open, std::size_t prompt);
+  /// Gives a stream that its router does not take, or lost, to another one, or ends the request.
+  void retry(Requests::iterator request, std::size_t prompt, const ApiError& error, TimePoint now);
+  void take(Open& open, std::size_t prompt, wire::StreamEvents& events, TimePoint now);
+  void measure(Open& open, std::size_t prompt, const wire::StreamEvents& events, TimePoint now);
+  void deliver(Requests::iterator request, TimePoint now);
+  void fail(Requests::iterator request, const ApiError& error, TimePoint now);
+  /// Forgets the request; routers are told of what has not finished.
+  void close(Requests::iterator request, bool answered, TimePoint now);
+  void release(Stream& stream);
+  void publish_status();
+  [[nodiscard]] static std::string_view prompt_field(const Open& open) {
+    return open.format.chat ? "messages" : "prompt";
+  }
+
+  const CoreOptions options_;
+  RouterPort& port_;
+  GatewayMetrics& metrics_;
+  GatewayStatus& status_;
+  const telemetry::Logger log_;
+
+  RouterDirectory routers_;
+  std::optional<ServedModel> model_;
+  std::string fleet_reason_;
+  Requests requests_;
+  std::unordered_map<std::uint64_t, Place> places_;
+  std::uint64_t next_stream_ = 1;
+};
+
+}  // namespace conclave::gateway

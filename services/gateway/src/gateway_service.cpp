@@ -1,0 +1,253 @@
+#include "conclave/gateway/gateway_service.hpp"
+
+#include <atomic>
+#include <caf/all.hpp>
+#include <utility>
+
+#include "api_front.hpp"
+#include "conclave/fabric/state_actor.hpp"
+#include "conclave/fleet/member.hpp"
+#include "conclave/http/server.hpp"
+#include "gateway_actor.hpp"
+#include "random_source.hpp"
+
+namespace conclave::gateway {
+
+using base::Status;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+constexpr std::chrono::milliseconds kGoodbye{500};
+
+/// Posts to the actor. Submissions are bounded by their tickets, the rest by open connections.
+class ActorBackend final : public Backend {
+ public:
+  explicit ActorBackend(GatewayActor actor) : actor_(std::move(actor)) {}
+
+  void submit(Submission submission) override {
+    caf::anon_send(actor_, std::make_shared<Submission>(std::move(submission)));
+  }
+  void client_gone(RequestId request) override { caf::anon_send(actor_, ClientGone{request}); }
+  void tokenize(TokenizeCall call) override {
+    caf::anon_send(actor_, std::make_shared<TokenizeCall>(std::move(call)));
+  }
+  void detokenize(DetokenizeCall call) override {
+    caf::anon_send(actor_, std::make_shared<DetokenizeCall>(std::move(call)));
+  }
+
+ private:
+  const GatewayActor actor_;
+};
+
+// What the HTTP server says by itself, in the API's shape.
+http::Response server_error(unsigned status, std::string message) {
+  return error_response({status, std::move(message), {}, {}, 0});
+}
+
+std::int64_t unix_seconds(std::chrono::system_clock::time_point time) {
+  return std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count();
+}
+
+// Two processes that start in the same nanosecond still differ by their names.
+std::uint64_t seed_of(const std::string& node, std::uint64_t incarnation) {
+  return std::hash<std::string>{}(node) ^ incarnation;
+}
+
+}  // namespace
+
+class GatewayService::Impl {
+ public:
+  Impl(const Settings& settings, app::ServiceContext& context, const Lent& lent)
+      : settings_(settings),
+        context_(context),
+        lent_(lent),
+        admission_(Admission::create(settings.gateway.streams_max)),
+        metrics_(context.metrics),
+        random_(seed_of(context.node_name, fleet::incarnation_at(context.wall_clock()))) {}
+
+  Status start() {
+    CONCLAVE_TRY(process_,
+                 fleet::ProcessRef::take(lent_.process, settings_.fabric.keys,
+                                         wire::NodeRole::kGateway, context_.log, context_.metrics));
+    const fabric::NodeIdentity identity{context_.node_name, wire::NodeRole::kGateway,
+                                        fleet::incarnation_at(context_.wall_clock())};
+    CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
+                                             settings_.fabric.links, context_.wall_clock));
+    start_actor();
+    make_front();
+    CONCLAVE_TRY_VOID(start_server());
+    measure();
+    CONCLAVE_TRY_VOID(join_fleet());
+    context_.log.info("gateway_started",
+                      {{"host", settings_.gateway.host}, {"port", server_->port()}});
+    return {};
+  }
+
+  [[nodiscard]] Status ready() const {
+    if (draining_) return base::fail(base::ErrorCode::kUnavailable, "draining");
+    return status_.ready();
+  }
+
+  [[nodiscard]] std::uint16_t port() const { return server_ ? server_->port() : std::uint16_t{0}; }
+
+  void drain(Clock::time_point deadline) {
+    draining_ = true;
+    if (!server_) return;
+    front_->drain();
+    if (member_) member_->report_now();
+    if (!admission_->wait_empty(deadline)) {
+      context_.log.warn("requests_left", {{"open", admission_->open()}});
+    }
+    server_->drain();
+    server_->wait_idle(deadline);
+  }
+
+  // In the reverse order of start(); whatever start() did not reach is not there.
+  void stop() {
+    draining_ = true;
+    hook_ = {};
+    member_.reset();
+    server_.reset();
+    if (node_) node_->stop(kGoodbye);
+    stop_actor();
+    front_.reset();
+    backend_.reset();
+    node_.reset();
+  }
+
+ private:
+  void start_actor() {
+    GatewayActorParts parts{*node_,
+                            metrics_,
+                            status_,
+                            {context_.node_name, settings_.gateway.request_timeout,
+                             [this] { return unix_seconds(context_.wall_clock()); }},
+                            context_.log,
+                            context_.now};
+    actor_ = process_->system().spawn<fabric::StateActor<GatewayActor, GatewayActorState>>(
+        std::move(parts));
+    constexpr wire::NodeRole kRouters[] = {wire::NodeRole::kRouter};
+    node_->publish(fabric::kStreamsActor, actor_, fabric::Run::kScheduled, kRouters);
+    node_->on_link([actor = actor_](const fabric::LinkEvent& event) {
+      if (event.peer.role != wire::NodeRole::kRouter) return;
+      caf::anon_send(actor, LinkChange{RouterId{event.link}, event.up});
+    });
+  }
+
+  // Its state borrows from this object, so it must be over before.
+  void stop_actor() {
+    if (!actor_) return;
+    caf::scoped_actor self{process_->system()};
+    caf::anon_send_exit(actor_, caf::exit_reason::user_shutdown);
+    self->wait_for(actor_);
+    actor_ = GatewayActor();
+  }
+
+  void make_front() {
+    backend_ = std::make_unique<ActorBackend>(actor_);
+    front_ = std::make_unique<ApiFront>(
+        FrontParts{*backend_, *admission_, metrics_, status_, [this] { return random_(); },
+                   context_.now, [this] { return context_.metrics.expose(); }, context_.version});
+  }
+
+  Status start_server() {
+    const GatewaySettings& wanted = settings_.gateway;
+    http::ServerOptions options;
+    options.address = wanted.host;
+    options.port = wanted.port;
+    options.threads = wanted.http_threads;
+    options.body_bytes_max = wanted.body_bytes_max;
+    options.connections_max = wanted.connections_max;
+    options.stream_buffer_bytes_max = wanted.stream_buffer_bytes_max;
+    options.error_response = server_error;
+    options.unix_time = [this] { return unix_seconds(context_.wall_clock()); };
+    CONCLAVE_TRY(server_,
+                 http::Server::start(options, [this](std::shared_ptr<http::Exchange> exchange) {
+                   front_->handle(std::move(exchange));
+                 }));
+    return {};
+  }
+
+  void measure() {
+    telemetry::Metrics& metrics = context_.metrics;
+    auto& connections = metrics.gauge("conclave_gateway_connections", "Open HTTP connections");
+    auto& streams = metrics.gauge("conclave_gateway_streams", "Prompts that are open");
+    auto& rejected = metrics.gauge("conclave_gateway_http_rejected",
+                                   "Requests answered by the HTTP server: malformed or too large");
+    auto& overflowed = metrics.gauge("conclave_gateway_slow_clients",
+                                     "Streams given up because their client was too slow");
+    hook_ = metrics.on_scrape([this, &connections, &streams, &rejected, &overflowed] {
+      const http::ServerStats stats = server_->stats();
+      connections.set(static_cast<double>(stats.connections_open));
+      streams.set(static_cast<double>(admission_->open()));
+      rejected.set(static_cast<double>(stats.requests_rejected));
+      overflowed.set(static_cast<double>(stats.streams_overflowed));
+    });
+  }
+
+  Status join_fleet() {
+    fleet::MemberCallbacks callbacks{
+        [this] { return report(); },
+        [actor = actor_](wire::ReportReply reply) {
+          if (!reply.fleet) return;
+          caf::anon_send(actor, std::make_shared<const wire::Fleet>(std::move(*reply.fleet)));
+        }};
+    CONCLAVE_TRY(member_,
+                 fleet::Member::join(*node_, process_->system(),
+                                     {settings_.fleet.scheduler,
+                                      std::chrono::milliseconds(settings_.fleet.report_ms)},
+                                     std::move(callbacks), context_.log));
+    return {};
+  }
+
+  wire::NodeReport report() {
+    const Status is_ready = ready();
+    wire::NodeReport report;
+    report.state = draining_  ? wire::NodeState::kDraining
+                   : is_ready ? wire::NodeState::kReady
+                              : wire::NodeState::kStarting;
+    if (!is_ready) report.reason = is_ready.error().message;
+    report.address = settings_.gateway.host + ":" + std::to_string(port());
+    report.admin_address = context_.admin_address;
+    report.load.running = static_cast<std::uint32_t>(admission_->open());
+    return report;
+  }
+
+  const Settings settings_;
+  app::ServiceContext& context_;
+  const Lent lent_;
+
+  const std::shared_ptr<Admission> admission_;
+  GatewayMetrics metrics_;
+  GatewayStatus status_;
+  RandomSource random_;
+  std::atomic<bool> draining_{false};
+
+  fleet::ProcessRef process_;
+  std::unique_ptr<fabric::Node> node_;
+  GatewayActor actor_;
+  std::unique_ptr<ActorBackend> backend_;
+  std::unique_ptr<ApiFront> front_;
+  std::unique_ptr<http::Server> server_;
+  std::unique_ptr<fleet::Member> member_;
+  telemetry::Metrics::ScrapeHook hook_;
+};
+
+GatewayService::GatewayService(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+GatewayService::~GatewayService() { stop(); }
+
+base::Result<std::unique_ptr<GatewayService>> GatewayService::create(const Settings& settings,
+                                                                     app::ServiceContext& context,
+                                                                     const Lent& lent) {
+  return std::unique_ptr<GatewayService>(
+      new GatewayService(std::make_unique<Impl>(settings, context, lent)));
+}
+
+Status GatewayService::start() { return impl_->start(); }
+Status GatewayService::ready() const { return impl_->ready(); }
+void GatewayService::drain(Clock::time_point deadline) { impl_->drain(deadline); }
+void GatewayService::stop() { impl_->stop(); }
+std::uint16_t GatewayService::port() const { return impl_->port(); }
+
+}  // namespace conclave::gateway

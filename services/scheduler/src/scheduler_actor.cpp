@@ -1,0 +1,98 @@
+#include "scheduler_actor.hpp"
+
+#include <caf/all.hpp>
+#include <utility>
+
+#include "conclave/fabric/caf_error.hpp"
+
+namespace conclave::scheduler {
+
+namespace {
+
+// The registry answers from memory and disk; digests of the largest model are 3 MB.
+constexpr std::chrono::seconds kRegistryTimeout{10};
+
+}  // namespace
+
+SchedulerActor::behavior_type SchedulerState::make_behavior() {
+  self_->set_default_handler(caf::drop);
+  self_->delayed_send(self_, parts_.settings.publish, caf::tick_atom_v);
+  return {[this](const wire::NodeReport& report) { return on_report(report); },
+          [this](const wire::FleetRequest&) { return parts_.core->fleet(parts_.now()); },
+          [this](caf::tick_atom) { on_tick(); }, [this](caf::connect_atom) { resolve(); }};
+}
+
+caf::result<wire::ReportReply> SchedulerState::on_report(const wire::NodeReport& report) {
+  auto reply = parts_.core->on_report(report, parts_.now());
+  send_nudges();
+  if (!reply) return fabric::to_caf(reply.error());
+  return std::move(*reply);
+}
+
+void SchedulerState::on_tick() {
+  self_->delayed_send(self_, parts_.settings.publish, caf::tick_atom_v);
+  const Time now = parts_.now();
+  if (now >= resolve_at_) resolve();
+  parts_.core->on_tick(now);
+  send_nudges();
+  parts_.metrics.show(parts_.core->stats());
+}
+
+void SchedulerState::resolve() {
+  resolve_at_ = parts_.now() + parts_.settings.resolve;
+  if (resolving_) return;
+  if (parts_.settings.model.empty()) return unresolved("scheduler.model names none");
+  resolving_ = true;
+  const auto registry =
+      parts_.node.remote<fabric::CatalogActor>(parts_.registry, fabric::kCatalogActor);
+  self_->request(registry, kRegistryTimeout, wire::ResolveModel{parts_.settings.model})
+      .then([this](const wire::ModelRecord& record) { resolved(record); },
+            [this](const caf::error& error) {
+              unresolved("the registry: " + fabric::from_caf(error).message);
+            });
+}
+
+void SchedulerState::resolved(const wire::ModelRecord& record) {
+  if (record.model == known_) {
+    resolving_ = false;
+    last_problem_.clear();
+    return;
+  }
+  const auto registry =
+      parts_.node.remote<fabric::CatalogActor>(parts_.registry, fabric::kCatalogActor);
+  self_
+      ->request(registry, kRegistryTimeout,
+                wire::DigestsRequest{record.model.name, record.model.version})
+      .then(
+          [this, record](const wire::ModelDigests& digests) {
+            const auto taken = parts_.core->on_model(record, digests, parts_.now());
+            if (!taken) return unresolved(taken.error().message);
+            resolving_ = false;
+            last_problem_.clear();
+            known_ = record.model;
+            send_nudges();
+          },
+          [this](const caf::error& error) {
+            unresolved("the registry: " + fabric::from_caf(error).message);
+          });
+}
+
+// What is served stays; the registry is asked again.
+void SchedulerState::unresolved(const std::string& reason) {
+  resolving_ = false;
+  parts_.core->on_no_model(reason);
+  if (reason == last_problem_) return;
+  last_problem_ = reason;
+  parts_.log.warn("model_not_resolved", {{"reference", parts_.settings.model}, {"reason", reason}});
+}
+
+void SchedulerState::send_nudges() {
+  for (const NudgeTo& nudge : parts_.core->take_nudges()) {
+    const fabric::LinkId link = parts_.node.find(nudge.node);
+    if (link == 0) continue;
+    self_->send(parts_.node.remote<fabric::ReporterActor>(link, fabric::kReporterActor),
+                nudge.nudge);
+  }
+}
+
+}  // namespace conclave::scheduler

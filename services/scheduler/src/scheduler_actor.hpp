@@ -1,0 +1,57 @@
+// The scheduler as nodes reach it: reports in, replies and nudges out; asks the registry what is to
+// be served. Decides nothing.
+#pragma once
+
+#include <caf/typed_actor.hpp>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "conclave/fabric/messages.hpp"
+#include "conclave/fabric/node.hpp"
+#include "conclave/telemetry/log.hpp"
+#include "scheduler_core.hpp"
+#include "scheduler_metrics.hpp"
+
+namespace conclave::scheduler {
+
+using SchedulerActor =
+    fabric::FleetActor::extend<caf::reacts_to<caf::tick_atom>, caf::reacts_to<caf::connect_atom>>;
+
+struct SchedulerParts {
+  fabric::Node& node;
+  fabric::LinkId registry = 0;
+  SchedulerSettings settings;
+  std::unique_ptr<SchedulerCore> core;
+  SchedulerMetrics metrics;
+  telemetry::Logger log;
+  std::function<Time()> now;
+};
+
+class SchedulerState {
+ public:
+  static constexpr const char* kName = "conclave.scheduler";
+
+  SchedulerState(SchedulerActor::pointer self, std::shared_ptr<SchedulerParts> parts)
+      : self_(self), parts_(std::move(*parts)) {}
+
+  SchedulerActor::behavior_type make_behavior();
+
+ private:
+  caf::result<wire::ReportReply> on_report(const wire::NodeReport& report);
+  void on_tick();
+  void resolve();
+  void unresolved(const std::string& reason);
+  void resolved(const wire::ModelRecord& record);
+  void send_nudges();
+
+  SchedulerActor::pointer self_;
+  SchedulerParts parts_;
+  Time resolve_at_{};
+  bool resolving_ = false;
+  wire::ModelVersion known_;  // whose sums the core has
+  std::string last_problem_;  // with the registry: said once, not every two seconds
+};
+
+}  // namespace conclave::scheduler

@@ -1,0 +1,103 @@
+#include "conclave/scheduler/scheduler_service.hpp"
+
+#include <atomic>
+#include <caf/all.hpp>
+#include <utility>
+
+#include "conclave/fabric/state_actor.hpp"
+#include "conclave/placement/planner.hpp"
+#include "scheduler_actor.hpp"
+
+namespace conclave::scheduler {
+
+using base::ErrorCode;
+using base::fail;
+using base::Status;
+
+class SchedulerService::Impl {
+ public:
+  Impl(const Settings& settings, app::ServiceContext& context, const Lent& lent)
+      : settings_(settings), context_(context), lent_(lent) {}
+
+  Status start() {
+    CONCLAVE_TRY(process_, fleet::ProcessRef::take(lent_.process, settings_.fabric.keys,
+                                                   wire::NodeRole::kScheduler, context_.log,
+                                                   context_.metrics));
+    const fabric::NodeIdentity identity{context_.node_name, wire::NodeRole::kScheduler,
+                                        fleet::incarnation_at(context_.wall_clock())};
+    CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
+                                             settings_.fabric.links, context_.wall_clock));
+    CONCLAVE_TRY(const fabric::LinkId registry,
+                 node_->connect(settings_.scheduler.registry, wire::NodeRole::kRegistry));
+    start_actor(registry);
+    CONCLAVE_TRY(address_, node_->listen(settings_.scheduler.listen));
+    started_ = true;
+    context_.log.info("scheduler_started",
+                      {{"address", address_}, {"model", settings_.scheduler.model}});
+    return {};
+  }
+
+  [[nodiscard]] Status ready() const {
+    if (!started_) return fail(ErrorCode::kUnavailable, "starting or stopped");
+    return {};
+  }
+
+  void stop() {
+    started_ = false;
+    if (node_) node_->stop(std::chrono::milliseconds(200));
+    if (actor_) {
+      caf::scoped_actor self(process_->system());
+      caf::anon_send_exit(actor_, caf::exit_reason::user_shutdown);
+      self->wait_for(actor_);  // it uses the node
+    }
+    actor_ = {};
+    node_.reset();
+  }
+
+  [[nodiscard]] const std::string& address() const { return address_; }
+
+ private:
+  void start_actor(fabric::LinkId registry) {
+    auto core = std::make_unique<SchedulerCore>(
+        settings_.scheduler, std::make_unique<placement::SpreadPlanner>(), context_.wall_clock(),
+        context_.now(), context_.log);
+    auto parts = std::make_shared<SchedulerParts>(
+        SchedulerParts{*node_, registry, settings_.scheduler, std::move(core),
+                       SchedulerMetrics(context_.metrics), context_.log, context_.now});
+    const SchedulerActor actor =
+        process_->system().spawn<fabric::StateActor<SchedulerActor, SchedulerState>>(
+            std::move(parts));
+    actor_ = caf::actor_cast<caf::actor>(actor);
+    node_->publish(fabric::kFleetActor, actor, fabric::Run::kScheduled);
+    node_->on_link([registry, actor = actor_](const fabric::LinkEvent& event) {
+      if (event.link == registry && event.up) caf::anon_send(actor, caf::connect_atom_v);
+    });
+  }
+
+  const Settings settings_;
+  app::ServiceContext& context_;
+  const Lent lent_;
+
+  fleet::ProcessRef process_;
+  std::unique_ptr<fabric::Node> node_;
+  caf::actor actor_;
+  std::string address_;
+  std::atomic<bool> started_{false};
+};
+
+SchedulerService::SchedulerService(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+SchedulerService::~SchedulerService() { stop(); }
+
+base::Result<std::unique_ptr<SchedulerService>> SchedulerService::create(
+    const Settings& settings, app::ServiceContext& context, const Lent& lent) {
+  return std::unique_ptr<SchedulerService>(
+      new SchedulerService(std::make_unique<Impl>(settings, context, lent)));
+}
+
+Status SchedulerService::start() { return impl_->start(); }
+Status SchedulerService::ready() const { return impl_->ready(); }
+void SchedulerService::drain(std::chrono::steady_clock::time_point) {}
+void SchedulerService::stop() { impl_->stop(); }
+std::string SchedulerService::address() const { return impl_->address(); }
+
+}  // namespace conclave::scheduler

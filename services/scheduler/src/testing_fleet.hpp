@@ -1,0 +1,272 @@
+// A fleet in one thread with a clock of its own: workers that load what they are told, routers that
+// take tables, and the scheduler's core between them. Test code only.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "bits.hpp"
+#include "scheduler_core.hpp"
+
+namespace conclave::scheduler::test {
+
+using namespace std::chrono_literals;
+
+constexpr std::uint64_t kExpertBytes = 1000;
+
+inline wire::ModelVersion version_of(std::uint32_t number) {
+  return {"m", number, "/models/m" + std::to_string(number), std::string(64, 'a')};
+}
+
+inline wire::ModelRecord record_of(std::uint32_t number, std::uint32_t layers,
+                                   std::uint32_t experts, std::uint32_t dense = 1) {
+  wire::ModelRecord record;
+  record.model = version_of(number);
+  record.layers = layers;
+  record.dense_layers = dense;
+  record.experts = experts;
+  record.experts_used = 2;
+  record.expert_bytes = kExpertBytes;
+  return record;
+}
+
+inline wire::ModelDigests digests_of(const wire::ModelRecord& record) {
+  wire::ModelDigests digests;
+  digests.model = record.model;
+  digests.layers = record.layers;
+  digests.experts = record.experts;
+  digests.expert.resize(std::size_t{record.layers} * record.experts);
+  for (std::size_t i = 0; i < digests.expert.size(); ++i) {
+    digests.expert[i].fill(static_cast<std::uint8_t>(i + 1));
+  }
+  return digests;
+}
+
+/// Hosts what its assignment says; load() brings one more expert.
+struct FakeWorker {
+  std::string name;
+  std::uint64_t incarnation = 1;
+  std::uint64_t room = 1'000'000;
+  std::uint32_t slots = 0;
+  bool draining = false;
+  std::uint64_t epoch_seen = 0;
+  wire::ModelVersion model;
+  wire::ExpertBits hosted;
+  std::deque<wire::AssignedExpert> wanted;
+
+  [[nodiscard]] wire::NodeReport report() const {
+    wire::NodeReport report;
+    report.node = name;
+    report.role = wire::NodeRole::kExpertWorker;
+    report.incarnation = incarnation;
+    // As the real one: while it loads it says that it is starting.
+    report.state = draining         ? wire::NodeState::kDraining
+                   : wanted.empty() ? wire::NodeState::kReady
+                                    : wire::NodeState::kStarting;
+    report.address = "tcp://" + name;
+    report.memory_bytes = room * kExpertBytes;
+    report.slots = slots;
+    report.epoch_seen = epoch_seen;
+    report.model = model;
+    report.ready = hosted;
+    return report;
+  }
+
+  void apply(const wire::Assignment& assignment, std::uint32_t layers, std::uint32_t experts) {
+    ASSERT_GT(assignment.epoch, epoch_seen);
+    epoch_seen = assignment.epoch;
+    if (!(model == assignment.model)) {
+      model = assignment.model;
+      hosted = wire::ExpertBits(layers, experts);
+    }
+    wire::ExpertBits listed(layers, experts);
+    wanted.clear();
+    for (const wire::AssignedExpert& expert : assignment.experts) {
+      EXPECT_FALSE(listed.test(expert.layer, expert.index)) << "assigned twice";
+      listed.set(expert.layer, expert.index);
+      if (!hosted.test(expert.layer, expert.index)) wanted.push_back(expert);
+    }
+    hosted = hosted & listed;
+    EXPECT_LE(listed.count(), slots == 0 ? room : std::min<std::uint64_t>(room, slots))
+        << name << " was told to host more than fits";
+  }
+
+  bool load() {
+    if (wanted.empty()) return false;
+    hosted.set(wanted.front().layer, wanted.front().index);
+    wanted.pop_front();
+    return true;
+  }
+};
+
+struct FakeRouter {
+  std::string name;
+  wire::RoutingTable table;
+
+  [[nodiscard]] wire::NodeReport report() const {
+    wire::NodeReport report;
+    report.node = name;
+    report.role = wire::NodeRole::kRouter;
+    report.incarnation = 1;
+    report.state = wire::NodeState::kReady;
+    report.address = "tcp://" + name;
+    report.epoch_seen = table.epoch;
+    return report;
+  }
+};
+
+class FakeFleet {
+ public:
+  explicit FakeFleet(SchedulerSettings settings = {}, std::uint32_t layers = 4,
+                     std::uint32_t experts = 8)
+      : settings_(std::move(settings)), record_(record_of(1, layers, experts)) {
+    restart_scheduler();
+  }
+
+  void restart_scheduler(std::chrono::seconds clock_step = 1s, bool registry_is_there = true) {
+    wall_clock_ += clock_step;
+    core_ = std::make_unique<SchedulerCore>(settings_, std::make_unique<placement::SpreadPlanner>(),
+                                            wall_clock_, now_, telemetry::Logger());
+    if (registry_is_there) tell_model();
+  }
+
+  void tell_model() { ASSERT_TRUE(core_->on_model(record_, digests_of(record_), now_)); }
+
+  FakeWorker& add_worker(const std::string& name, std::uint64_t room = 1'000'000) {
+    FakeWorker worker;
+    worker.name = name;
+    worker.room = room;
+    worker.incarnation = ++incarnations_;
+    new_.insert(name);
+    return workers_[name] = std::move(worker);
+  }
+  FakeRouter& add_router(const std::string& name) { return routers_[name] = FakeRouter{name, {}}; }
+  void kill(const std::string& worker) { workers_.erase(worker); }
+
+  base::Result<wire::ReportReply> report(FakeWorker& worker) {
+    auto reply = core_->on_report(worker.report(), now_);
+    if (reply && reply->assignment) {
+      check_drops(worker, *reply->assignment);
+      worker.apply(*reply->assignment, record_.layers, record_.experts);
+    }
+    return reply;
+  }
+  base::Result<wire::ReportReply> report(FakeRouter& router) {
+    auto reply = core_->on_report(router.report(), now_);
+    if (reply && reply->table) {
+      EXPECT_GT(reply->table->epoch, router.table.epoch);
+      check_table(router, *reply->table);
+      router.table = std::move(*reply->table);
+    }
+    return reply;
+  }
+
+  /// A tenth of a second: every worker loads up to `loads` experts; who loaded, was nudged or is
+  /// due reports.
+  void step(int loads = 4) {
+    now_ += 100ms;
+    wall_clock_ += 100ms;
+    ++steps_;
+    std::set<std::string> talkative = std::exchange(new_, {});
+    for (auto& [name, worker] : workers_) {
+      for (int i = 0; i < loads; ++i) {
+        if (worker.load()) talkative.insert(name);
+      }
+    }
+    core_->on_tick(now_);
+    // A nudged node reports at once; its report may be news for others.
+    for (int round = 0; round < 3; ++round) {
+      for (const NudgeTo& nudge : core_->take_nudges()) talkative.insert(nudge.node);
+      for (auto& [name, worker] : workers_) {
+        if (talkative.contains(name) || (round == 0 && steps_ % 10 == 0)) {
+          ASSERT_TRUE(report(worker));
+        }
+      }
+      for (auto& [name, router] : routers_) {
+        if (talkative.contains(name) || (round == 0 && steps_ % 10 == 0)) {
+          ASSERT_TRUE(report(router));
+        }
+      }
+      talkative.clear();
+    }
+  }
+
+  void run(std::chrono::milliseconds time, int loads = 4) {
+    for (auto left = time; left > 0ms; left -= 100ms) step(loads);
+  }
+
+  /// Everything that workers host, as names of workers by expert.
+  [[nodiscard]] std::size_t copies() const {
+    std::size_t copies = 0;
+    for (const auto& [name, worker] : workers_) copies += worker.hosted.count();
+    return copies;
+  }
+  [[nodiscard]] wire::Fleet fleet() const { return core_->fleet(now_); }
+
+  SchedulerSettings settings_;
+  wire::ModelRecord record_;
+  std::unique_ptr<SchedulerCore> core_;
+  std::map<std::string, FakeWorker> workers_;
+  std::map<std::string, FakeRouter> routers_;
+  Time now_{1h};
+  std::chrono::system_clock::time_point wall_clock_{std::chrono::hours(24 * 365 * 55)};
+  std::uint64_t incarnations_ = 0;
+  int steps_ = 0;
+  std::set<std::string> new_;  // have not reported yet
+  bool checks_ = true;         // that nothing is lost; off for tests in which everything may be
+
+ private:
+  // What a worker is told to drop, no router may still be told to use.
+  void check_drops(const FakeWorker& worker, const wire::Assignment& assignment) {
+    if (!checks_ || !(worker.model == assignment.model)) return;
+    wire::ExpertBits listed(record_.layers, record_.experts);
+    for (const auto& expert : assignment.experts) listed.set(expert.layer, expert.index);
+    for (const auto& [name, router] : routers_) {
+      for_each(worker.hosted - listed, [&, &table = router.table](auto layer, auto index) {
+        for (const std::uint16_t at : table.pool_of(layer, index)) {
+          EXPECT_FALSE(table.workers[at].node == worker.name &&
+                       table.workers[at].incarnation == worker.incarnation)
+              << worker.name << " drops (" << layer << ", " << index << "), which " << name
+              << " may call there";
+        }
+      });
+    }
+  }
+
+  // A table names workers that host the expert, at most once, and has every expert that the table
+  // before it had on a worker which still hosts it.
+  void check_table(const FakeRouter& router, const wire::RoutingTable& table) {
+    ASSERT_EQ(table.first.size(), std::size_t{table.layers} * table.experts + 1);
+    for (std::uint32_t layer = 0; layer < table.layers; ++layer) {
+      for (std::uint32_t index = 0; index < table.experts; ++index) {
+        std::set<std::string> pool;
+        for (const std::uint16_t at : table.pool_of(layer, index)) {
+          const wire::WorkerEndpoint& endpoint = table.workers.at(at);
+          EXPECT_TRUE(pool.insert(endpoint.node).second);
+          const auto worker = workers_.find(endpoint.node);
+          if (worker == workers_.end()) continue;  // died, and its lease has not run out
+          if (worker->second.incarnation != endpoint.incarnation) continue;
+          EXPECT_TRUE(worker->second.hosted.test(layer, index))
+              << endpoint.node << " does not host (" << layer << ", " << index << ")";
+        }
+        if (!checks_ || !pool.empty() || !(router.table.model == table.model)) continue;
+        for (const std::uint16_t at : router.table.pool_of(layer, index)) {
+          const auto worker = workers_.find(router.table.workers[at].node);
+          EXPECT_FALSE(worker != workers_.end() &&
+                       worker->second.incarnation == router.table.workers[at].incarnation &&
+                       worker->second.hosted.test(layer, index))
+              << "(" << layer << ", " << index << ") was taken from " << worker->first
+              << ", and nobody else has it";
+        }
+      }
+    }
+  }
+};
+
+}  // namespace conclave::scheduler::test
