@@ -46,7 +46,8 @@ class Worker {
         }
         return;
       }
-      host_.serve(calls, *server_);
+      ExpertHost::Calls waiting(calls.begin(), calls.end());
+      while (!waiting.empty()) host_.serve_next(waiting, *server_);
     }));
   }
 

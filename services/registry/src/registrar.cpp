@@ -1,6 +1,5 @@
 #include "registrar.hpp"
 
-#include <filesystem>
 #include <utility>
 
 namespace conclave::registry {
@@ -8,26 +7,38 @@ namespace conclave::registry {
 using base::ErrorCode;
 using base::fail;
 
-Registrar::Registrar(telemetry::Logger log) : log_(std::move(log)), thread_([this] { work(); }) {}
+Registrar::Registrar(telemetry::Metrics& metrics, Clock clock, telemetry::Logger log)
+    : clock_(std::move(clock)),
+      log_(std::move(log)),
+      bytes_(metrics.counter("conclave_registry_scanned_bytes_total",
+                             "Bytes of model files read and summed")),
+      // 10 ms (a model of some megabytes) to about three hours (a terabyte from a slow disk).
+      seconds_(metrics.histogram("conclave_registry_scan_seconds",
+                                 "Time to read and sum a model file",
+                                 telemetry::exponential_buckets(0.01, 4, 11))),
+      thread_([this] { work(); }) {}
 
-Registrar::~Registrar() {
+void Registrar::stop() {
+  std::deque<Job> jobs;
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
+    jobs.swap(jobs_);
   }
   wanted_.notify_all();
-  thread_.join();
-  for (Job& job : jobs_) job.done(fail(ErrorCode::kCancelled, "the registry is stopping"));
+  if (thread_.joinable()) thread_.join();
+  for (Job& job : jobs) job.done(fail(ErrorCode::kCancelled, "the registry is stopping"));
 }
 
-base::Status Registrar::scan(wire::RegisterModel request, Done done) {
+base::Status Registrar::scan(std::filesystem::path path, std::string name, Done done) {
   {
     const std::lock_guard lock(mutex_);
+    if (stop_) return fail(ErrorCode::kCancelled, "the registry is stopping");
     if (jobs_.size() >= kWaitingMax) {
       return fail(ErrorCode::kOverloaded,
                   std::to_string(kWaitingMax) + " files wait to be registered already");
     }
-    jobs_.push_back({std::move(request), std::move(done)});
+    jobs_.push_back({std::move(path), std::move(name), std::move(done)});
   }
   wanted_.notify_all();
   return {};
@@ -43,18 +54,25 @@ void Registrar::work() {
       job = std::move(jobs_.front());
       jobs_.pop_front();
     }
-    job.done(read(job.request));
+    job.done(read(job));
   }
 }
 
-base::Result<catalog::ModelScan> Registrar::read(const wire::RegisterModel& request) {
-  CONCLAVE_TRY(const std::filesystem::path path, catalog::path_of_uri(request.uri));
-  log_.info("scan_started", {{"uri", request.uri}});
-  const auto go_on = [this](std::uint64_t, std::uint64_t) {
+base::Result<catalog::ModelScan> Registrar::read(const Job& job) {
+  log_.info("scan_started", {{"path", job.path.string()}});
+  const auto start = clock_();
+  std::uint64_t read = 0;
+  const auto go_on = [&](std::uint64_t done, std::uint64_t total) {
+    bytes_.add(static_cast<double>(done - read));
+    read = done;
+    percent_ = static_cast<unsigned>(done * 100 / total);
     const std::lock_guard lock(mutex_);
     return !stop_;
   };
-  return catalog::scan_model(path, request.name, go_on);
+  auto scan = catalog::scan_model(job.path, job.name, go_on);
+  percent_ = 0;
+  if (scan) seconds_.observe(std::chrono::duration<double>(clock_() - start).count());
+  return scan;
 }
 
 }  // namespace conclave::registry

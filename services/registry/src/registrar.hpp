@@ -1,10 +1,14 @@
 // Reads files that are to be registered, one after the other, on a thread of its own, so that a
-// file of hundreds of gigabytes delays nobody who only asks. Bounded: requests_max files wait.
+// file of hundreds of gigabytes delays nobody who only asks. Bounded: kWaitingMax files wait.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
+#include <filesystem>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -13,7 +17,7 @@
 #include "conclave/base/result.hpp"
 #include "conclave/catalog/scan.hpp"
 #include "conclave/telemetry/log.hpp"
-#include "conclave/wire/registry.hpp"
+#include "conclave/telemetry/metrics.hpp"
 
 namespace conclave::registry {
 
@@ -23,26 +27,40 @@ class Registrar {
   static constexpr std::size_t kWaitingMax = 64;
 
   using Done = std::function<void(base::Result<catalog::ModelScan>)>;
+  using Clock = std::function<std::chrono::steady_clock::time_point()>;
 
-  explicit Registrar(telemetry::Logger log);
-  /// Ends the scan in progress; those that wait hear kCancelled.
-  ~Registrar();
+  Registrar(telemetry::Metrics& metrics, Clock clock, telemetry::Logger log);
+  /// As stop().
+  ~Registrar() { stop(); }
   Registrar(const Registrar&) = delete;
   Registrar& operator=(const Registrar&) = delete;
 
-  /// `done` is called on the registrar's thread. kOverloaded: kWaitingMax wait.
-  base::Status scan(wire::RegisterModel request, Done done);
+  /// Reads `path` as catalog::scan_model does. `done` is called on the registrar's thread.
+  /// kOverloaded: kWaitingMax wait.
+  base::Status scan(std::filesystem::path path, std::string name, Done done);
+
+  /// Ends the scan in progress; it and those that wait hear kCancelled, and so does what comes
+  /// after.
+  void stop();
+
+  /// How much of the file in progress is read, in percent; 0 if there is none. Any thread.
+  [[nodiscard]] unsigned percent() const { return percent_.load(std::memory_order_relaxed); }
 
  private:
   struct Job {
-    wire::RegisterModel request;
+    std::filesystem::path path;
+    std::string name;
     Done done;
   };
 
   void work();
-  base::Result<catalog::ModelScan> read(const wire::RegisterModel& request);
+  base::Result<catalog::ModelScan> read(const Job& job);
 
+  Clock clock_;
   telemetry::Logger log_;
+  telemetry::Counter& bytes_;
+  telemetry::Histogram& seconds_;
+  std::atomic<unsigned> percent_{0};
   std::mutex mutex_;  // guards jobs_ and stop_
   std::condition_variable wanted_;
   std::deque<Job> jobs_;

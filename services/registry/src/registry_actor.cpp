@@ -3,11 +3,14 @@
 #include <caf/all.hpp>
 #include <utility>
 
+#include "conclave/catalog/reference.hpp"
 #include "conclave/fabric/caf_error.hpp"
 
 namespace conclave::registry {
 
+using base::ErrorCode;
 using base::fail;
+using base::Status;
 
 namespace {
 
@@ -44,54 +47,106 @@ RegistryActor::behavior_type RegistryState::make_behavior() {
           [this](const wire::ListModels& request) {
             return answer("list", parts_.catalog.list(request));
           },
-          [this](const wire::SetAlias& request) {
-            parts_.log.info(
-                "alias_set",
-                {{"model", request.name}, {"alias", request.alias}, {"version", request.version}});
-            return answer("set_alias", parts_.catalog.set_alias(request));
-          },
+          [this](const wire::SetAlias& request) { return on_set_alias(request); },
           [this](const wire::DigestsRequest& request) {
             return answer("digests", parts_.catalog.digests(request));
           },
-          [this](const ScannedMessage& scanned) { on_scanned(*scanned); }};
+          [this](const ScannedMessage& scanned) { on_scanned(*scanned); },
+          [this](const LinkRole& link) { on_link(link); }};
+}
+
+void RegistryState::on_link(const LinkRole& link) {
+  if (link.is_up) {
+    links_[link.link] = link.role;
+  } else {
+    links_.erase(link.link);
+  }
+}
+
+Status RegistryState::check_operator() const {
+  const fabric::LinkId link = fabric::link_of(self_->current_sender());
+  if (link == 0) return {};
+  const auto found = links_.find(link);
+  if (found != links_.end() && found->second == wire::NodeRole::kOperator) return {};
+  return fail(ErrorCode::kFailedPrecondition, "only operators change what is registered");
+}
+
+caf::result<wire::ModelRecord> RegistryState::on_set_alias(const wire::SetAlias& request) {
+  const auto set = [&]() -> base::Result<wire::ModelRecord> {
+    CONCLAVE_TRY_VOID(check_operator());
+    return parts_.catalog.set_alias(request);
+  };
+  auto record = set();
+  if (record) {
+    parts_.log.info(
+        "alias_set",
+        {{"model", request.name}, {"alias", request.alias}, {"version", request.version}});
+  }
+  return answer("set_alias", std::move(record));
 }
 
 caf::result<wire::ModelRecord> RegistryState::on_register(const wire::RegisterModel& request) {
-  const std::uint64_t number = next_++;
-  const caf::actor self = caf::actor_cast<caf::actor>(self_);
-  const base::Status queued =
-      parts_.registrar.scan(request, [self, number](base::Result<catalog::ModelScan> scan) {
-        caf::anon_send(self, std::make_shared<Scanned>(Scanned{number, std::move(scan)}));
-      });
-  if (!queued) return answer<wire::ModelRecord>("register", fail(queued.error()));
+  Status queued = check_operator();
   auto promise = self_->make_response_promise<wire::ModelRecord>();
-  pending_.emplace(number, Pending{request, promise});
+  if (queued) queued = queue(request, {request, promise});
+  if (!queued) {
+    parts_.metrics.answered("register", queued);
+    promise.deliver(fabric::to_caf(queued.error()));
+  }
   return promise;
 }
 
+// What can be refused is refused before the file is read.
+Status RegistryState::queue(const wire::RegisterModel& request, Pending pending) {
+  CONCLAVE_TRY(const std::filesystem::path path, catalog::path_of_uri(request.uri));
+  if (!request.name.empty()) CONCLAVE_TRY_VOID(catalog::check_name("model name", request.name));
+  for (const std::string& alias : request.aliases) {
+    CONCLAVE_TRY_VOID(catalog::check_name("alias", alias));
+  }
+  const ScanKey key{path.string(), request.name};
+  if (const auto found = pending_.find(key); found != pending_.end()) {
+    if (found->second.size() >= kWaitingForFileMax) {
+      return fail(ErrorCode::kOverloaded, "too many wait for this file already");
+    }
+    found->second.push_back(std::move(pending));
+    return {};
+  }
+  const caf::actor self = caf::actor_cast<caf::actor>(self_);
+  CONCLAVE_TRY_VOID(
+      parts_.registrar.scan(path, request.name, [self, key](base::Result<catalog::ModelScan> scan) {
+        caf::anon_send(self, std::make_shared<Scanned>(Scanned{key, std::move(scan)}));
+      }));
+  pending_[key].push_back(std::move(pending));
+  return {};
+}
+
+base::Result<wire::ModelRecord> RegistryState::add(const Scanned& scanned,
+                                                   const wire::RegisterModel& request) {
+  if (!scanned.scan) return fail(scanned.scan.error());
+  // The path and not the URI as it was given: workers and routers open it.
+  return parts_.catalog.add(*scanned.scan, scanned.key.first, request.aliases,
+                            unix_ms(parts_.wall_clock()));
+}
+
 void RegistryState::on_scanned(Scanned& scanned) {
-  const auto pending = pending_.extract(scanned.number);
+  const auto pending = pending_.extract(scanned.key);
   if (pending.empty()) return;
-  Pending& waiting = pending.mapped();
-  const auto add = [&]() -> base::Result<wire::ModelRecord> {
-    if (!scanned.scan) return fail(scanned.scan.error());
-    return parts_.catalog.add(*scanned.scan, waiting.request.uri, waiting.request.aliases,
-                              unix_ms(parts_.wall_clock()));
-  };
-  base::Result<wire::ModelRecord> record = add();
-  if (record) {
-    parts_.log.info("model_registered", {{"model", record->model.name},
-                                         {"version", record->model.version},
-                                         {"uri", record->model.uri},
-                                         {"sha256", record->model.sha256},
-                                         {"bytes", record->bytes}});
-    parts_.metrics.answered("register", {});
-    waiting.promise.deliver(std::move(*record));
-  } else {
-    parts_.log.warn("model_refused",
-                    {{"uri", waiting.request.uri}, {"error", record.error().to_string()}});
-    parts_.metrics.answered("register", fail(record.error()));
-    waiting.promise.deliver(fabric::to_caf(record.error()));
+  for (Pending& waiting : pending.mapped()) {
+    base::Result<wire::ModelRecord> record = add(scanned, waiting.request);
+    if (record) {
+      parts_.log.info("model_registered", {{"model", record->model.name},
+                                           {"version", record->model.version},
+                                           {"uri", record->model.uri},
+                                           {"sha256", record->model.sha256},
+                                           {"bytes", record->bytes}});
+      parts_.metrics.answered("register", {});
+      waiting.promise.deliver(std::move(*record));
+    } else {
+      parts_.log.warn("model_refused",
+                      {{"path", scanned.key.first}, {"error", record.error().to_string()}});
+      parts_.metrics.answered("register", fail(record.error()));
+      waiting.promise.deliver(fabric::to_caf(record.error()));
+    }
   }
 }
 

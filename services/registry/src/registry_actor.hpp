@@ -1,5 +1,5 @@
-// The catalogue as other services reach it. The catalogue's calls take well below a millisecond, so
-// they run in the actor; reading files is the registrar's part.
+// The catalogue as other services reach it: questions go to it at once, files to register through
+// the registrar first. Who links may ask; operators may change what is there.
 #pragma once
 
 #include <caf/typed_actor.hpp>
@@ -7,29 +7,45 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "conclave/catalog/catalog.hpp"
 #include "conclave/fabric/messages.hpp"
+#include "conclave/fabric/node.hpp"
 #include "conclave/telemetry/log.hpp"
 #include "conclave/telemetry/metrics.hpp"
 #include "registrar.hpp"
 
 namespace conclave::registry {
 
+/// A file, and the name that was asked for it: what makes two requests the same work.
+using ScanKey = std::pair<std::string, std::string>;
+
 /// A file has been read, or could not be.
 struct Scanned {
-  std::uint64_t number = 0;
+  ScanKey key;
   base::Result<catalog::ModelScan> scan;
 };
 using ScannedMessage = std::shared_ptr<Scanned>;
 
+/// Who is at the other end of a link.
+struct LinkRole {
+  fabric::LinkId link = 0;
+  bool is_up = false;
+  wire::NodeRole role = wire::NodeRole::kOperator;
+};
+
 }  // namespace conclave::registry
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::registry::ScannedMessage)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::registry::LinkRole)
 
 namespace conclave::registry {
 
-using RegistryActor = fabric::CatalogActor::extend<caf::reacts_to<ScannedMessage>>;
+using RegistryActor =
+    fabric::CatalogActor::extend<caf::reacts_to<ScannedMessage>, caf::reacts_to<LinkRole>>;
 
 /// Counts what was asked, by outcome.
 class RegistryMetrics {
@@ -49,8 +65,12 @@ struct RegistryParts {
   std::function<std::chrono::system_clock::time_point()> wall_clock;
 };
 
+/// To be spawned detached: the catalogue waits for its disk, and for other processes that write.
 class RegistryState {
  public:
+  /// Requests that wait for one file: a client asks again after its deadline, and no oftener.
+  static constexpr std::size_t kWaitingForFileMax = 64;
+
   static constexpr const char* kName = "conclave.registry";
 
   RegistryState(RegistryActor::pointer self, RegistryParts parts)
@@ -65,15 +85,22 @@ class RegistryState {
   };
 
   caf::result<wire::ModelRecord> on_register(const wire::RegisterModel& request);
+  caf::result<wire::ModelRecord> on_set_alias(const wire::SetAlias& request);
   void on_scanned(Scanned& scanned);
+  void on_link(const LinkRole& link);
+
+  base::Status queue(const wire::RegisterModel& request, Pending pending);
+  base::Result<wire::ModelRecord> add(const Scanned& scanned, const wire::RegisterModel& request);
+  /// kFailedPrecondition: what is being handled did not come from an operator, nor from here.
+  [[nodiscard]] base::Status check_operator() const;
   /// Counts the outcome and gives it CAF's form.
   template <class T>
   caf::result<T> answer(const char* request, base::Result<T> outcome);
 
   RegistryActor::pointer self_;
   RegistryParts parts_;
-  std::uint64_t next_ = 1;
-  std::map<std::uint64_t, Pending> pending_;
+  std::map<ScanKey, std::vector<Pending>> pending_;
+  std::map<fabric::LinkId, wire::NodeRole> links_;
 };
 
 }  // namespace conclave::registry

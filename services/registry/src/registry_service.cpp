@@ -1,8 +1,9 @@
 #include "conclave/registry/registry_service.hpp"
 
+#include <atomic>
 #include <caf/all.hpp>
 #include <filesystem>
-#include <mutex>
+#include <system_error>
 #include <utility>
 
 #include "conclave/catalog/sqlite_catalog.hpp"
@@ -27,46 +28,51 @@ class RegistryService::Impl {
                                                    wire::NodeRole::kRegistry, context_.log,
                                                    context_.metrics));
     CONCLAVE_TRY(catalog_, catalog::SqliteCatalog::open(settings_.registry.database));
-    registrar_ = std::make_unique<Registrar>(context_.log);
+    registrar_ = std::make_unique<Registrar>(context_.metrics, context_.now, context_.log);
     const fabric::NodeIdentity identity{context_.node_name, wire::NodeRole::kRegistry,
                                         fleet::incarnation_at(context_.wall_clock())};
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
-                                             settings_.fabric.links));
+                                             settings_.fabric.links, context_.wall_clock));
     RegistryParts parts{*catalog_, *registrar_, RegistryMetrics(context_.metrics), context_.log,
                         context_.wall_clock};
     const RegistryActor actor =
-        process_->system().spawn<fabric::StateActor<RegistryActor, RegistryState>>(
+        process_->system().spawn<fabric::StateActor<RegistryActor, RegistryState>, caf::detached>(
             std::move(parts));
     actor_ = caf::actor_cast<caf::actor>(actor);
-    node_->publish(fabric::kCatalogActor, actor_, fabric::Run::kScheduled);
-    CONCLAVE_TRY(const std::string address, node_->listen(settings_.registry.listen));
+    node_->on_link([actor](const fabric::LinkEvent& event) {
+      caf::anon_send(actor, LinkRole{event.link, event.up, event.peer.role});
+    });
+    node_->publish(fabric::kCatalogActor, actor, fabric::Run::kScheduled);
+    CONCLAVE_TRY(address_, node_->listen(settings_.registry.listen));
     CONCLAVE_TRY_VOID(register_files());
     context_.log.info("registry_started",
-                      {{"address", address}, {"database", settings_.registry.database}});
+                      {{"address", address_}, {"database", settings_.registry.database}});
+    is_started_ = true;
     return {};
   }
 
   [[nodiscard]] Status ready() const {
-    const std::lock_guard lock(mutex_);
-    return state_;
+    if (is_draining_) return fail(ErrorCode::kUnavailable, "draining");
+    if (!is_started_) return fail(ErrorCode::kUnavailable, "starting");
+    const std::size_t registered = registered_;
+    if (registered == files_.size()) return {};
+    return fail(ErrorCode::kUnavailable, "registering " + files_[registered] + " (" +
+                                             std::to_string(registrar_->percent()) + " %)");
   }
 
-  void drain() { set_state(fail(ErrorCode::kUnavailable, "draining")); }
+  void drain() { is_draining_ = true; }
 
   void stop() {
-    registrar_.reset();  // its last answers still find the actor
+    drain();
+    if (registrar_) registrar_->stop();  // its last answers still find the actor
     if (node_) node_->stop(std::chrono::milliseconds(200));
-    if (files_) caf::anon_send_exit(files_, caf::exit_reason::user_shutdown);
-    if (actor_) {
-      caf::anon_send_exit(actor_, caf::exit_reason::user_shutdown);
-      caf::scoped_actor self(process_->system());
-      self->wait_for(actor_);  // it uses the catalogue
-    }
-    files_ = {};
-    actor_ = {};
+    end(files_actor_);
+    end(actor_);  // it uses the catalogue
     node_.reset();
     catalog_.reset();
   }
+
+  [[nodiscard]] const std::string& address() const { return address_; }
 
  private:
   // The files of the settings go the way of everybody's requests, one after the other, so that the
@@ -78,38 +84,39 @@ class RegistryService::Impl {
       if (error || !std::filesystem::is_regular_file(path, error)) {
         return fail(ErrorCode::kInvalidArgument, "registry.models: " + file + " is no file");
       }
-      waiting_.push_back(path.string());
+      files_.push_back(path.lexically_normal().string());
     }
-    if (waiting_.empty()) {
-      set_state({});
-      return {};
-    }
-    set_state(fail(ErrorCode::kUnavailable, "registering " + waiting_.front()));
-    files_ = process_->system().spawn([this](caf::event_based_actor* self) {
-      register_next(self, 0);
+    if (files_.empty()) return {};
+    files_actor_ = process_->system().spawn([this](caf::event_based_actor* self) {
+      register_next(self);
       return caf::behavior{[](caf::tick_atom) {}};
     });
     return {};
   }
 
-  void register_next(caf::event_based_actor* self, std::size_t index) {
-    if (index == waiting_.size()) {
-      set_state({});
-      return;
-    }
+  // Without a time-out: the registrar always answers, and reading takes as long as the disk takes.
+  void register_next(caf::event_based_actor* self) {
+    if (registered_ == files_.size()) return;
     self->request(caf::actor_cast<RegistryActor>(actor_), caf::infinite,
-                  wire::RegisterModel{"", waiting_[index], {std::string(kCurrentAlias)}})
-        .then([this, self, index](const wire::ModelRecord&) { register_next(self, index + 1); },
-              [this, index](const caf::error& error) {
-                base::Error why = fabric::from_caf(error).within(waiting_[index]);
-                set_state(fail(why));
-                if (why.code != ErrorCode::kCancelled) context_.fail(std::move(why));
-              });
+                  wire::RegisterModel{"", files_[registered_], {std::string(kCurrentAlias)}})
+        .then(
+            [this, self](const wire::ModelRecord&) {
+              ++registered_;
+              register_next(self);
+            },
+            [this](const caf::error& error) {
+              base::Error why = fabric::from_caf(error).within(files_[registered_]);
+              if (why.code != ErrorCode::kCancelled) context_.fail(std::move(why));
+            });
   }
 
-  void set_state(Status state) {
-    const std::lock_guard lock(mutex_);
-    state_ = std::move(state);
+  // Waits: the actor uses what is destroyed next.
+  void end(caf::actor& actor) {
+    if (!actor) return;
+    caf::anon_send_exit(actor, caf::exit_reason::user_shutdown);
+    caf::scoped_actor self(process_->system());
+    self->wait_for(actor);
+    actor = {};
   }
 
   const Settings settings_;
@@ -121,11 +128,12 @@ class RegistryService::Impl {
   std::unique_ptr<Registrar> registrar_;
   std::unique_ptr<fabric::Node> node_;
   caf::actor actor_;
-  caf::actor files_;
-  std::vector<std::string> waiting_;
-
-  mutable std::mutex mutex_;  // guards state_
-  Status state_ = fail(ErrorCode::kUnavailable, "starting");
+  std::string address_;
+  std::vector<std::string> files_;  // to register; not changed once start() returned
+  caf::actor files_actor_;
+  std::atomic<std::size_t> registered_{0};  // of files_
+  std::atomic<bool> is_started_{false};
+  std::atomic<bool> is_draining_{false};
 };
 
 RegistryService::RegistryService(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -142,5 +150,6 @@ Status RegistryService::start() { return impl_->start(); }
 Status RegistryService::ready() const { return impl_->ready(); }
 void RegistryService::drain(std::chrono::steady_clock::time_point) { impl_->drain(); }
 void RegistryService::stop() { impl_->stop(); }
+std::string RegistryService::address() const { return impl_->address(); }
 
 }  // namespace conclave::registry

@@ -247,6 +247,7 @@ std::vector<std::string> Rollout::assign(std::uint64_t routers_seen, Time now,
     hosting.listed = std::move(listed);
     hosting.order = std::move(order);
     hosting.epoch = next_epoch();
+    hosting.was_told = false;
     hosting.is_outdated = false;
     changed.push_back(name);
   }
@@ -254,18 +255,17 @@ std::vector<std::string> Rollout::assign(std::uint64_t routers_seen, Time now,
 }
 
 std::optional<wire::Assignment> Rollout::news_for(const std::string& worker,
-                                                  std::uint64_t epoch_seen) const {
+                                                  std::uint64_t epoch_seen,
+                                                  const NextEpoch& next_epoch) {
   const auto found = workers_.find(worker);
-  if (found == workers_.end() || found->second.epoch <= epoch_seen) return std::nullopt;
-  return wire::Assignment{found->second.epoch, model_.version, found->second.order};
-}
-
-void Rollout::restamp(const std::string& worker, std::uint64_t epoch_seen,
-                      const NextEpoch& next_epoch) {
-  const auto found = workers_.find(worker);
-  if (found == workers_.end()) return;
+  if (found == workers_.end() || found->second.epoch == 0) return std::nullopt;
   Hosting& hosting = found->second;
-  if (hosting.epoch != 0 && hosting.epoch < epoch_seen) hosting.epoch = next_epoch();
+  if (hosting.epoch <= epoch_seen) {
+    if (hosting.was_told) return std::nullopt;
+    hosting.epoch = next_epoch();
+  }
+  hosting.was_told = true;
+  return wire::Assignment{hosting.epoch, model_.version, hosting.order};
 }
 
 bool Rollout::is_stuck() const {

@@ -79,18 +79,18 @@ class Rollout {
   [[nodiscard]] bool table_is_stale() const;
   void publish(std::uint64_t epoch, Time now);
   [[nodiscard]] const wire::RoutingTable& table() const { return table_; }
-  /// The same table, for routers that have seen a greater epoch.
+  /// The same table, for routers that have seen this epoch or a greater one of a former scheduler.
   void restamp_table(std::uint64_t epoch) { table_.epoch = epoch; }
 
   /// Brings the assignments up to date; names of workers that have a new one. `routers_seen`: the
   /// lowest epoch that a live router has applied.
   std::vector<std::string> assign(std::uint64_t routers_seen, Time now,
                                   const NextEpoch& next_epoch);
-  /// What is newer than `epoch_seen` for a worker.
+  /// The assignment of a worker that has not seen it. What it has seen of a former scheduler may
+  /// have the same epoch or a greater one: the assignment gets a new epoch then.
   [[nodiscard]] std::optional<wire::Assignment> news_for(const std::string& worker,
-                                                         std::uint64_t epoch_seen) const;
-  /// Makes news_for() give the assignment to a worker that has seen a greater epoch than it has.
-  void restamp(const std::string& worker, std::uint64_t epoch_seen, const NextEpoch& next_epoch);
+                                                         std::uint64_t epoch_seen,
+                                                         const NextEpoch& next_epoch);
 
   /// Every load waits for room that only another load would free: the plan cannot come true.
   [[nodiscard]] bool is_stuck() const;
@@ -113,6 +113,7 @@ class Rollout {
     wire::ExpertBits in_table;                // by the published table
     std::uint64_t epoch = 0;                  // of its assignment; 0: none yet
     std::vector<wire::AssignedExpert> order;  // of its assignment
+    bool was_told = false;                    // the assignment, to the worker
     bool is_outdated = false;                 // the assignment names the model's former place
   };
   // Copies that a table left out, and when it did.

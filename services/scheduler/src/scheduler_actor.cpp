@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "conclave/fabric/caf_error.hpp"
-#include "reasons.hpp"
 
 namespace conclave::scheduler {
 
@@ -13,35 +12,7 @@ namespace {
 // The registry answers from memory and disk; digests of the largest model are 3 MB.
 constexpr std::chrono::seconds kRegistryTimeout{10};
 
-constexpr wire::NodeRole kRoles[] = {wire::NodeRole::kGateway, wire::NodeRole::kRouter,
-                                     wire::NodeRole::kExpertWorker};
-constexpr wire::NodeState kStates[] = {wire::NodeState::kStarting, wire::NodeState::kReady,
-                                       wire::NodeState::kDraining};
-
 }  // namespace
-
-void SchedulerMetrics::show(const SchedulerStats& stats) {
-  for (const wire::NodeRole role : kRoles) {
-    for (const wire::NodeState state : kStates) {
-      const auto count = stats.nodes.find({role, state});
-      metrics_
-          .gauge("conclave_scheduler_nodes", "Nodes with a lease",
-                 {{"role", std::string(to_string(role))}, {"state", std::string(name_of(state))}})
-          .set(count == stats.nodes.end() ? 0 : count->second);
-    }
-  }
-  const auto set = [this](const char* name, const char* help, double value) {
-    metrics_.gauge(name, help).set(value);
-  };
-  set("conclave_scheduler_epoch", "Epoch of the newest table or assignment",
-      static_cast<double>(stats.epoch));
-  set("conclave_scheduler_experts", "Experts of the model", stats.experts_total);
-  set("conclave_scheduler_experts_ready", "Experts with a ready copy", stats.experts_ready);
-  set("conclave_scheduler_moves", "Experts given to workers since the start",
-      static_cast<double>(stats.moves_total));
-  set("conclave_scheduler_plans", "Plans made since the start",
-      static_cast<double>(stats.plans_total));
-}
 
 SchedulerActor::behavior_type SchedulerState::make_behavior() {
   self_->set_default_handler(caf::drop);
@@ -70,42 +41,49 @@ void SchedulerState::on_tick() {
 void SchedulerState::resolve() {
   resolve_at_ = parts_.now() + parts_.settings.resolve;
   if (resolving_) return;
+  if (parts_.settings.model.empty()) return unresolved("scheduler.model names none");
   resolving_ = true;
   const auto registry =
       parts_.node.remote<fabric::CatalogActor>(parts_.registry, fabric::kCatalogActor);
   self_->request(registry, kRegistryTimeout, wire::ResolveModel{parts_.settings.model})
       .then([this](const wire::ModelRecord& record) { resolved(record); },
             [this](const caf::error& error) {
-              resolving_ = false;
-              parts_.core->on_no_model("the registry: " + fabric::from_caf(error).message);
+              unresolved("the registry: " + fabric::from_caf(error).message);
             });
 }
 
 void SchedulerState::resolved(const wire::ModelRecord& record) {
   if (record.model == known_) {
     resolving_ = false;
+    last_problem_.clear();
     return;
   }
   const auto registry =
       parts_.node.remote<fabric::CatalogActor>(parts_.registry, fabric::kCatalogActor);
-  self_->request(registry, kRegistryTimeout,
-                 wire::DigestsRequest{record.model.name, record.model.version})
+  self_
+      ->request(registry, kRegistryTimeout,
+                wire::DigestsRequest{record.model.name, record.model.version})
       .then(
           [this, record](const wire::ModelDigests& digests) {
+            const auto taken = parts_.core->on_model(record, digests, parts_.now());
+            if (!taken) return unresolved(taken.error().message);
             resolving_ = false;
-            if (const auto taken = parts_.core->on_model(record, digests, parts_.now()); taken) {
-              known_ = record.model;
-            } else {
-              parts_.log.error("model_refused", {{"model", record.model.name},
-                                                 {"error", taken.error().to_string()}});
-              parts_.core->on_no_model(taken.error().message);
-            }
+            last_problem_.clear();
+            known_ = record.model;
             send_nudges();
           },
           [this](const caf::error& error) {
-            resolving_ = false;
-            parts_.core->on_no_model("the registry: " + fabric::from_caf(error).message);
+            unresolved("the registry: " + fabric::from_caf(error).message);
           });
+}
+
+// What is served stays; the registry is asked again.
+void SchedulerState::unresolved(const std::string& reason) {
+  resolving_ = false;
+  parts_.core->on_no_model(reason);
+  if (reason == last_problem_) return;
+  last_problem_ = reason;
+  parts_.log.warn("model_not_resolved", {{"reference", parts_.settings.model}, {"reason", reason}});
 }
 
 void SchedulerState::send_nudges() {

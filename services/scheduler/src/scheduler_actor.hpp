@@ -1,32 +1,23 @@
-// The scheduler as nodes reach it: reports in, replies and nudges out; asks the registry what is to be
-// served. Decides nothing.
+// The scheduler as nodes reach it: reports in, replies and nudges out; asks the registry what is to
+// be served. Decides nothing.
 #pragma once
 
 #include <caf/typed_actor.hpp>
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "conclave/fabric/messages.hpp"
 #include "conclave/fabric/node.hpp"
 #include "conclave/telemetry/log.hpp"
-#include "conclave/telemetry/metrics.hpp"
 #include "scheduler_core.hpp"
+#include "scheduler_metrics.hpp"
 
 namespace conclave::scheduler {
 
-using SchedulerActor = fabric::FleetActor::extend<caf::reacts_to<caf::tick_atom>,
-                                                  caf::reacts_to<caf::connect_atom>>;
-
-/// Shows the core's numbers.
-class SchedulerMetrics {
- public:
-  explicit SchedulerMetrics(telemetry::Metrics& metrics) : metrics_(metrics) {}
-  void show(const SchedulerStats& stats);
-
- private:
-  telemetry::Metrics& metrics_;
-};
+using SchedulerActor =
+    fabric::FleetActor::extend<caf::reacts_to<caf::tick_atom>, caf::reacts_to<caf::connect_atom>>;
 
 struct SchedulerParts {
   fabric::Node& node;
@@ -51,6 +42,7 @@ class SchedulerState {
   caf::result<wire::ReportReply> on_report(const wire::NodeReport& report);
   void on_tick();
   void resolve();
+  void unresolved(const std::string& reason);
   void resolved(const wire::ModelRecord& record);
   void send_nudges();
 
@@ -59,6 +51,7 @@ class SchedulerState {
   Time resolve_at_{};
   bool resolving_ = false;
   wire::ModelVersion known_;  // whose sums the core has
+  std::string last_problem_;  // with the registry: said once, not every two seconds
 };
 
 }  // namespace conclave::scheduler

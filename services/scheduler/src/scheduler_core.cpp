@@ -45,14 +45,16 @@ base::Result<wire::ReportReply> SchedulerCore::on_report(const wire::NodeReport&
     log_.info("node_state",
               {{"node", report.node}, {"state", name_of(report.state)}, {"reason", report.reason}});
   }
+  if (report.role == NodeRole::kRouter) observe_router(report);
   if (report.role == NodeRole::kExpertWorker) {
     observe_worker(report, now);
   } else if (role_before == NodeRole::kExpertWorker) {
     forget_worker(report.node);
   }
   refresh(now);
+  const wire::ReportReply reply = reply_to(report, now);
   nudges_.erase(report.node);  // the reply has it all
-  return reply_to(report, now);
+  return reply;
 }
 
 void SchedulerCore::on_tick(Time now) {
@@ -66,7 +68,13 @@ void SchedulerCore::node_arrived(const wire::NodeReport& report, Roster::Arrival
              {"role", to_string(report.role)},
              {"incarnation", report.incarnation},
              {"address", report.address}});
+  routers_.erase(report.node);
   nudge(NodeRole::kGateway);
+}
+
+void SchedulerCore::observe_router(const wire::NodeReport& report) {
+  RouterEpochs& epochs = routers_[report.node];
+  if (epochs.told != 0 && report.epoch_seen == epochs.told) epochs.applied = epochs.told;
 }
 
 void SchedulerCore::observe_worker(const wire::NodeReport& report, Time now) {
@@ -78,7 +86,6 @@ void SchedulerCore::observe_worker(const wire::NodeReport& report, Time now) {
   const auto before = rollout_->limits_of(report.node);
   rollout_->observe(report, now);
   plan_is_due_ |= before != rollout_->limits_of(report.node);
-  rollout_->restamp(report.node, report.epoch_seen, [this] { return next_epoch(); });
 }
 
 void SchedulerCore::expire(Time now) {
@@ -88,6 +95,7 @@ void SchedulerCore::expire(Time now) {
                             {"incarnation", gone.incarnation},
                             {"lease_ms", settings_.lease.count()}});
     nudges_.erase(gone.node);
+    routers_.erase(gone.node);
     nudge(NodeRole::kGateway);
     if (gone.role == NodeRole::kExpertWorker) forget_worker(gone.node);
   }
@@ -238,10 +246,20 @@ void SchedulerCore::log_completeness() {
 
 std::uint64_t SchedulerCore::routers_seen() const {
   std::uint64_t seen = UINT64_MAX;
-  for (const wire::NodeReport* router : roster_.of(NodeRole::kRouter)) {
-    seen = std::min(seen, router->epoch_seen);
-  }
+  for (const auto& [name, epochs] : routers_) seen = std::min(seen, epochs.applied);
   return seen;
+}
+
+std::optional<wire::RoutingTable> SchedulerCore::table_for(const wire::NodeReport& router) {
+  if (!rollout_ || rollout_->table().epoch == 0) return std::nullopt;
+  RouterEpochs& epochs = routers_[router.node];
+  if (rollout_->table().epoch <= router.epoch_seen) {
+    if (epochs.told == rollout_->table().epoch) return std::nullopt;
+    rollout_->restamp_table(next_epoch());
+    nudge(NodeRole::kRouter);
+  }
+  epochs.told = rollout_->table().epoch;
+  return rollout_->table();
 }
 
 wire::ReportReply SchedulerCore::reply_to(const wire::NodeReport& report, Time now) {
@@ -249,12 +267,12 @@ wire::ReportReply SchedulerCore::reply_to(const wire::NodeReport& report, Time n
   reply.lease_ms = static_cast<std::uint32_t>(settings_.lease.count());
   switch (report.role) {
     case NodeRole::kExpertWorker:
-      if (rollout_) reply.assignment = rollout_->news_for(report.node, report.epoch_seen);
+      if (!rollout_) break;
+      reply.assignment =
+          rollout_->news_for(report.node, report.epoch_seen, [this] { return next_epoch(); });
       break;
     case NodeRole::kRouter:
-      if (!rollout_ || rollout_->table().epoch == 0) break;
-      if (rollout_->table().epoch < report.epoch_seen) rollout_->restamp_table(next_epoch());
-      if (rollout_->table().epoch > report.epoch_seen) reply.table = rollout_->table();
+      reply.table = table_for(report);
       break;
     case NodeRole::kGateway:
       // A scheduler that has just started would only say that nothing is ready: better nothing.

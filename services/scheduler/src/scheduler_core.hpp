@@ -75,6 +75,7 @@ class SchedulerCore {
   std::uint64_t next_epoch() { return ++epoch_; }
 
   void node_arrived(const wire::NodeReport& report, Roster::Arrival arrival);
+  void observe_router(const wire::NodeReport& report);
   void observe_worker(const wire::NodeReport& report, Time now);
   void forget_worker(const std::string& worker);
   void expire(Time now);
@@ -86,9 +87,17 @@ class SchedulerCore {
   void publish(Time now);
   void log_completeness();
   [[nodiscard]] std::uint64_t routers_seen() const;
+  [[nodiscard]] std::optional<wire::RoutingTable> table_for(const wire::NodeReport& router);
   [[nodiscard]] wire::ReportReply reply_to(const wire::NodeReport& report, Time now);
   [[nodiscard]] std::string reason(Time now) const;
   void nudge(wire::NodeRole role);
+
+  // Epochs of tables that a router was sent, and reported back: what else it has seen came from a
+  // former scheduler and says nothing.
+  struct RouterEpochs {
+    std::uint64_t told = 0;
+    std::uint64_t applied = 0;
+  };
 
   enum class Phase { kWaiting, kSettling, kSettled };
 
@@ -112,6 +121,7 @@ class SchedulerCore {
   std::uint64_t moves_total_ = 0;
   std::uint64_t plans_total_ = 0;
   std::uint64_t refused_total_ = 0;
+  std::map<std::string, RouterEpochs> routers_;
   std::map<std::string, std::uint64_t> nudges_;
 };
 

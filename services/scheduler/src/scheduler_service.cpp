@@ -26,19 +26,19 @@ class SchedulerService::Impl {
     const fabric::NodeIdentity identity{context_.node_name, wire::NodeRole::kScheduler,
                                         fleet::incarnation_at(context_.wall_clock())};
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
-                                             settings_.fabric.links));
+                                             settings_.fabric.links, context_.wall_clock));
     CONCLAVE_TRY(const fabric::LinkId registry,
                  node_->connect(settings_.scheduler.registry, wire::NodeRole::kRegistry));
     start_actor(registry);
-    CONCLAVE_TRY(const std::string address, node_->listen(settings_.scheduler.listen));
+    CONCLAVE_TRY(address_, node_->listen(settings_.scheduler.listen));
     started_ = true;
     context_.log.info("scheduler_started",
-                      {{"address", address}, {"model", settings_.scheduler.model}});
+                      {{"address", address_}, {"model", settings_.scheduler.model}});
     return {};
   }
 
   [[nodiscard]] Status ready() const {
-    if (!started_) return fail(ErrorCode::kUnavailable, "not running");
+    if (!started_) return fail(ErrorCode::kUnavailable, "starting or stopped");
     return {};
   }
 
@@ -54,7 +54,7 @@ class SchedulerService::Impl {
     node_.reset();
   }
 
-  std::atomic<bool> started_{false};
+  [[nodiscard]] const std::string& address() const { return address_; }
 
  private:
   void start_actor(fabric::LinkId registry) {
@@ -68,7 +68,7 @@ class SchedulerService::Impl {
         process_->system().spawn<fabric::StateActor<SchedulerActor, SchedulerState>>(
             std::move(parts));
     actor_ = caf::actor_cast<caf::actor>(actor);
-    node_->publish(fabric::kFleetActor, actor_, fabric::Run::kScheduled);
+    node_->publish(fabric::kFleetActor, actor, fabric::Run::kScheduled);
     node_->on_link([registry, actor = actor_](const fabric::LinkEvent& event) {
       if (event.link == registry && event.up) caf::anon_send(actor, caf::connect_atom_v);
     });
@@ -81,6 +81,8 @@ class SchedulerService::Impl {
   fleet::ProcessRef process_;
   std::unique_ptr<fabric::Node> node_;
   caf::actor actor_;
+  std::string address_;
+  std::atomic<bool> started_{false};
 };
 
 SchedulerService::SchedulerService(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -96,5 +98,6 @@ Status SchedulerService::start() { return impl_->start(); }
 Status SchedulerService::ready() const { return impl_->ready(); }
 void SchedulerService::drain(std::chrono::steady_clock::time_point) {}
 void SchedulerService::stop() { impl_->stop(); }
+std::string SchedulerService::address() const { return impl_->address(); }
 
 }  // namespace conclave::scheduler

@@ -132,7 +132,7 @@ class FakeFleet {
   void restart_scheduler(std::chrono::seconds clock_step = 1s, bool registry_is_there = true) {
     wall_clock_ += clock_step;
     core_ = std::make_unique<SchedulerCore>(settings_, std::make_unique<placement::SpreadPlanner>(),
-                                            wall_clock_, now_, telemetry::Logger::create("s", {telemetry::Level::kDebug, telemetry::LogFormat::kText}));
+                                            wall_clock_, now_, telemetry::Logger());
     if (registry_is_there) tell_model();
   }
 

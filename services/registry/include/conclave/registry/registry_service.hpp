@@ -64,12 +64,16 @@ class RegistryService {
                                                                const Lent& lent);
   ~RegistryService();
 
-  /// Opens the database and listens; kInvalidArgument or kUnavailable name what is wrong.
+  /// Opens the database and listens; kInvalidArgument or kUnavailable name what is wrong. The files
+  /// of `registry.models` are read afterwards; if one is no model, the process ends.
   base::Status start();
   /// Ok once the files of `registry.models` are registered, or why not.
   [[nodiscard]] base::Status ready() const;
   void drain(std::chrono::steady_clock::time_point deadline);
   void stop();
+
+  /// Where it listens, with the real port; empty before start().
+  [[nodiscard]] std::string address() const;
 
  private:
   class Impl;

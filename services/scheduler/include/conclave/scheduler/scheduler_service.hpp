@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "conclave/app/service.hpp"
@@ -48,6 +49,9 @@ class SchedulerService {
   [[nodiscard]] base::Status ready() const;
   void drain(std::chrono::steady_clock::time_point deadline);
   void stop();
+
+  /// Where it listens, with the real port; empty before start().
+  [[nodiscard]] std::string address() const;
 
  private:
   class Impl;
