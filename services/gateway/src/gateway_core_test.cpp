@@ -552,11 +552,17 @@ TEST_F(GatewayCoreTest, KeepsTheSeriesThatDashboardsQuery) {
             "1");
 }
 
-TEST_F(GatewayCoreTest, WhatWasNotAnsweredIsCountedAsAborted) {
-  submit(request(false, 1, 2));
-  core_.client_gone(RequestId{1}, now_);
-  EXPECT_EQ(metric(R"(vllm:request_success_total{finished_reason="abort",model_name="demo"})"),
-            "2");
+TEST_F(GatewayCoreTest, WhatARouterTookInVainIsCountedAsAborted) {
+  const std::string aborted =
+      R"(vllm:request_success_total{finished_reason="abort",model_name="demo"})";
+  submit(request(false, 1, 2), RequestId{1});
+  core_.refused(sent_stream(0), {ErrorCode::kInvalidArgument, "no"}, now_);
+  EXPECT_EQ(metric(aborted), "0");
+
+  submit(request(false, 1, 2), RequestId{2});
+  core_.accepted(sent_stream(1), {5});
+  core_.client_gone(RequestId{2}, now_);
+  EXPECT_EQ(metric(aborted), "2");
   EXPECT_EQ(metric(R"(vllm:num_requests_waiting{model_name="demo"})"), "0");
   EXPECT_EQ(metric(R"(conclave_gateway_http_requests_total{path="/v1/completions",status="499"})"),
             "1");
