@@ -238,7 +238,7 @@ Status RemoteExperts::send(Worker& worker) {
   ++run_.under_way;
   calls_.add();
   pairs_sent_.add(call.pairs);
-  client_.send(buffer->id, {}, Clock::now() + milliseconds(settings_.call_timeout_ms));
+  client_.send(buffer->id, trace_, Clock::now() + milliseconds(settings_.call_timeout_ms));
   return {};
 }
 

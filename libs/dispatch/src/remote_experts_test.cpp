@@ -372,6 +372,20 @@ TEST(RemoteExpertsTest, AnAddressThatIsNoneLeavesTheOthers) {
   bench.expect_same_bits();
 }
 
+TEST(RemoteExpertsTest, CallsCarryTheTraceOfTheStep) {
+  Bench bench("qwen3moe-q8_0");
+  bench.spread(1, 1);
+  wire::TraceContext trace;
+  trace.trace_id[0] = 0xab;
+  trace.span_id[7] = 0xcd;
+  trace.flags = 1;
+
+  bench.remote().trace(trace);
+  ASSERT_TRUE(bench.run());
+
+  EXPECT_EQ(bench.worker("a").last_trace(), trace);
+}
+
 TEST(RemoteExpertsTest, StopEndsARunThatWaits) {
   Bench bench(kModel, 3'600'000);
   bench.remote().update(bench.table({"nobody", 1, "direct://nobody"}));

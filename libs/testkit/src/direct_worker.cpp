@@ -56,11 +56,17 @@ void DirectWorker::before_call(std::function<void()> action) {
   before_call_ = std::move(action);
 }
 
+wire::TraceContext DirectWorker::last_trace() {
+  const std::lock_guard lock(mutex_);
+  return last_trace_;
+}
+
 void DirectWorker::serve(fabric::IncomingCall& call) {
   std::function<void()> action;
   {
     const std::lock_guard lock(mutex_);
     action = before_call_;
+    last_trace_ = call.trace;
   }
   if (action) action();
   const base::Status status = compute(call);

@@ -124,7 +124,7 @@ bool GatewayCore::dispatch(RequestId id, Open& open, std::size_t prompt) {
   stream.generate.stream = stream.id;
   places_.emplace(stream.id, Place{id, prompt});
   routers_.stream_opened(*router);
-  port_.generate(*router, stream.generate, open.deadline);
+  port_.generate(*router, stream.generate);
   return true;
 }
 

@@ -34,7 +34,6 @@ class FakeRouters final : public RouterPort {
   struct Sent {
     RouterId router{};
     wire::Generate request;
-    TimePoint deadline;
   };
 
   std::optional<RouterId> connect(const std::string& address) override {
@@ -43,8 +42,8 @@ class FakeRouters final : public RouterPort {
     return RouterId{connected.size()};
   }
   void disconnect(RouterId router) override { disconnected.push_back(router); }
-  void generate(RouterId router, const wire::Generate& request, TimePoint deadline) override {
-    sent.push_back({router, request, deadline});
+  void generate(RouterId router, const wire::Generate& request) override {
+    sent.push_back({router, request});
   }
   void cancel(RouterId, const wire::CancelStream& cancel) override {
     EXPECT_EQ(cancel.gateway, "gw");
@@ -166,7 +165,6 @@ TEST_F(GatewayCoreTest, SendsARequestAndAnswersIt) {
   EXPECT_EQ(sent.request_id, "req-1");
   EXPECT_EQ(sent.text, "prompt 0");
   EXPECT_EQ(sent.trace.flags, 1);
-  EXPECT_EQ(routers_.sent[0].deadline, kStart + seconds(60));
   EXPECT_EQ(admission_->open(), 1u);
 
   core_.accepted(sent.stream, {5});

@@ -214,6 +214,7 @@ void InferenceEngine::obey(const Cancel& cancel) {
 }
 
 void InferenceEngine::run_step() {
+  run_->experts->trace(streams_.trace());
   for (engine::TokenEvent& event : run_->batcher->step()) streams_.collect(event);
 }
 

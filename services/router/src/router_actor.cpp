@@ -132,7 +132,7 @@ base::Result<EngineJob> RouterState::make_job(const wire::Generate& request) con
   sequence.stop_tokens = request.stop_tokens;
   sequence.include_stop = request.include_stop;
   job.choices = request.choices;
-  job.options = {.echo = request.echo, .logprobs = request.logprobs};
+  job.options = {.echo = request.echo, .logprobs = request.logprobs, .trace = request.trace};
   return job;
 }
 

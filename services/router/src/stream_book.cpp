@@ -46,6 +46,7 @@ void StreamBook::open(StreamKey key, const std::vector<engine::SequenceId>& sequ
   stream.unfinished = sequences.size();
   stream.logprobs = options.logprobs;
   stream.tokenizer = &tokenizer;
+  if (!options.trace.empty()) traces_.emplace(key, options.trace);
   for (std::uint32_t index = 0; index < sequences.size(); ++index) {
     choices_[sequences[index]] = {key, index};
   }
@@ -55,6 +56,10 @@ void StreamBook::open(StreamKey key, const std::vector<engine::SequenceId>& sequ
   // With logprobs the others follow as they are scored; the first one has none.
   const std::size_t known = options.logprobs ? 1 : prompt.size();
   for (const std::int32_t token : prompt.first(known)) echo_token(stream, key, {.token = token});
+}
+
+wire::TraceContext StreamBook::trace() const {
+  return traces_.empty() ? wire::TraceContext() : traces_.begin()->second;
 }
 
 void StreamBook::submitted(StreamKey stream, base::Result<wire::Accepted> outcome) {
@@ -94,7 +99,9 @@ void StreamBook::collect(engine::TokenEvent& event) {
   }
   if (!finished) return;
   choices_.erase(choice);
-  if (--stream.unfinished == 0) streams_.erase(key);
+  if (--stream.unfinished > 0) return;
+  traces_.erase(key);
+  streams_.erase(key);
 }
 
 void StreamBook::fail_all(const base::Error& error) {
@@ -106,6 +113,7 @@ void StreamBook::fail_all(const base::Error& error) {
   }
   choices_.clear();
   streams_.clear();
+  traces_.clear();
 }
 
 void StreamBook::echo_token(Stream& stream, StreamKey key, const engine::TokenLogprobs& token) {

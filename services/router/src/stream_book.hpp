@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -12,6 +13,7 @@
 
 #include "conclave/engine/sequence.hpp"
 #include "conclave/tokenizer/stream_decoder.hpp"
+#include "conclave/wire/common.hpp"
 #include "engine_news.hpp"
 
 namespace conclave::router {
@@ -19,6 +21,7 @@ namespace conclave::router {
 struct StreamOptions {
   bool echo = false;      // report the prompt's tokens
   bool logprobs = false;  // pieces and logprobs beside the tokens, of the prompt too
+  wire::TraceContext trace;
 };
 
 /// One thread. Holds one entry a sequence that runs, and the news since the last take_news().
@@ -41,6 +44,9 @@ class StreamBook {
   void fail_all(const base::Error& error);
 
   [[nodiscard]] EngineNews take_news();
+
+  /// Of the oldest stream that has one: a step is for many requests, and its calls carry one trace.
+  [[nodiscard]] wire::TraceContext trace() const;
 
  private:
   struct Choice {
@@ -69,6 +75,7 @@ class StreamBook {
   wire::StreamEvents& events_of(StreamKey stream);
 
   std::unordered_map<StreamKey, Stream> streams_;
+  std::map<StreamKey, wire::TraceContext> traces_;  // of the streams that have one
   std::unordered_map<engine::SequenceId, Choice, SequenceHash> choices_;
   EngineNews news_;
   std::unordered_map<StreamKey, std::size_t> news_at_;  // index into news_.events

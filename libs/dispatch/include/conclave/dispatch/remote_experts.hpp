@@ -24,6 +24,7 @@
 #include "conclave/model/pair_order.hpp"
 #include "conclave/telemetry/log.hpp"
 #include "conclave/telemetry/metrics.hpp"
+#include "conclave/wire/common.hpp"
 #include "conclave/wire/placement.hpp"
 
 namespace conclave::dispatch {
@@ -71,6 +72,9 @@ class RemoteExperts final : public model::ExpertBackend {
   /// Ok if every expert has a worker with a link that is up, as far as run() and maintain() have
   /// heard; kUnavailable says what is missing.
   [[nodiscard]] base::Status reachable() const;
+
+  /// What the calls of the next runs carry, for those who follow a request through the processes.
+  void trace(const wire::TraceContext& trace) { trace_ = trace; }
 
   /// kUnavailable: for reload_wait_ms no reachable worker computed some expert; kInvalidArgument as
   /// model::PairOrder; kInternal: a worker refuses calls that are correct; kCancelled: stop().
@@ -141,6 +145,8 @@ class RemoteExperts final : public model::ExpertBackend {
   std::uint64_t model_key_ = 0;
   std::vector<Worker> workers_;              // as table_->workers
   std::vector<fabric::DataLinkId> parting_;  // of workers that are gone, while replies_ point there
+
+  wire::TraceContext trace_;
 
   // Room for one run, reused.
   Run run_;

@@ -39,6 +39,8 @@ class DirectWorker {
   void before_call(std::function<void()> action);
   /// Calls that were computed.
   [[nodiscard]] int served() const { return served_; }
+  /// What the newest call carried.
+  [[nodiscard]] wire::TraceContext last_trace();
 
  private:
   void serve(fabric::IncomingCall& call);
@@ -53,6 +55,7 @@ class DirectWorker {
   model::ExpertSet experts_;
   int refusals_ = 0;
   base::Error refusal_;
+  wire::TraceContext last_trace_;
   std::function<void()> before_call_;
 
   std::unique_ptr<fabric::CallServer> server_;  // last: it calls serve()
