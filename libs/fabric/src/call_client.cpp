@@ -1,6 +1,7 @@
 #include "conclave/fabric/call_client.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <unordered_map>
 #include <utility>
 
@@ -91,6 +92,14 @@ struct Link {
   std::uint32_t calls = 0;
 };
 
+/// What is between the parts of a payload leaves the process: it must not be old memory.
+void clear_gaps(const wire::CallLayout& layout, std::span<std::byte> payload) {
+  for (const std::size_t part : {layout.quants, layout.scales, layout.floats}) {
+    if (part > 0)
+      std::ranges::fill(payload.subspan(part - base::kCacheLine, base::kCacheLine), std::byte{});
+  }
+}
+
 bool is_cache_aligned(const void* data) {
   return reinterpret_cast<std::uintptr_t>(data) % base::kCacheLine == 0;
 }
@@ -126,7 +135,10 @@ class CallClient::Impl final : public ClientLink::Listener {
   void send(CallId id, const wire::TraceContext& trace, Time deadline);
   void cancel(CallId id);
   std::span<const CallEvent> poll(Time until);
-  void wake() { wakeup_->signal(); }
+  void wake() {
+    wake_asked_ = true;
+    wakeup_->signal();
+  }
   void release(CallId id);
 
   void link_up(ClientLink& link) override { news(CallEvent::Kind::kUp, link.id(), {}); }
@@ -162,6 +174,7 @@ class CallClient::Impl final : public ClientLink::Listener {
   Calls calls_;
   std::vector<CallEvent> pending_;
   std::vector<CallEvent> told_;
+  std::atomic<bool> wake_asked_{false};  // by wake(), not by a direct server that came or went
   bool woken_ = false;
   Time next_deadline_ = Time::max();  // no deadline is before it
 };
@@ -284,7 +297,9 @@ base::Result<CallBuffer> CallClient::Impl::prepare(DataLinkId id, const wire::Ex
   made.call = call;
   made.layout = layout;
   ++link->second.calls;
-  return place(made, link->second);
+  const CallBuffer buffer = place(made, link->second);
+  clear_gaps(layout, buffer.payload);
+  return buffer;
 }
 
 CallBuffer CallClient::Impl::place(Call& call, Link& link) {
@@ -501,7 +516,7 @@ void CallClient::Impl::take_ready(Time until) {
   for (const EventPoller::Token token : shared_.poller.wait(until)) {
     if (token == kWake) {
       wakeup_->clear();
-      woken_ = true;
+      if (wake_asked_.exchange(false)) woken_ = true;
       look_for_direct();
       continue;
     }
