@@ -105,9 +105,10 @@ std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Mach
   plan.add("registry", "registry", kPlannerStage,
            {"--registry.listen", registry, "--registry.database",
             (fleet.state / "registry.db").string(), "--registry.models", fleet.model});
+  // The registry reads the model first, and until then knows none: ask again soon.
   plan.add("scheduler", "scheduler", kPlannerStage,
            {"--scheduler.listen", scheduler, "--scheduler.registry", registry, "--scheduler.model",
-            fleet.reference});
+            fleet.reference, "--scheduler.resolve-ms", "250"});
   const std::uint64_t memory = machine.memory_limit_bytes / 4 * 3 / fleet.workers;
   for (std::uint32_t i = 0; i < fleet.workers; ++i) {
     plan.add(
