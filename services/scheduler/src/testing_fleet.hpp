@@ -16,7 +16,9 @@
 
 namespace conclave::scheduler::test {
 
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""ms;
+using std::chrono_literals::operator""s;
+using std::chrono_literals::operator""h;
 
 constexpr std::uint64_t kExpertBytes = 1000;
 
