@@ -90,7 +90,10 @@ void SchedulerState::unresolved(const std::string& reason) {
   parts_.core->on_no_model(reason);
   if (reason == last_problem_) return;
   last_problem_ = reason;
-  parts_.log.warn("model_not_resolved", {{"reference", parts_.settings.model}, {"reason", reason}});
+  // At the start the registry may still be reading the file.
+  const auto level = known_.version == 0 ? telemetry::Level::kInfo : telemetry::Level::kWarn;
+  parts_.log.log(level, "model_not_resolved",
+                 {{"reference", parts_.settings.model}, {"reason", reason}});
 }
 
 void SchedulerState::send_nudges() {
