@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "conclave/base/result.hpp"
+#include "descriptor.hpp"
 
 namespace conclave::cli {
 
@@ -19,28 +20,28 @@ struct UpAddresses {
   std::string url;        // of the gateway
   std::string scheduler;  // tcp://..
   std::string keys;       // directory
+
+  friend bool operator==(const UpAddresses&, const UpAddresses&) = default;
 };
 
 /// Written whole or not at all. kUnavailable: the directory cannot be written.
 base::Status write_addresses(const std::filesystem::path& state, const UpAddresses& addresses);
-/// kNotFound: nothing was started with this directory.
+/// kNotFound: nothing runs with this directory; kCorruptData: the file is not of our making.
 base::Result<UpAddresses> read_addresses(const std::filesystem::path& state);
+/// Harmless where there are none.
+void remove_addresses(const std::filesystem::path& state);
 
-/// Held while `up` runs: two of them must not share a directory.
+/// Held while `up` runs: two of them must not share a directory. The system ends it with the
+/// process, however that ends.
 class StateLock {
  public:
-  /// Makes the directory. kFailedPrecondition: another one holds it; kUnavailable: no right to it.
+  /// Makes the directory, for this user alone. kFailedPrecondition: another one holds it;
+  /// kUnavailable: no right to it, or its file system has no locks.
   static base::Result<StateLock> take(const std::filesystem::path& state);
-  ~StateLock();
-  StateLock(StateLock&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
-  StateLock& operator=(StateLock&& other) noexcept {
-    std::swap(descriptor_, other.descriptor_);
-    return *this;
-  }
 
  private:
-  explicit StateLock(int descriptor) : descriptor_(descriptor) {}
-  int descriptor_ = -1;
+  explicit StateLock(Descriptor file) : file_(std::move(file)) {}
+  Descriptor file_;
 };
 
 }  // namespace conclave::cli

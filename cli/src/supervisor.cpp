@@ -1,8 +1,8 @@
 #include "supervisor.hpp"
 
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -19,6 +20,7 @@ namespace conclave::cli {
 
 using base::ErrorCode;
 using base::fail;
+using base::Result;
 using base::Status;
 using std::chrono::milliseconds;
 
@@ -31,9 +33,15 @@ constexpr milliseconds kLongestPause{5'000};
 constexpr std::chrono::seconds kSteady{30};
 // A log line of ours is far shorter; a longer one is given out in pieces.
 constexpr std::size_t kLineMax = 16384;
+constexpr std::size_t kReadBytes = 65536;
+// What a dead child has left in its pipe: a pipe holds 64 KiB, and 1 MiB at most.
+constexpr int kLastReads = 16;
+// As all programs of this project use it.
+constexpr int kExitUsage = 2;
+constexpr int kNoStage = std::numeric_limits<int>::max();
 
-std::string system_error(const std::string& what) {
-  return what + ": " + std::strerror(errno);  // NOLINT(concurrency-mt-unsafe): one thread
+std::string because(int number) {
+  return std::strerror(number);  // NOLINT(concurrency-mt-unsafe): its text is constant
 }
 
 std::string how_it_ended(int status) {
@@ -41,46 +49,88 @@ std::string how_it_ended(int status) {
   return "exit code " + std::to_string(WEXITSTATUS(status));
 }
 
-sigset_t our_signals() {
+// Blocked, a signal is read even if it is ignored: one that nohup or a shell's `&` has turned off
+// stays out.
+bool is_ignored(int signal) {
+  struct sigaction action {};
+  ::sigaction(signal, nullptr, &action);
+  return action.sa_handler == SIG_IGN;
+}
+
+sigset_t signals_to_take() {
   sigset_t set;
   sigemptyset(&set);
-  sigaddset(&set, SIGCHLD);
-  sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGTERM);
+  for (const int signal : {SIGCHLD, SIGTERM}) sigaddset(&set, signal);
+  for (const int signal : {SIGINT, SIGHUP}) {
+    if (!is_ignored(signal)) sigaddset(&set, signal);
+  }
   return set;
 }
 
-// In the child, between fork and exec: only calls that are safe there.
-[[noreturn]] void become(const std::vector<char*>& arguments, int output, pid_t parent) {
+struct Pipe {
+  Descriptor read;
+  Descriptor write;
+
+  static Result<Pipe> open() {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+      return fail(ErrorCode::kUnavailable, "pipe: " + because(errno));
+    }
+    return Pipe{Descriptor(ends[0]), Descriptor(ends[1])};
+  }
+};
+
+// In the child, between fork and exec: only calls that are safe there. `report` gets the number of
+// the error that keeps the program from starting; exec closes it.
+[[noreturn]] void become(char* const* arguments, int output, int report, pid_t parent) {
   ::setpgid(0, 0);  // Ctrl-C is for the supervisor alone
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (::getppid() != parent) ::_exit(1);  // it died before prctl
+  ::signal(SIGPIPE, SIG_DFL);             // what is ignored stays ignored over exec
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  ::dup2(output, STDOUT_FILENO);
-  ::dup2(output, STDERR_FILENO);
   const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
   if (null >= 0) ::dup2(null, STDIN_FILENO);
-  ::execv(arguments[0], arguments.data());
+  ::dup2(output, STDOUT_FILENO);
+  ::dup2(output, STDERR_FILENO);
+  // Also what threads of the supervisor have just opened.
+  ::close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
+  ::execv(arguments[0], arguments);
+  const int problem = errno;
+  [[maybe_unused]] const auto written = ::write(report, &problem, sizeof problem);
   ::_exit(127);
+}
+
+// 0 when exec has closed the other end, else what kept it from starting.
+int problem_of(const Descriptor& report) {
+  int problem = 0;
+  ssize_t got = 0;
+  do {
+    got = ::read(report.get(), &problem, sizeof problem);
+  } while (got < 0 && errno == EINTR);
+  return got == static_cast<ssize_t>(sizeof problem) ? problem : 0;
 }
 
 }  // namespace
 
 Supervisor::Supervisor(std::vector<ChildSpec> children, Hooks hooks) : hooks_(std::move(hooks)) {
-  for (ChildSpec& spec : children) children_.push_back({.spec = std::move(spec)});
+  for (ChildSpec& spec : children) {
+    Child& child = children_.emplace_back();
+    child.spec = std::move(spec);
+  }
+  // Ignored by whoever started us, children would vanish without a status.
+  ::signal(SIGCHLD, SIG_DFL);
+  taken_ = signals_to_take();
+  ::pthread_sigmask(SIG_BLOCK, &taken_, &mask_before_);
 }
 
 Supervisor::~Supervisor() {
-  for (Child& child : children_) {
-    if (child.output >= 0) ::close(child.output);
+  // One that came at the very end has had its wish.
+  const timespec now{};
+  while (::sigtimedwait(&taken_, nullptr, &now) > 0) {
   }
-  if (signals_ >= 0) {
-    ::close(signals_);
-    const sigset_t set = our_signals();
-    ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
-  }
+  ::pthread_sigmask(SIG_SETMASK, &mask_before_, nullptr);
 }
 
 pid_t Supervisor::pid(std::string_view name) const {
@@ -90,78 +140,79 @@ pid_t Supervisor::pid(std::string_view name) const {
   return 0;
 }
 
-Status Supervisor::open_signals() {
-  const sigset_t set = our_signals();
-  ::sigprocmask(SIG_BLOCK, &set, nullptr);
-  signals_ = ::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-  if (signals_ < 0) return fail(ErrorCode::kUnavailable, system_error("signalfd"));
-  return {};
-}
-
 Status Supervisor::run(milliseconds patience) {
   patience_ = patience;
-  CONCLAVE_TRY_VOID(open_signals());
-  Status status = start_due(Clock::now());
-  if (!status) ending_ = true;
-  while (!ending_ || lowest_running_stage() != std::numeric_limits<int>::max()) {
+  signals_ = Descriptor(::signalfd(-1, &taken_, SFD_NONBLOCK | SFD_CLOEXEC));
+  if (!signals_.is_open()) return fail(ErrorCode::kUnavailable, "signalfd: " + because(errno));
+  for (;;) {
     const Clock::time_point now = Clock::now();
+    if (!ending_) start_due(now);
+    if (!ending_ && hooks_.tick) hooks_.tick();
     if (ending_) {
+      if (lowest_running_stage() == kNoStage) return result_;
       end_stages(now);
-    } else {
-      if (const Status again = start_due(now); !again) {
-        status = again;
-        ending_ = true;
-        continue;
-      }
-      if (hooks_.tick && !hooks_.tick()) ending_ = true;
     }
-    wait(now + kTick);
+    wait(next_start(now + kTick));
   }
-  return status;
 }
 
-Status Supervisor::start_due(Clock::time_point now) {
+void Supervisor::end() {
+  if (std::exchange(ending_, true)) return;
+  if (hooks_.ending) hooks_.ending();
+}
+
+void Supervisor::give_up(std::string message) {
+  if (ending_) return;
+  result_ = fail(ErrorCode::kUnavailable, std::move(message));
+  end();
+}
+
+void Supervisor::start_due(Clock::time_point now) {
   for (Child& child : children_) {
-    if (child.pid == 0 && child.start_at <= now) CONCLAVE_TRY_VOID(start(child));
+    if (child.pid != 0 || child.start_at > now) continue;
+    const Status started = start(child);
+    if (started) continue;
+    if (!settled_) return give_up(started.error().message);
+    fall(child, started.error().message);
   }
-  return {};
 }
 
 Status Supervisor::start(Child& child) {
-  std::array<int, 2> pipe{};
-  if (::pipe2(pipe.data(), O_CLOEXEC) != 0) {
-    return fail(ErrorCode::kUnavailable, system_error("pipe"));
-  }
-  ::fcntl(pipe[0], F_SETFL, O_NONBLOCK);
+  CONCLAVE_TRY(Pipe output, Pipe::open());
+  CONCLAVE_TRY(Pipe report, Pipe::open());
+  ::fcntl(output.read.get(), F_SETFL, O_NONBLOCK);
   std::vector<char*> arguments;
   for (std::string& argument : child.spec.arguments) arguments.push_back(argument.data());
   arguments.push_back(nullptr);
-  if (::access(arguments[0], X_OK) != 0) {
-    ::close(pipe[0]);
-    ::close(pipe[1]);
-    return fail(ErrorCode::kUnavailable, system_error(child.spec.arguments[0]));
-  }
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
-  if (pid == 0) become(arguments, pipe[1], parent);
-  ::close(pipe[1]);
-  if (pid < 0) {
-    ::close(pipe[0]);
-    return fail(ErrorCode::kUnavailable, system_error("fork"));
+  if (pid == 0) become(arguments.data(), output.write.get(), report.write.get(), parent);
+  if (pid < 0) return fail(ErrorCode::kUnavailable, "fork: " + because(errno));
+  report.write.close();
+  if (const int problem = problem_of(report.read); problem != 0) {
+    ::waitpid(pid, nullptr, 0);
+    return fail(ErrorCode::kUnavailable, child.spec.arguments[0] + ": " + because(problem));
   }
-  if (child.output >= 0) ::close(child.output);
-  child.output = pipe[0];
+  child.output = std::move(output.read);
   child.pid = pid;
   child.started = Clock::now();
   return {};
 }
 
+Supervisor::Clock::time_point Supervisor::next_start(Clock::time_point latest) const {
+  if (ending_) return latest;
+  for (const Child& child : children_) {
+    if (child.pid == 0) latest = std::min(latest, child.start_at);
+  }
+  return latest;
+}
+
 void Supervisor::wait(Clock::time_point until) {
-  std::vector<pollfd> descriptors{{signals_, POLLIN, 0}};
+  std::vector<pollfd> descriptors{{signals_.get(), POLLIN, 0}};
   std::vector<Child*> readers;
   for (Child& child : children_) {
-    if (child.output < 0) continue;
-    descriptors.push_back({child.output, POLLIN, 0});
+    if (!child.output.is_open()) continue;
+    descriptors.push_back({child.output.get(), POLLIN, 0});
     readers.push_back(&child);
   }
   const auto left = std::chrono::ceil<milliseconds>(until - Clock::now()).count();
@@ -170,73 +221,101 @@ void Supervisor::wait(Clock::time_point until) {
   for (std::size_t i = 0; i < readers.size(); ++i) {
     if (descriptors[i + 1].revents != 0) read_output(*readers[i]);
   }
-  if (descriptors[0].revents != 0) take_signal();
+  if (descriptors[0].revents != 0) take_signals();
 }
 
-void Supervisor::read_output(Child& child) {
-  std::array<char, 65536> chunk{};
-  const ssize_t got = ::read(child.output, chunk.data(), chunk.size());
-  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+// False when there is nothing more now, or ever.
+bool Supervisor::read_output(Child& child) {
+  std::array<char, kReadBytes> chunk;
+  const ssize_t got = ::read(child.output.get(), chunk.data(), chunk.size());
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return false;
   if (got <= 0) {
     if (!child.partial.empty() && hooks_.line) hooks_.line(child.spec.name, child.partial);
     child.partial.clear();
-    ::close(child.output);
-    child.output = -1;
-    return;
+    child.output.close();
+    return false;
   }
   child.partial.append(chunk.data(), static_cast<std::size_t>(got));
+  give_lines(child);
+  return true;
+}
+
+void Supervisor::give_lines(Child& child) {
+  const std::string_view text = child.partial;
   std::size_t begin = 0;
   for (;;) {
-    std::size_t end = child.partial.find('\n', begin);
-    if (end == std::string::npos && child.partial.size() - begin < kLineMax) break;
-    if (end == std::string::npos) end = begin + kLineMax - 1;
-    if (hooks_.line) {
-      hooks_.line(child.spec.name, std::string_view(child.partial).substr(begin, end - begin));
-    }
-    begin = end + 1;
+    const std::size_t end = text.find('\n', begin);
+    const std::size_t size = std::min(end, text.size()) - begin;
+    if (end == std::string_view::npos && size < kLineMax) break;
+    const std::string_view line = text.substr(begin, std::min(size, kLineMax));
+    if (hooks_.line) hooks_.line(child.spec.name, line);
+    begin += line.size() + (line.size() == size && end != std::string_view::npos ? 1 : 0);
   }
   child.partial.erase(0, begin);
 }
 
-void Supervisor::take_signal() {
+// Of a child that is gone. Who inherited its pipe may keep it open: that is not waited for.
+void Supervisor::drain_output(Child& child) {
+  for (int i = 0; i < kLastReads && child.output.is_open() && read_output(child); ++i) {
+  }
+  if (!child.partial.empty() && hooks_.line) hooks_.line(child.spec.name, child.partial);
+  child.partial.clear();
+  child.output.close();
+}
+
+void Supervisor::take_signals() {
   signalfd_siginfo info{};
-  while (::read(signals_, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+  while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
     if (info.ssi_signo == SIGCHLD) {
       reap();
     } else if (ending_) {
       for (const Child& child : children_) {
-        if (child.pid != 0) ::kill(child.pid, SIGKILL);
+        if (child.pid != 0) ::kill(-child.pid, SIGKILL);
       }
     } else {
-      ending_ = true;
+      end();
     }
   }
 }
 
 void Supervisor::reap() {
-  int status = 0;
-  for (pid_t pid = ::waitpid(-1, &status, WNOHANG); pid > 0;
-       pid = ::waitpid(-1, &status, WNOHANG)) {
-    for (Child& child : children_) {
-      if (child.pid == pid) ended(child, status);
-    }
+  for (Child& child : children_) {
+    if (child.pid == 0) continue;
+    siginfo_t info{};
+    const auto id = static_cast<id_t>(child.pid);
+    if (::waitid(P_PID, id, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) continue;
+    // What it has started itself ends with it. Until it is reaped its number is nobody else's.
+    ::kill(-child.pid, SIGKILL);
+    int status = 0;
+    ::waitpid(child.pid, &status, 0);
+    ended(child, status);
   }
 }
 
 void Supervisor::ended(Child& child, int status) {
-  if (child.output >= 0) read_output(child);
+  drain_output(child);
   child.pid = 0;
   if (ending_) return;
-  const Clock::time_point now = Clock::now();
-  child.falls = now - child.started >= kSteady ? 0 : child.falls;
+  if (Clock::now() - child.started >= kSteady) child.falls = 0;
+  const std::string how = how_it_ended(status);
+  const bool hopeless = WIFEXITED(status) && WEXITSTATUS(status) == kExitUsage;
+  if (!settled_ && (hopeless || child.falls + 1 == kFallsMax)) {
+    const std::string often =
+        hopeless ? "" : " for the " + std::to_string(kFallsMax) + "th time in a row";
+    return give_up(child.spec.name + " ended with " + how + often + "; its lines above say why");
+  }
+  fall(child, how);
+}
+
+void Supervisor::fall(Child& child, const std::string& how) {
   const milliseconds pause = std::min(kLongestPause, kFirstPause * (1 << std::min(child.falls, 6)));
   ++child.falls;
-  child.start_at = now + pause;
-  if (hooks_.fell) hooks_.fell(child.spec.name, how_it_ended(status), pause);
+  child.start_at = Clock::now() + pause;
+  if (hooks_.fell) hooks_.fell(child.spec.name, how, pause);
 }
 
 int Supervisor::lowest_running_stage() const {
-  int lowest = std::numeric_limits<int>::max();
+  int lowest = kNoStage;
   for (const Child& child : children_) {
     if (child.pid != 0) lowest = std::min(lowest, child.spec.stage);
   }
@@ -245,19 +324,21 @@ int Supervisor::lowest_running_stage() const {
 
 void Supervisor::end_stages(Clock::time_point now) {
   const int stage = lowest_running_stage();
-  if (stage == std::numeric_limits<int>::max()) return;
-  if (stage != stage_ending_) {
+  const bool begins = stage != stage_ending_;
+  if (begins) {
     stage_ending_ = stage;
     kill_at_ = now + patience_;
-    kill_stage(stage, SIGTERM);
-  } else if (now >= kill_at_) {
-    kill_stage(stage, SIGKILL);
+  } else if (now < kill_at_) {
+    return;
   }
-}
-
-void Supervisor::kill_stage(int stage, int signal) {
   for (const Child& child : children_) {
-    if (child.pid != 0 && child.spec.stage == stage) ::kill(child.pid, signal);
+    if (child.pid == 0 || child.spec.stage != stage) continue;
+    // The child itself ends what it has started, as long as it is asked.
+    if (begins) {
+      ::kill(child.pid, SIGTERM);
+    } else {
+      ::kill(-child.pid, SIGKILL);
+    }
   }
 }
 

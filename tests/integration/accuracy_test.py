@@ -14,7 +14,7 @@ from stack import Stack
 
 def main() -> int:
     conclave, model, questions = sys.argv[1:4]
-    done = subprocess.run([conclave, "eval", "-m", model, questions, "-o", "json"],
+    done = subprocess.run([conclave, "eval", "-m", model, "--set", questions, "-o", "json"],
                           capture_output=True, text=True, check=True)
     expected = json.loads(done.stdout)
     cases = [json.loads(line) for line in pathlib.Path(questions).read_text().splitlines() if line]
@@ -30,7 +30,7 @@ def main() -> int:
 
         with concurrent.futures.ThreadPoolExecutor(32) as pool:
             right = sum(pool.map(ask, cases))
-    print(f"through the gateway {right} of {len(cases)}, by eval {expected['correct']}")
+    print(f"through the gateway {right} of {len(cases)}, by eval {expected['right']}")
     return 0 if right == expected["right"] else 1
 
 

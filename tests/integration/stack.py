@@ -9,11 +9,14 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.parse
 
 READY_SECONDS = 120
+# Four stages that drain for ten seconds each, at the very most.
+END_SECONDS = 60
 
 
 class Stack:
@@ -40,8 +43,8 @@ class Stack:
                 return match.group(1)
             if line is None:
                 break
-        self.close()
-        raise AssertionError("not ready:\n" + self.log_path.read_text(errors="replace")[-8000:])
+        code = self.close()
+        raise AssertionError(f"not ready, exit code {code}:\n{self.logs()[-8000:]}")
 
     def read_line(self, end: float) -> str | None:
         """The next line that it prints; None: it ended, or `end` came."""
@@ -69,7 +72,6 @@ class Stack:
             return call(connection, path, body)
 
     def logs(self) -> str:
-        self.log.flush()
         return self.log_path.read_text(errors="replace")
 
     def pids(self) -> dict[str, int]:
@@ -84,22 +86,29 @@ class Stack:
         return found
 
     def close(self) -> int:
+        """Ends it as a service manager does; its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            code = self.process.wait(60)
+            return self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            code = self.process.wait()
-        self.process.stdout.close()
-        self.log.close()
-        return code
+            left = self.pids()
+            self.process.kill()  # its services end with it
+            self.process.wait()
+            raise AssertionError(f"SIGTERM and {END_SECONDS} s later it still runs, and of its services"
+                                 f" {left or 'none'}:\n{self.logs()[-8000:]}") from None
+        finally:
+            self.process.stdout.close()
+            self.log.close()
 
     def __enter__(self) -> "Stack":
         return self
 
-    def __exit__(self, *error) -> None:
-        self.close()
+    def __exit__(self, kind, *error) -> None:
+        if kind:
+            print(self.logs()[-8000:], file=sys.stderr)
+        if not self.process.stdout.closed:
+            self.close()
         self.state.cleanup()
 
 

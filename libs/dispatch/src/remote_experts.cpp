@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#include "conclave/wire/expert.hpp"
+
 namespace conclave::dispatch {
 
 using base::ErrorCode;
@@ -57,8 +59,17 @@ RemoteExperts::~RemoteExperts() {
 
 void RemoteExperts::update(std::shared_ptr<const wire::RoutingTable> table) {
   if (table->layers != config_.layers || table->experts != config_.gate.experts) return;
-  const std::lock_guard lock(mutex_);
-  next_ = std::move(table);
+  {
+    const std::lock_guard lock(mutex_);
+    if (next_ && table->epoch <= next_->epoch) return;
+    next_ = std::move(table);
+  }
+  client_.wake();
+}
+
+void RemoteExperts::stop() {
+  stopped_ = true;
+  client_.wake();
 }
 
 Status RemoteExperts::reachable() const {
@@ -76,6 +87,7 @@ void RemoteExperts::apply_table() {
   connect_workers(*table);
   table_ = std::move(table);
   model_key_ = wire::model_key_of(table_->model);
+  epoch_.store(table_->epoch, std::memory_order_relaxed);
   note_reachability();
 }
 
@@ -84,7 +96,7 @@ void RemoteExperts::connect_workers(const wire::RoutingTable& table) {
   std::vector<Worker> workers;
   for (const wire::WorkerEndpoint& endpoint : table.workers) {
     const auto known = std::ranges::find(workers_, endpoint, &Worker::endpoint);
-    if (known != workers_.end()) {
+    if (known != workers_.end() && known->link != 0) {
       workers.push_back(std::move(*known));
       workers_.erase(known);
       continue;
@@ -102,7 +114,8 @@ void RemoteExperts::connect_workers(const wire::RoutingTable& table) {
       client_.cancel(gone.call);
       give_back(gone, {});
     }
-    client_.disconnect(gone.link);
+    // Outputs of the run at hand may lie in memory that goes with the link.
+    if (gone.link != 0) parting_.push_back(gone.link);
   }
 }
 
@@ -132,6 +145,7 @@ std::string RemoteExperts::whom_we_miss() const {
 }
 
 void RemoteExperts::maintain(Clock::time_point until) {
+  release_replies();
   apply_table();
   for (const fabric::CallEvent& event : client_.poll(until)) {
     if (event.kind == fabric::CallEvent::Kind::kReply) client_.release(event.call);
@@ -150,7 +164,9 @@ Status RemoteExperts::run(std::uint32_t layer, const float* x, std::size_t rows,
 
   const Clock::time_point give_up = Clock::now() + milliseconds(settings_.reload_wait_ms);
   while (run_.missing > 0) {
-    Status status = assign_and_send();
+    Status status;
+    if (stopped_) status = fail(ErrorCode::kCancelled, "the router stops");
+    if (status) status = assign_and_send();
     if (status) status = wait_for_answers(give_up);
     if (!status) {
       abandon();
@@ -167,6 +183,8 @@ void RemoteExperts::start(std::uint32_t layer, const float* x, std::size_t rows)
   run_.layer = layer;
   run_.rows = rows;
   run_.under_way = 0;
+  run_.stalled = false;
+  run_.refusal.clear();
   run_.waiting.clear();
   for (std::uint32_t expert = 0; expert < config_.gate.experts; ++expert) {
     if (order_.run(expert).count > 0) run_.waiting.push_back(expert);
@@ -220,7 +238,7 @@ Status RemoteExperts::send(Worker& worker) {
   ++run_.under_way;
   calls_.add();
   pairs_sent_.add(call.pairs);
-  client_.send(buffer->id, {}, Clock::now() + milliseconds(settings_.call_timeout_ms));
+  client_.send(buffer->id, trace_, Clock::now() + milliseconds(settings_.call_timeout_ms));
   return {};
 }
 
@@ -282,14 +300,8 @@ void RemoteExperts::fill(const Worker& worker, const wire::ExpertCall& call,
 Status RemoteExperts::wait_for_answers(Clock::time_point give_up) {
   const Clock::time_point now = Clock::now();
   const bool stalled = !run_.waiting.empty() && run_.under_way == 0;
-  if (stalled && now >= give_up) {
-    const std::string missing = whom_we_miss();
-    return fail(ErrorCode::kUnavailable,
-                "layer " + std::to_string(run_.layer) + " waited " +
-                    std::to_string(settings_.reload_wait_ms) +
-                    " ms: " + (missing.empty() ? "its workers refuse calls" : missing));
-  }
-  if (stalled) stalls_.add();
+  if (stalled && now >= give_up) return fail(nobody_computes());
+  if (stalled && !std::exchange(run_.stalled, true)) stalls_.add();
   const Clock::time_point until =
       run_.waiting.empty() ? now + milliseconds(settings_.call_timeout_ms) : now + kPause;
   for (const fabric::CallEvent& event : client_.poll(until)) CONCLAVE_TRY_VOID(take(event));
@@ -297,11 +309,19 @@ Status RemoteExperts::wait_for_answers(Clock::time_point give_up) {
   return {};
 }
 
+base::Error RemoteExperts::nobody_computes() const {
+  std::string why = whom_we_miss();
+  if (why.empty()) why = run_.refusal;
+  return {ErrorCode::kUnavailable, "layer " + std::to_string(run_.layer) + " waited " +
+                                       std::to_string(settings_.reload_wait_ms) + " ms: " + why};
+}
+
 Status RemoteExperts::take(const fabric::CallEvent& event) {
   using Kind = fabric::CallEvent::Kind;
   switch (event.kind) {
     case Kind::kUp:
     case Kind::kDown:
+      note_reachability();
       return {};  // calls under way on it fail by events of their own
     case Kind::kReply:
       if (Worker* worker = worker_of(event.call)) return answered(*worker, event);
@@ -311,10 +331,10 @@ Status RemoteExperts::take(const fabric::CallEvent& event) {
       if (Worker* worker = worker_of(event.call)) {
         log_.warn("expert_call_failed",
                   {{"worker", worker->endpoint.node}, {"error", event.error.message}});
+        run_.refusal = worker->endpoint.node + ": " + event.error.message;
         resends_.add();
         give_back(*worker, kPause);
       }
-      client_.release(event.call);
       return {};
   }
   return {};
@@ -328,6 +348,7 @@ Status RemoteExperts::answered(Worker& worker, const fabric::CallEvent& event) {
       return fail(ErrorCode::kInternal, worker.endpoint.node + " refused a call: " + error.message);
     }
     log_.debug("expert_call_refused", {{"worker", worker.endpoint.node}, {"error", error.message}});
+    run_.refusal = worker.endpoint.node + " refuses: " + error.message;
     resends_.add();
     give_back(worker, kPause);
     return {};
@@ -371,6 +392,8 @@ void RemoteExperts::abandon() {
 void RemoteExperts::release_replies() {
   for (const fabric::CallId call : replies_) client_.release(call);
   replies_.clear();
+  for (const fabric::DataLinkId link : parting_) client_.disconnect(link);
+  parting_.clear();
 }
 
 RemoteExperts::Worker* RemoteExperts::worker_of(fabric::CallId call) {

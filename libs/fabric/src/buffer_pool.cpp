@@ -28,7 +28,7 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
 }
 
 void Buffer::give_back() {
-  if (data_ != nullptr) pool_->put(std::exchange(data_, nullptr), size_class_);
+  if (data_ != nullptr) pool_->put(std::exchange(data_, nullptr), size_, size_class_);
   pool_.reset();
 }
 
@@ -52,6 +52,7 @@ Buffer BufferPool::get(std::size_t bytes) {
   const std::size_t capacity = std::size_t{1} << (buffer.size_class_ + kSmallestBits);
   {
     const std::lock_guard lock(mutex_);
+    lent_bytes_ += bytes;
     auto& list = free_[buffer.size_class_];
     if (!list.empty()) {
       buffer.data_ = list.back();
@@ -64,10 +65,11 @@ Buffer BufferPool::get(std::size_t bytes) {
   return buffer;
 }
 
-void BufferPool::put(std::byte* data, std::size_t size_class) {
+void BufferPool::put(std::byte* data, std::size_t size, std::size_t size_class) {
   const std::size_t capacity = std::size_t{1} << (size_class + kSmallestBits);
   {
     const std::lock_guard lock(mutex_);
+    lent_bytes_ -= size;
     if (kept_bytes_ + capacity <= kept_bytes_max_) {
       free_[size_class].push_back(data);
       kept_bytes_ += capacity;
@@ -80,6 +82,11 @@ void BufferPool::put(std::byte* data, std::size_t size_class) {
 std::size_t BufferPool::kept_bytes() const {
   const std::lock_guard lock(mutex_);
   return kept_bytes_;
+}
+
+std::size_t BufferPool::lent_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return lent_bytes_;
 }
 
 }  // namespace conclave::fabric

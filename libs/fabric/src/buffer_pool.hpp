@@ -48,11 +48,13 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
 
   /// Bytes that wait for their next use.
   [[nodiscard]] std::size_t kept_bytes() const;
+  /// Bytes of buffers that are in use, those that ZeroMQ has yet to send included.
+  [[nodiscard]] std::size_t lent_bytes() const;
 
  private:
   friend class Buffer;
   explicit BufferPool(std::size_t kept_bytes_max) : kept_bytes_max_(kept_bytes_max) {}
-  void put(std::byte* data, std::size_t size_class);
+  void put(std::byte* data, std::size_t size, std::size_t size_class);
 
   // Powers of two from 4 KiB, a small call, to 1 GiB, the largest payload.
   static constexpr std::size_t kSmallestBits = 12;
@@ -62,6 +64,7 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   mutable std::mutex mutex_;  // guards what follows
   std::array<std::vector<std::byte*>, kClasses> free_;
   std::size_t kept_bytes_ = 0;
+  std::size_t lent_bytes_ = 0;
 };
 
 }  // namespace conclave::fabric

@@ -92,6 +92,14 @@ struct Link {
   std::uint32_t calls = 0;
 };
 
+/// What is between the parts of a payload leaves the process: it must not be old memory.
+void clear_gaps(const wire::CallLayout& layout, std::span<std::byte> payload) {
+  for (const std::size_t part : {layout.quants, layout.scales, layout.floats}) {
+    if (part > 0)
+      std::ranges::fill(payload.subspan(part - base::kCacheLine, base::kCacheLine), std::byte{});
+  }
+}
+
 bool is_cache_aligned(const void* data) {
   return reinterpret_cast<std::uintptr_t>(data) % base::kCacheLine == 0;
 }
@@ -289,7 +297,9 @@ base::Result<CallBuffer> CallClient::Impl::prepare(DataLinkId id, const wire::Ex
   made.call = call;
   made.layout = layout;
   ++link->second.calls;
-  return place(made, link->second);
+  const CallBuffer buffer = place(made, link->second);
+  clear_gaps(layout, buffer.payload);
+  return buffer;
 }
 
 CallBuffer CallClient::Impl::place(Call& call, Link& link) {

@@ -34,7 +34,7 @@ TEST_P(CallRoadsTest, CarriesCallsOfEverySize) {
   // megabytes.
   for (const auto& call :
        {call_of(1, 1, 1), call_of(3, 17), call_of(1, 1024, 1), call_of(4, 1000), call_of(4, 1030),
-        call_of(16, 1024), call_of(33, 2880, 8), call_of(256, 4096)}) {
+        call_of(16, 1024), call_of(33, 2880, 8), call_of(64, 4096)}) {
     const CallId id = ends.send(link, call, ++seed);
     const Happened reply = ends.wait(Kind::kReply);
     EXPECT_EQ(reply.call, id);
@@ -244,7 +244,8 @@ TEST_P(CallRoadsTest, TellsOfTheWorkersEndAndOfItsReturn) {
       for (IncomingCall* call : calls) compute_and_answer(*ends.server, *call);
     }));
   } else {
-    ASSERT_TRUE(ends.server->listen(ends.address));
+    // ZeroMQ closes the former socket on a thread of its own.
+    ASSERT_TRUE(ends.pump([&] { return ends.server->listen(ends.address).has_value(); }));
   }
   EXPECT_EQ(ends.wait(Kind::kUp).link, link);
   ends.answering = true;

@@ -154,8 +154,10 @@ CallServer::Impl::Taken CallServer::Impl::take(const ServerLinks::Request& reque
         {Outcome::kDeadline, {ErrorCode::kDeadlineExceeded, "passed before the worker saw it"}});
   }
   call->charged_bytes = layout->bytes + layout->reply_bytes;
+  // Answers that a slow router has not read yet count as well.
+  const std::uint64_t used = std::max<std::uint64_t>(bytes_, pool_->lent_bytes());
   if (calls_.size() >= shared_.limits.calls_max ||
-      call->charged_bytes > shared_.limits.bytes_max - bytes_) {
+      used + call->charged_bytes > shared_.limits.bytes_max) {
     return tl::unexpected<Refused>(
         {Outcome::kOverloaded, {ErrorCode::kOverloaded, "too many calls wait"}});
   }

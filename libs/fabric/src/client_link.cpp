@@ -14,11 +14,8 @@ using wire::FrameKind;
 
 namespace {
 
-/// Messages that may wait: the answers to all calls, and heartbeats of the time in which nobody
-/// looked (17 minutes at one a second).
-constexpr int kWaitingMax = 1024;
-/// A worker from which so many come in a row floods us.
-constexpr int kFlood = 4 * kWaitingMax;
+/// Messages of one link that are taken before the others have their turn.
+constexpr int kBurst = 256;
 
 constexpr std::uint16_t kReplyType = wire::kTypeOf<wire::ExpertReply>;
 
@@ -48,7 +45,7 @@ base::Status ClientLink::open_socket() {
   opened_ = Time::clock::now();
   const DataSettings& settings = shared_.settings;
   SocketLimits limits;
-  limits.receive_messages = kWaitingMax;
+  limits.receive_messages = static_cast<int>(settings.calls_max) + 2;  // welcome, heartbeat
   limits.frame_bytes = static_cast<std::int64_t>(wire::kPayloadBytesMax) + (1 << 20);
   limits.reconnect_ms = static_cast<int>(settings.reconnect_ms);
   try {
@@ -83,10 +80,12 @@ void ClientLink::close_socket() {
   if (socket_.handle() != nullptr) shared_.poller.remove(descriptor_of(socket_.handle()));
   socket_.close();
   connected_ = false;
+  unread_ = false;
   state_ = State::kWaiting;
 }
 
 void ClientLink::tick(Time now) {
+  if (unread_) read_socket();
   if (now < due_) return;
   close_socket();
   if (const auto status = open_socket(); !status) {
@@ -146,20 +145,23 @@ void ClientLink::greet() {
   (void)socket_.get(zmq::sockopt::events);
   if (send_frames(socket_, frames) != Delivery::kSent) return;  // read_socket() tries again
   state_ = State::kGreeting;
-  read_socket();
+  unread_ = true;
 }
 
 void ClientLink::read_socket() {
   if (state_ == State::kConnecting && connected_) greet();
-  for (int i = 0; i < kFlood && socket_.handle() != nullptr; ++i) {
-    if (!receive_frames(socket_, frames_, 3)) return;
+  for (int i = 0; i < kBurst && socket_.handle() != nullptr; ++i) {
+    if (!receive_frames(socket_, frames_, 3)) {
+      unread_ = false;
+      return;
+    }
     if (frames_.empty()) {
       malformed("a message of too many frames");
     } else {
       take(frames_);
     }
   }
-  if (socket_.handle() != nullptr) fail({ErrorCode::kUnavailable, "it sends without end"});
+  unread_ = true;
 }
 
 void ClientLink::take(std::span<zmq::message_t> frames) {
@@ -231,7 +233,7 @@ void ClientLink::close_local() {
 }
 
 void ClientLink::read_local() {
-  for (int i = 0; i < kFlood && local_.ok(); ++i) {
+  for (int i = 0; i < kBurst && local_.ok(); ++i) {
     const auto got = local_.receive(packet_);
     if (got.state == LocalSocket::Packet::State::kNone) return;
     const bool gone = got.state == LocalSocket::Packet::State::kGone;
@@ -249,7 +251,6 @@ void ClientLink::read_local() {
     }
     use(*envelope, packet->body, nullptr, Road::kShared);
   }
-  if (local_.ok()) fail({ErrorCode::kUnavailable, "it sends without end"});
 }
 
 // ---- Up and down ----
@@ -303,7 +304,7 @@ void ClientLink::send_framed(const wire::Envelope& envelope, const wire::ExpertC
   if (send_frames(socket_, frames) != Delivery::kSent) {
     return fail({ErrorCode::kUnavailable, "the connection ended"});
   }
-  read_socket();  // sending may have taken the signal that something waits to be read
+  unread_ = true;
 }
 
 void ClientLink::use(const wire::Envelope& envelope, std::span<const std::byte> body,

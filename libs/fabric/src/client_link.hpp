@@ -77,8 +77,8 @@ class ClientLink {
   /// Null if the road is not shared.
   [[nodiscard]] const std::shared_ptr<CallMemory>& memory() const { return memory_; }
 
-  /// Sends a call whose payload lies at `offset` of the segment. May find that the link is lost, or
-  /// that answers have come, and tell the listener at once.
+  /// Sends a call whose payload lies at `offset` of the segment. May find that the link is lost,
+  /// and tell the listener at once.
   void send_shared(const wire::Envelope& envelope, const wire::ExpertCall& call,
                    std::uint64_t offset);
   /// Sends a call with its payload. The same.
@@ -87,7 +87,7 @@ class ClientLink {
   /// The poller says that something happened to this part.
   void ready(Part part);
   /// When tick() is due without any event.
-  [[nodiscard]] Time due() const { return due_; }
+  [[nodiscard]] Time due() const { return unread_ ? Time::min() : due_; }
   void tick(Time now);
 
  private:
@@ -128,6 +128,7 @@ class ClientLink {
   std::uint64_t peer_incarnation_ = 0;
   std::string peer_name_;
   bool connected_ = false;  // ZeroMQ's handshake is done
+  bool unread_ = false;     // look at the socket before waiting: a send may have taken its signal
 
   // A socket for every attempt: nothing left over of an earlier connection can be taken for the
   // present one's.

@@ -182,16 +182,15 @@ void Context::Internal::serve_zap(zmq::socket_t socket) {
         request.push_back(frame.to_string());
       } while (frame.more());
 
+      const auto part = [&request](std::size_t i) {
+        return i < request.size() ? std::string_view(request[i]) : std::string_view();
+      };
       const Decision decision = decide(request);
       const bool ok = !decision.user.empty();
-      if (!ok) refused(decision.reason, request.size() > 3 ? request[3] : "", decision.detail);
+      if (!ok) refused(decision.reason, part(3), decision.detail);
+      // version, request id, status and its text, user id, metadata
       const std::array<std::string_view, 6> reply = {
-          "1.0",
-          request.size() > 1 ? request[1] : "",  // version, request id
-          ok ? "200" : "400",
-          ok ? "OK" : "not admitted",  // status
-          decision.user,
-          ""};  // user id, metadata
+          "1.0", part(1), ok ? "200" : "400", ok ? "OK" : "not admitted", decision.user, ""};
       for (std::size_t i = 0; i < reply.size(); ++i) {
         const auto flags = i + 1 < reply.size() ? zmq::send_flags::sndmore : zmq::send_flags::none;
         socket.send(zmq::buffer(reply[i]), flags);
@@ -300,8 +299,8 @@ base::Status Context::Internal::configure_client(zmq::socket_t& socket, const st
 }
 
 SocketMonitor Context::Internal::monitor(zmq::socket_t& socket) {
-  constexpr int kEvents = ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
-                          ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+  constexpr int kEvents = ZMQ_EVENT_CLOSED | ZMQ_EVENT_DISCONNECTED |
+                          ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
                           ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
   return {zmq_, socket, kEvents, "inproc://monitor-" + std::to_string(next_id())};
 }

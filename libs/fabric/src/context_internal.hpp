@@ -89,7 +89,7 @@ class Context::Internal {
                                 wire::NodeRole server, Encryption encryption,
                                 const SocketLimits& limits);
 
-  /// A monitor of the handshakes and ends of a socket's connections.
+  /// A monitor of the handshakes and ends of a socket's connections, and of what listens.
   SocketMonitor monitor(zmq::socket_t& socket);
   /// Counts handshakes that a server's monitor reports as failed.
   void count_failed_handshake(const MonitorEvent& event);

@@ -6,7 +6,7 @@
 //   client: hello (body: Hello)
 //   server: welcome (body: Hello; payload: LocalOffer, if it lends its memory) or error (ErrorBody)
 //   client: calls: request (body: ExpertCall; payload)
-//   server: reply (body: ExpertReply; payload if ok); heartbeat, which nobody answers
+//   server: reply (body: ExpertReply; payload if ok); heartbeat, to see who is gone
 //
 // The local road. A client that can reach the offered local socket connects to it, and sends
 // LocalOpening with the descriptor of a sealed memory segment; the server answers LocalAnswer. From

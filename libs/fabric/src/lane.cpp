@@ -146,26 +146,33 @@ void Lane::read_client_monitor(Link& link) {
   while (link.monitor.handle() != nullptr) {
     const auto event = link.monitor.next();
     if (!event) return;
+    // ZeroMQ tries again by itself, but not after every way in which a handshake can fail.
+    const Time anew = now_ + milliseconds(core_->settings.peer_timeout_ms);
     switch (event->event) {
       case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
         link.connected = true;
+        link.hellos = 0;
         say_hello(link);
         break;
       case ZMQ_EVENT_DISCONNECTED:
         // Messages may have come before the end; ZeroMQ reports it beside them.
         read_client(link);
         take_down(link, "disconnected");
-        link.connected = false;  // if it was not up, the same socket connects again
-        link.due = link.socket ? Time::max() : link.due;
-        link.give_up = Time::max();
+        if (!link.socket) return;  // it was up
+        link.connected = false;
+        link.due = Time::max();
+        link.give_up = anew;
         break;
       case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
       case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
         context_.turned_away(link.address, "the keys of this side or of the server do not fit");
+        link.give_up = anew;
         break;
-      default:
+      default:  // HANDSHAKE_FAILED_NO_DETAIL
+        link.give_up = anew;
         break;
     }
+    wake_by(link.give_up);
   }
 }
 
@@ -268,9 +275,7 @@ void Lane::leave() {
   core_->queue.close();
   take_posts();  // what came in before that
   while (!links_.empty()) remove(links_.begin()->first);
-  for (const auto& server : servers_) {
-    server->socket.set(zmq::sockopt::linger, static_cast<int>(linger_.count()));
-  }
+  for (const auto& server : servers_) close_server(*server, linger_);
   servers_.clear();
   buried_.clear();
   unit_.retire();

@@ -50,7 +50,15 @@ void Lane::say_hello(Link& link) {
   const auto sent = send_frames(link.socket, {},
                                 plain_frames(core_->envelope(FrameKind::kHello),
                                              wire::Hello{self.name, self.role, self.incarnation}));
-  if (sent == Sent::kYes) metrics_.sent(FrameKind::kHello, 0);
+  if (sent == Sent::kYes) {
+    metrics_.sent(FrameKind::kHello, 0);
+  } else if (is_inproc(link.address)) {
+    // The server that was there has closed; within a process ZeroMQ does not connect anew.
+    close_socket(link, milliseconds{0});
+    sockets_changed_ = true;
+    link.due = now_ + milliseconds(core_->settings.reconnect_ms);
+    return wake_by(link.due);
+  }
   const milliseconds timeout(core_->settings.peer_timeout_ms);
   const milliseconds wait(std::uint64_t{core_->settings.reconnect_ms}
                           << std::min(link.hellos, 16u));

@@ -13,6 +13,9 @@ namespace {
 /// Heartbeats, welcomes and the like that may wait beside what the credits count.
 constexpr int kLinkFramesMax = 1024;
 
+/// Far more than ZeroMQ's thread needs to close a socket.
+constexpr int kCloseMs = 1000;
+
 SocketLimits limits_of(const NodeSettings& settings) {
   SocketLimits limits;
   limits.send_messages = static_cast<int>(settings.queue_messages) + kLinkFramesMax;
@@ -57,9 +60,9 @@ void close_socket(Link& link, std::chrono::milliseconds linger) {
   link.connected = false;
 }
 
-base::Result<std::pair<std::unique_ptr<Server>, std::string>> open_server(
-    Context::Internal& context, const NodeSettings& settings, wire::NodeRole own,
-    const std::string& address) {
+base::Result<std::unique_ptr<Server>> open_server(Context::Internal& context,
+                                                  const NodeSettings& settings, wire::NodeRole own,
+                                                  const std::string& address) {
   if (!is_address(address)) {
     return fail(ErrorCode::kInvalidArgument, "not an address: " + address);
   }
@@ -71,11 +74,25 @@ base::Result<std::pair<std::unique_ptr<Server>, std::string>> open_server(
                                                limits_of(settings)));
     if (!server->inproc) server->monitor = context.monitor(server->socket);
     server->socket.bind(address);
-    std::string bound = server->socket.get(zmq::sockopt::last_endpoint);
-    return std::pair(std::move(server), std::move(bound));
+    server->address = server->socket.get(zmq::sockopt::last_endpoint);
+    return server;
   } catch (const zmq::error_t& error) {
     return refuse(address, error);
   }
+}
+
+void close_server(Server& server, std::chrono::milliseconds linger) {
+  // ZeroMQ closes what listens on a thread of its own, and reports it.
+  if (!server.inproc && zmq_unbind(server.socket.handle(), server.address.c_str()) == 0) {
+    zmq::pollitem_t item{server.monitor.handle(), 0, ZMQ_POLLIN, 0};
+    for (bool closed = false; !closed && zmq_poll(&item, 1, kCloseMs) > 0;) {
+      const auto event = server.monitor.next();
+      closed = !event || event->event == ZMQ_EVENT_CLOSED;
+    }
+  }
+  server.monitor.close();
+  server.socket.set(zmq::sockopt::linger, static_cast<int>(linger.count()));
+  server.socket.close();
 }
 
 }  // namespace conclave::fabric

@@ -22,6 +22,7 @@ struct Link;
 
 /// A socket that listens: the peers of any number of links come in over it.
 struct Server {
+  std::string address;  // with the real port
   zmq::socket_t socket;
   SocketMonitor monitor;  // none for inproc
   bool inproc = false;
@@ -75,10 +76,11 @@ struct Link {
 base::Status open_socket(Context::Internal& context, const NodeSettings& settings, Link& link);
 void close_socket(Link& link, std::chrono::milliseconds linger);
 
-/// A socket that listens, and its address with the real port. Errors as open_socket; kUnavailable
-/// also: the address is in use.
-base::Result<std::pair<std::unique_ptr<Server>, std::string>> open_server(
-    Context::Internal& context, const NodeSettings& settings, wire::NodeRole own,
-    const std::string& address);
+/// A socket that listens. Errors as open_socket; kUnavailable also: the address is in use.
+base::Result<std::unique_ptr<Server>> open_server(Context::Internal& context,
+                                                  const NodeSettings& settings, wire::NodeRole own,
+                                                  const std::string& address);
+/// Its address can be used again when this returns, but for a system that hangs.
+void close_server(Server& server, std::chrono::milliseconds linger);
 
 }  // namespace conclave::fabric

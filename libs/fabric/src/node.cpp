@@ -80,13 +80,13 @@ Node::~Node() { stop(std::chrono::milliseconds{0}); }
 const NodeIdentity& Node::identity() const { return impl_->core->identity; }
 
 base::Result<std::string> Node::listen(const std::string& address) {
-  CONCLAVE_TRY(auto opened,
+  CONCLAVE_TRY(auto server,
                open_server(impl_->context, impl_->core->settings, identity().role, address));
-  const bool posted = impl_->hand_over(std::move(opened.first), [lane = &impl_->lane](auto server) {
-    lane->add_server(std::move(server));
-  });
+  std::string bound = server->address;
+  const bool posted = impl_->hand_over(
+      std::move(server), [lane = &impl_->lane](auto added) { lane->add_server(std::move(added)); });
   if (!posted) return fail(ErrorCode::kFailedPrecondition, "the node has stopped");
-  return std::move(opened.second);
+  return bound;
 }
 
 base::Result<LinkId> Node::connect(const std::string& address, wire::NodeRole server) {

@@ -22,7 +22,10 @@ constexpr int kBurst = 256;
 /// Connections to the local socket that have not said who they are; the oldest goes for the next.
 /// Honest ones speak at once.
 constexpr std::size_t kStrangersMax = 64;
-/// ZeroMQ reports the end of a connection a little before it forgets the connection itself.
+/// Answers that a router has not read yet; a further one ends its link.
+constexpr int kUnreadMax = 256;
+/// ZeroMQ reports the end of a connection a little before it forgets the connection itself, and
+/// does not say whose it was: all are tried this long after it, and once more each heartbeat.
 constexpr milliseconds kAfterDisconnect{20};
 
 }  // namespace
@@ -40,7 +43,8 @@ base::Result<std::string> ServerLinks::listen(const std::string& address) {
   }
   const DataSettings& settings = shared_.settings;
   SocketLimits limits;
-  limits.receive_messages = static_cast<int>(DataSettings::kCallsPerLinkMax);
+  limits.send_messages = kUnreadMax;
+  limits.receive_messages = static_cast<int>(settings.calls_max) + 2;  // hello, and one ahead
   limits.frame_bytes = static_cast<std::int64_t>(std::min<std::uint64_t>(
                            wire::kPayloadBytesMax, shared_.limits.bytes_max)) +
                        (1 << 20);
@@ -65,7 +69,6 @@ base::Result<std::string> ServerLinks::listen(const std::string& address) {
                 address + ": " + error.what());
   }
   if (settings.shared_memory) offer_memory();
-  due_ = Time::clock::now() + milliseconds(settings.heartbeat_ms);
   read_monitor();  // a ZeroMQ socket signals only after a look that found nothing
   return router_.get(zmq::sockopt::last_endpoint);
 }
@@ -94,13 +97,13 @@ void ServerLinks::ready(EventPoller::Token token) {
 
 void ServerLinks::tick(Time now) {
   if (unread_) read_router();
-  if (now >= due_) beat(now);
+  if (now >= due_) probe(now);
 }
 
-// Tells routers on the road of frames nothing but that we are here; those that are gone are found
-// out by it. On the local road the end of the connection says so.
-void ServerLinks::beat(Time now) {
-  due_ = now + milliseconds(shared_.settings.heartbeat_ms);
+// Says to the routers on the road of frames that we are here, which fails for those that are gone.
+// On the local road the end of the connection says so.
+void ServerLinks::probe(Time now) {
+  due_ = now < probe_until_ ? now + milliseconds(shared_.settings.heartbeat_ms) : Time::max();
   std::vector<std::shared_ptr<DataPeer>> gone;
   for (const auto& [id, peer] : peers_) {
     if (peer->road() == Road::kShared) continue;
@@ -118,7 +121,9 @@ void ServerLinks::read_monitor() {
   while (const auto event = monitor_.next()) {
     shared_.context.count_failed_handshake(*event);
     if (event->event == ZMQ_EVENT_DISCONNECTED) {
-      due_ = std::min(due_, Time::clock::now() + kAfterDisconnect);
+      const Time now = Time::clock::now();
+      due_ = std::min(due_, now + kAfterDisconnect);
+      probe_until_ = now + milliseconds(shared_.settings.peer_timeout_ms);
     }
   }
 }
@@ -152,8 +157,7 @@ void ServerLinks::take(std::vector<zmq::message_t>& frames) {
     return malformed(name, {ErrorCode::kCorruptData, "a message that may not come now"});
   }
   const std::shared_ptr<DataPeer> peer = known->second;
-  listener_.requested(
-      {peer, Road::kFrames, *head, body, frames.size() > 3 ? &frames[3] : nullptr, 0});
+  request({peer, Road::kFrames, *head, body, frames.size() > 3 ? &frames[3] : nullptr, 0});
 }
 
 void ServerLinks::greet(const std::string& routing_id, zmq::message_t& head,
@@ -282,9 +286,16 @@ void ServerLinks::read_local(std::shared_ptr<DataPeer> peer) {
     } else if (head->kind != FrameKind::kRequest) {
       malformed(peer->name, {ErrorCode::kCorruptData, "a packet that is no call"});
     } else {
-      listener_.requested({peer, Road::kShared, *head, packet->body, nullptr, packet->offset});
+      request({peer, Road::kShared, *head, packet->body, nullptr, packet->offset});
     }
   }
+}
+
+void ServerLinks::request(const Request& request) {
+  if (request.envelope.incarnation != request.peer->incarnation) {
+    return shared_.context.refused(Refusal::kStale, request.peer->name, "another start's call");
+  }
+  listener_.requested(request);
 }
 
 // ---- Out ----

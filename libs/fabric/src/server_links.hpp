@@ -93,7 +93,8 @@ class ServerLinks {
   void greet(const std::string& routing_id, zmq::message_t& head, std::span<const std::byte> body);
   void welcome(const std::shared_ptr<DataPeer>& peer);
   void refuse_hello(const std::string& routing_id, Refusal reason, base::Error error);
-  void beat(Time now);
+  void probe(Time now);
+  void request(const Request& request);
 
   void accept_strangers();
   void hear_stranger(std::deque<Stranger>::iterator stranger);
@@ -111,8 +112,9 @@ class ServerLinks {
   zmq::socket_t router_;
   SocketMonitor monitor_;
   std::vector<zmq::message_t> frames_;
-  bool unread_ = false;  // look at the router before waiting: a send may have taken its signal
-  Time due_ = Time::max();
+  bool unread_ = false;     // look at the router before waiting: a send may have taken its signal
+  Time due_ = Time::max();  // when to look who is gone
+  Time probe_until_{};
 
   std::optional<LocalListener> local_listener_;
   std::deque<Stranger> strangers_;  // oldest first

@@ -54,7 +54,7 @@ double TestContext::value(const std::string& name, const telemetry::Labels& labe
 NodeSettings quick_settings() {
   NodeSettings settings;
   settings.heartbeat_ms = 100;
-  settings.peer_timeout_ms = 2000;
+  settings.peer_timeout_ms = 600'000;
   settings.reconnect_ms = 10;
   return settings;
 }

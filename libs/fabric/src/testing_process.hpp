@@ -93,7 +93,7 @@ class TestContext {
   std::unique_ptr<Context> context_;
 };
 
-/// Short times, so that what waits for them comes soon.
+/// Frequent heartbeats and reconnects, and no time-out for peers made by hand, which are silent.
 NodeSettings quick_settings();
 
 /// A node with an actor system of its own, in a context that it may share.

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <new>
 #include <string>
+
+#include "conclave/wire/expert.hpp"
 
 namespace conclave::expert_worker {
 
@@ -20,12 +23,7 @@ std::uint32_t microseconds(Clock::duration duration) {
   return static_cast<std::uint32_t>(std::clamp<std::int64_t>(us, 0, ~0u));
 }
 
-// The parts of a call's payload; the server checked that they are all there.
-std::span<const model::ExpertPair> pairs_of(const IncomingCall& call) {
-  const auto* first = call.payload.data() + wire::layout_of(call.call)->pairs;
-  return {reinterpret_cast<const model::ExpertPair*>(first), call.call.pairs};
-}
-
+// The rows in a call's payload; the server checked that they are all there.
 kernels::RowsView rows_of(const IncomingCall& call) {
   const wire::CallLayout layout = *wire::layout_of(call.call);
   kernels::RowsView view{.rows = call.call.rows, .columns = call.call.hidden};
@@ -48,49 +46,78 @@ bool alike(const IncomingCall& a, const IncomingCall& b) {
 
 }  // namespace
 
+// A thread that computes batch after batch would hardly ever let another one have the experts: a
+// mutex alone does not queue. Whoever waits holds `turn_`, and the computing thread waits for that.
+std::unique_lock<std::mutex> ExpertHost::take_turn() {
+  const std::lock_guard turn(turn_);
+  return std::unique_lock(mutex_);
+}
+
 void ExpertHost::open(const wire::ModelVersion& model, const model::ModelConfig& config) {
-  const std::lock_guard lock(mutex_);
-  model_ = model;
+  const auto turn = take_turn();
   model_key_ = wire::model_key_of(model);
   config_ = config;
   experts_ = std::make_unique<model::ExpertSet>(config, compute_);
+  const std::lock_guard lock(status_mutex_);
+  model_ = model;
   ready_ = wire::ExpertBits(config.layers, config.gate.experts);
+  size_ = 0;
+  bytes_ = 0;
 }
 
 Status ExpertHost::insert(model::ExpertId id, model::Expert expert) {
-  const std::lock_guard lock(mutex_);
+  const auto turn = take_turn();
   if (!experts_) return fail(ErrorCode::kFailedPrecondition, "no model is open");
   CONCLAVE_TRY_VOID(experts_->insert(id, std::move(expert)));
+  const std::lock_guard lock(status_mutex_);
   ready_.set(id.layer, id.index);
+  publish_size();
   return {};
 }
 
 void ExpertHost::erase(model::ExpertId id) {
-  const std::lock_guard lock(mutex_);
-  if (experts_ && experts_->erase(id)) ready_.set(id.layer, id.index, false);
+  const auto turn = take_turn();
+  if (!experts_ || !experts_->erase(id)) return;
+  const std::lock_guard lock(status_mutex_);
+  ready_.set(id.layer, id.index, false);
+  publish_size();
+}
+
+// Under both mutexes.
+void ExpertHost::publish_size() {
+  size_ = experts_->size();
+  bytes_ = experts_->bytes();
 }
 
 wire::ModelVersion ExpertHost::model() const {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(status_mutex_);
   return model_;
 }
 
 wire::ExpertBits ExpertHost::ready() const {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(status_mutex_);
   return ready_;
 }
 
+std::size_t ExpertHost::size() const {
+  const std::lock_guard lock(status_mutex_);
+  return size_;
+}
+
 std::size_t ExpertHost::bytes() const {
-  const std::lock_guard lock(mutex_);
-  return experts_ ? experts_->bytes() : 0;
+  const std::lock_guard lock(status_mutex_);
+  return bytes_;
 }
 
 HostLoad ExpertHost::load() const {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(status_mutex_);
   return load_;
 }
 
 Status ExpertHost::check(const IncomingCall& call) const {
+  if (call.deadline <= Clock::now()) {
+    return fail(ErrorCode::kDeadlineExceeded, "passed while the call waited");
+  }
   if (!experts_ || call.call.model_key != model_key_) {
     return fail(ErrorCode::kNotFound, "this worker does not host that model");
   }
@@ -99,59 +126,37 @@ Status ExpertHost::check(const IncomingCall& call) const {
                                                  " values, not " + std::to_string(config_.hidden));
   }
   const std::uint32_t layer = call.call.layer;
-  std::uint32_t last = ~0u;  // pairs are sorted by expert
-  for (const model::ExpertPair& pair : pairs_of(call)) {
-    if (pair.expert == last) continue;
-    last = pair.expert;
-    if (!experts_->has({layer, last})) {
+  const fabric::CallPair* last = nullptr;  // pairs are sorted by expert
+  for (const fabric::CallPair& pair : call.pairs) {
+    if (last != nullptr && pair.expert == last->expert) continue;
+    last = &pair;
+    if (!experts_->has({layer, pair.expert})) {
       return fail(ErrorCode::kNotFound, "expert (" + std::to_string(layer) + ", " +
-                                            std::to_string(last) + ") is not here");
+                                            std::to_string(pair.expert) + ") is not here");
     }
   }
   return {};
 }
 
-void ExpertHost::serve(Calls calls, fabric::CallServer& server) {
-  const std::lock_guard lock(mutex_);
-  batch_.clear();
-  for (IncomingCall* call : calls) {
-    if (const Status status = check(*call)) {
-      batch_.push_back(call);
-    } else {
-      server.answer(*call, {.ok = false, .error = status.error()});
-    }
-  }
-  // Runs of calls that can be computed together, in order of arrival among themselves.
-  std::ranges::stable_sort(batch_, {}, [](const IncomingCall* call) {
-    return std::pair(call->call.layer, call->call.forms);
-  });
-  for (std::size_t first = 0; first < batch_.size();) {
-    std::size_t rows = batch_[first]->call.rows;
-    std::size_t last = first + 1;
-    while (last < batch_.size() && alike(*batch_[first], *batch_[last]) &&
-           rows + batch_[last]->call.rows <= kMergedRowsMax) {
-      rows += batch_[last++]->call.rows;
-    }
-    serve_layer(Calls(batch_).subspan(first, last - first), server);
-    first = last;
-  }
-}
+void ExpertHost::serve_next(Calls& waiting, fabric::CallServer& server) {
+  const auto turn = take_turn();
+  take_batch(waiting);
+  refuse_bad_calls(server);
+  if (batch_.empty()) return;
 
-void ExpertHost::serve_layer(Calls calls, fabric::CallServer& server) {
   const Clock::time_point start = Clock::now();
-  std::size_t rows = 0;
-  std::size_t pairs = 0;
-  for (const IncomingCall* call : calls) {
-    rows += call->call.rows;
-    pairs += call->call.pairs;
-  }
-  const Status status = calls.size() == 1 ? run_one(*calls[0]) : run_merged(calls, rows);
+  const Status status = run_batch();
   const std::uint32_t compute_us = microseconds(Clock::now() - start);
-  load_.calls += calls.size();
-  load_.pairs += pairs;
-  load_.compute_us += compute_us;
-  if (calls.size() > 1) load_.merged_calls += calls.size();
-  for (IncomingCall* call : calls) {
+  std::size_t pairs = 0;
+  for (const IncomingCall* call : batch_) pairs += call->call.pairs;
+  {
+    const std::lock_guard lock(status_mutex_);
+    load_.calls += batch_.size();
+    load_.pairs += pairs;
+    load_.compute_us += compute_us;
+    if (batch_.size() > 1) load_.merged_calls += batch_.size();
+  }
+  for (IncomingCall* call : batch_) {
     wire::ExpertReply reply{.queue_us = microseconds(start - call->arrived),
                             .compute_us = compute_us,
                             .batch_pairs = static_cast<std::uint32_t>(pairs)};
@@ -163,36 +168,70 @@ void ExpertHost::serve_layer(Calls calls, fabric::CallServer& server) {
   }
 }
 
+// batch_ = the oldest call and those that can be computed with it, in order.
+void ExpertHost::take_batch(Calls& waiting) {
+  batch_.clear();
+  std::size_t rows = 0;
+  std::erase_if(waiting, [&](IncomingCall* call) {
+    const bool fits = batch_.empty() ||
+                      (alike(*batch_.front(), *call) && rows + call->call.rows <= kMergedRowsMax);
+    if (!fits) return false;
+    rows += call->call.rows;
+    batch_.push_back(call);
+    return true;
+  });
+}
+
+void ExpertHost::refuse_bad_calls(fabric::CallServer& server) {
+  std::erase_if(batch_, [&](IncomingCall* call) {
+    const Status status = check(*call);
+    if (!status) server.answer(*call, {.ok = false, .error = status.error()});
+    return !status;
+  });
+}
+
+Status ExpertHost::run_batch() {
+  try {
+    return batch_.size() == 1 ? run_one(*batch_.front()) : run_merged();
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kOverloaded, "no memory to compute this call");
+  }
+}
+
 Status ExpertHost::run_one(const IncomingCall& call) {
-  return experts_->run(call.call.layer, rows_of(call), pairs_of(call), reply_of(call));
+  pairs_.clear();
+  for (const fabric::CallPair& pair : call.pairs) pairs_.push_back({pair.row, pair.expert});
+  return experts_->run(call.call.layer, rows_of(call), pairs_, reply_of(call));
 }
 
 // The rows of all calls one after another, their pairs sorted anew: every expert's weights are read
 // once for all of them.
-Status ExpertHost::run_merged(Calls calls, std::size_t rows) {
-  gather(calls, rows);
+Status ExpertHost::run_merged() {
+  std::size_t rows = 0;
+  for (const IncomingCall* call : batch_) rows += call->call.rows;
+  gather(rows);
   CONCLAVE_TRY_VOID(order_.sort(pairs_, rows, config_.gate.experts));
   y_.resize(pairs_.size() * config_.hidden);
   kernels::RowsView view{.rows = rows, .columns = config_.hidden};
-  const wire::RowForms forms = calls[0]->call.forms;
-  if (forms != wire::RowForms::kFloats) {
+  const wire::ExpertCall& any = batch_.front()->call;
+  if (any.forms != wire::RowForms::kFloats) {
     view.quants = quantized_.quants(0);
     view.scales = quantized_.scales(0);
   }
-  if (forms != wire::RowForms::kQuantized) view.values = floats_.data();
-  CONCLAVE_TRY_VOID(experts_->run(calls[0]->call.layer, view, order_.sorted(), y_.data()));
-  scatter(calls);
+  if (any.forms != wire::RowForms::kQuantized) view.values = floats_.data();
+  CONCLAVE_TRY_VOID(experts_->run(any.layer, view, order_.sorted(), y_.data()));
+  scatter();
   return {};
 }
 
-void ExpertHost::gather(Calls calls, std::size_t rows) {
+void ExpertHost::gather(std::size_t rows) {
   const std::size_t hidden = config_.hidden;
-  const wire::RowForms forms = calls[0]->call.forms;
+  const wire::RowForms forms = batch_.front()->call.forms;
   if (forms != wire::RowForms::kFloats) quantized_.resize(rows, hidden);
   if (forms != wire::RowForms::kQuantized) floats_.resize(rows * hidden);
   pairs_.clear();
   std::size_t first = 0;
-  for (const IncomingCall* call : calls) {
+  for (const IncomingCall* call : batch_) {
     const kernels::RowsView view = rows_of(*call);
     if (view.quants != nullptr) {
       std::memcpy(quantized_.quants(first), view.quants, view.rows * hidden);
@@ -202,19 +241,19 @@ void ExpertHost::gather(Calls calls, std::size_t rows) {
     if (view.values != nullptr) {
       std::memcpy(floats_.data() + first * hidden, view.values, view.rows * hidden * sizeof(float));
     }
-    for (const model::ExpertPair& pair : pairs_of(*call)) {
+    for (const fabric::CallPair& pair : call->pairs) {
       pairs_.push_back({pair.row + static_cast<std::uint32_t>(first), pair.expert});
     }
     first += view.rows;
   }
 }
 
-void ExpertHost::scatter(Calls calls) {
+void ExpertHost::scatter() {
   const std::size_t hidden = config_.hidden;
   auto place = order_.places().begin();
-  for (const IncomingCall* call : calls) {
+  for (const IncomingCall* call : batch_) {
     float* out = reply_of(*call);
-    for (std::size_t i = 0; i < call->call.pairs; ++i, ++place, out += hidden) {
+    for (std::size_t i = 0; i < call->pairs.size(); ++i, ++place, out += hidden) {
       std::copy_n(y_.data() + *place * hidden, hidden, out);
     }
   }

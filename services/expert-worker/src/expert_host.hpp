@@ -17,7 +17,7 @@
 namespace conclave::expert_worker {
 
 /// Rows computed together at most: beyond this the weights are read no less often per row
-/// (engine::kStepRowsMax), while every caller of the batch waits longer.
+/// (engine::BatcherOptions::step_rows_max), while every caller of the batch waits longer.
 inline constexpr std::size_t kMergedRowsMax = 512;
 
 /// Counters from the start; a copy.
@@ -28,10 +28,13 @@ struct HostLoad {
   std::uint64_t merged_calls = 0;  // that were computed together with another one
 };
 
-/// Any thread; calls are computed one batch at a time, and experts come and go between batches.
+/// serve_next() on one thread at a time; the others on any. Experts come and go between batches;
+/// what asks for numbers never waits for a batch.
 class ExpertHost {
  public:
-  /// `compute` must outlive the host and is used by serve() only.
+  using Calls = std::vector<fabric::IncomingCall*>;
+
+  /// The threads of `compute` must outlive the host and are used by serve_next() only.
   explicit ExpertHost(const kernels::Compute& compute) : compute_(compute) {}
 
   /// Starts anew with no experts, for another model.
@@ -41,42 +44,50 @@ class ExpertHost {
   base::Status insert(model::ExpertId id, model::Expert expert);
   void erase(model::ExpertId id);
 
-  /// Computes and answers all calls; those that want the same layer together, up to kMergedRowsMax
-  /// rows. A call that cannot be computed gets its error, the others their results.
-  void serve(std::span<fabric::IncomingCall* const> calls, fabric::CallServer& server);
+  /// Computes the first call of `waiting` (oldest first, not empty), together with others that want
+  /// the same layer up to kMergedRowsMax rows, and answers and takes out all of these. A call that
+  /// cannot be computed gets its error, the others their results: the bits of a pair do not depend
+  /// on what it was computed with.
+  void serve_next(Calls& waiting, fabric::CallServer& server);
 
   [[nodiscard]] wire::ModelVersion model() const;
   [[nodiscard]] wire::ExpertBits ready() const;
+  [[nodiscard]] std::size_t size() const;
   [[nodiscard]] std::size_t bytes() const;
   [[nodiscard]] HostLoad load() const;
 
  private:
-  using Calls = std::span<fabric::IncomingCall* const>;
-
+  std::unique_lock<std::mutex> take_turn();
+  void publish_size();
+  void take_batch(Calls& waiting);
+  void refuse_bad_calls(fabric::CallServer& server);
   [[nodiscard]] base::Status check(const fabric::IncomingCall& call) const;
-  void serve_layer(Calls calls, fabric::CallServer& server);
+  base::Status run_batch();
   base::Status run_one(const fabric::IncomingCall& call);
-  base::Status run_merged(Calls calls, std::size_t rows);
-  void gather(Calls calls, std::size_t rows);
-  void scatter(Calls calls);
+  base::Status run_merged();
+  void gather(std::size_t rows);
+  void scatter();
 
   kernels::Compute compute_;
 
-  mutable std::mutex mutex_;  // guards all that follows
-  wire::ModelVersion model_;
+  std::mutex turn_;   // held while one waits for the next
+  std::mutex mutex_;  // guards the experts, what describes them, and the room of a batch
   std::uint64_t model_key_ = 0;
   model::ModelConfig config_;
   std::unique_ptr<model::ExpertSet> experts_;
-  wire::ExpertBits ready_;
-  HostLoad load_;
-
-  // Room for one batch, reused.
-  std::vector<fabric::IncomingCall*> batch_;
+  Calls batch_;
   std::vector<model::ExpertPair> pairs_;
   model::PairOrder order_;
   kernels::QuantizedRows quantized_;
   base::AlignedVector<float> floats_;
   base::AlignedVector<float> y_;
+
+  mutable std::mutex status_mutex_;  // guards all that follows; held for copies only
+  wire::ModelVersion model_;
+  wire::ExpertBits ready_;
+  std::size_t size_ = 0;
+  std::size_t bytes_ = 0;
+  HostLoad load_;
 };
 
 }  // namespace conclave::expert_worker

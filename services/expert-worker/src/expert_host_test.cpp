@@ -1,231 +1,362 @@
 #include "expert_host.hpp"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <algorithm>
 #include <cstring>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "conclave/dispatch/remote_experts.hpp"
-#include "conclave/engine/compute_host.hpp"
 #include "conclave/fabric/call_client.hpp"
-#include "conclave/fabric/context.hpp"
-#include "conclave/gguf/file.hpp"
-#include "conclave/model/local_experts.hpp"
+#include "conclave/testkit/events.hpp"
+#include "conclave/testkit/key_directory.hpp"
+#include "testing_model.hpp"
 
 namespace conclave::expert_worker {
 namespace {
 
 using base::ErrorCode;
+using ::testing::HasSubstr;
 using Clock = std::chrono::steady_clock;
 
-constexpr const char* kSha = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+// Waits that end by themselves where a router is told that nobody computes.
+constexpr std::uint32_t kImpatient = 1;
 
-// Rows of numbers that nobody chose, the same in every run.
-std::vector<float> some_rows(std::size_t count) {
-  std::vector<float> values(count);
-  std::uint32_t state = 12345;
-  for (float& value : values) {
-    state = state * 1664525u + 1013904223u;
-    value = static_cast<float>(state >> 8) / 8388608.0f - 1.0f;
-  }
-  return values;
-}
-
-// A worker of this process, reached by direct calls.
-class Worker {
+// A router on a thread of its own, linked to one worker.
+class Router {
  public:
-  Worker(fabric::Context& context, const std::string& name, const engine::ComputeHost& compute)
-      : host_(compute.compute()) {
-    server_ = *fabric::CallServer::create(context, name, 1, {}, {});
-    EXPECT_TRUE(server_->serve_direct(name, [this](std::span<fabric::IncomingCall* const> calls) {
-      if (refusals_ > 0) {
-        --refusals_;
-        for (fabric::IncomingCall* call : calls) {
-          server_->answer(*call, {.ok = false, .error = {ErrorCode::kUnavailable, "draining"}});
-        }
-        return;
-      }
-      host_.serve(calls, *server_);
-    }));
+  Router(const testkit::KeyDirectory& keys, const std::string& name, const TestModel& model,
+         const wire::ModelVersion& version, const std::string& address,
+         std::uint32_t reload_wait_ms = 30'000)
+      : context_(*fabric::Context::create(keys.ring(wire::NodeRole::kRouter), {}, metrics_)),
+        client_(*fabric::CallClient::create(*context_, name, 1, {})),
+        remote_(std::make_unique<dispatch::RemoteExperts>(
+            model.config, *model::row_forms(model.file, model.config), model.compute->compute(),
+            *client_,
+            dispatch::DispatchSettings{.call_timeout_ms = 30'000, .reload_wait_ms = reload_wait_ms},
+            metrics_, telemetry::Logger())) {
+    remote_->update(std::make_shared<const wire::RoutingTable>(
+        testkit::table_of(1, version, model.config, {"worker", 1, address})));
   }
 
-  ExpertHost& host() { return host_; }
-  // The next batches of calls are refused.
-  void refuse(int batches) { refusals_ = batches; }
+  fabric::CallClient& client() { return *client_; }
+  dispatch::RemoteExperts& remote() { return *remote_; }
 
  private:
-  ExpertHost host_;
-  std::unique_ptr<fabric::CallServer> server_;
-  int refusals_ = 0;  // direct calls come on the test's own thread
-};
-
-class ExpertHostTest : public testing::TestWithParam<const char*> {
- protected:
-  void SetUp() override {
-    const std::string path =
-        std::string(CONCLAVE_SOURCE_DIR "/tests/golden/models/") + GetParam() + ".gguf";
-    file_.emplace(*gguf::File::open(path));
-    config_ = *model::read_config(*file_);
-    compute_ = *engine::ComputeHost::create(2, "");
-    context_ = *fabric::Context::create(std::nullopt, {}, metrics_);
-    whole_ = *model::LocalExperts::load(*file_, config_, compute_->compute(), {});
-    layer_ = config_.layers - 1;
-    rows_ = 7;
-    x_ = some_rows(std::size_t{rows_} * config_.hidden);
-    for (std::uint32_t row = 0; row < rows_; ++row) {
-      for (std::uint32_t k = 0; k < config_.gate.used; ++k) {
-        pairs_.push_back({row, (row * 3 + k * 5) % config_.gate.experts});
-      }
-    }
-  }
-
-  // Workers "a", "b", ..: expert e goes to worker e % count, and to the next ones as replicas.
-  void start(std::size_t count, std::size_t replicas) {
-    auto table = std::make_shared<wire::RoutingTable>();
-    table->epoch = ++epoch_;
-    table->model = {"golden", 1, "", kSha};
-    table->layers = config_.layers;
-    table->experts = config_.gate.experts;
-    for (std::size_t i = workers_.size(); i < count; ++i) {
-      const std::string name(1, static_cast<char>('a' + i));
-      workers_.push_back(std::make_unique<Worker>(*context_, name, *compute_));
-      workers_.back()->host().open(table->model, config_);
-    }
-    for (std::size_t i = 0; i < count; ++i) {
-      const std::string name(1, static_cast<char>('a' + i));
-      table->workers.push_back({name, 1, "direct://" + name});
-    }
-    table->first.push_back(0);
-    for (std::uint32_t layer = 0; layer < config_.layers; ++layer) {
-      for (std::uint32_t expert = 0; expert < config_.gate.experts; ++expert) {
-        for (std::size_t r = 0; r < replicas && config_.has_experts(layer); ++r) {
-          const std::size_t worker = (expert + r) % count;
-          auto loaded = model::load_expert(*file_, config_, {layer, expert});
-          ASSERT_TRUE(workers_[worker]->host().insert({layer, expert}, std::move(*loaded)));
-          table->pool.push_back(static_cast<std::uint16_t>(worker));
-        }
-        table->first.push_back(static_cast<std::uint32_t>(table->pool.size()));
-      }
-    }
-    table_ = table;
-    if (!client_) {
-      client_ = *fabric::CallClient::create(*context_, "router", 1, {});
-      remote_ = std::make_unique<dispatch::RemoteExperts>(
-          config_, *model::row_forms(*file_, config_), compute_->compute(), *client_,
-          dispatch::DispatchSettings{.call_timeout_ms = 5'000, .reload_wait_ms = reload_wait_ms_},
-          metrics_, telemetry::Logger());
-    }
-    remote_->update(table_);
-    remote_->maintain(Clock::now());
-  }
-
-  // The outputs of all pairs, one after another.
-  std::vector<float> run(model::ExpertBackend& backend) {
-    std::vector<const float*> outputs(pairs_.size());
-    const base::Status status = backend.run(layer_, x_.data(), rows_, pairs_, outputs);
-    EXPECT_TRUE(status) << status.error().to_string();
-    std::vector<float> all;
-    if (!status) return all;
-    for (const float* output : outputs) all.insert(all.end(), output, output + config_.hidden);
-    return all;
-  }
-
-  void expect_same_bits() {
-    const std::vector<float> expected = run(*whole_);
-    const std::vector<float> got = run(*remote_);
-    ASSERT_EQ(got.size(), expected.size());
-    EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)), 0);
-  }
-
   telemetry::Metrics metrics_;
-  std::optional<gguf::File> file_;
-  model::ModelConfig config_;
-  std::unique_ptr<engine::ComputeHost> compute_;
   std::unique_ptr<fabric::Context> context_;
-  std::unique_ptr<model::LocalExperts> whole_;
-  std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<fabric::CallClient> client_;
   std::unique_ptr<dispatch::RemoteExperts> remote_;
-  std::shared_ptr<wire::RoutingTable> table_;
-  std::uint64_t epoch_ = 0;
-  std::uint32_t reload_wait_ms_ = 20'000;
-  std::uint32_t layer_ = 0;
-  std::uint32_t rows_ = 0;
-  std::vector<float> x_;
-  std::vector<model::ExpertPair> pairs_;
 };
 
-TEST_P(ExpertHostTest, GivesTheSameBitsAsTheWholeModelInOneProcess) {
-  start(1, 1);
+// A worker on the test's thread, which decides when what is computed.
+class ExpertHostTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  using Outputs = base::Result<std::vector<float>>;
 
-  expect_same_bits();
-}
+  void SetUp() override {
+    model_ = std::make_unique<TestModel>(GetParam());
+    context_ = *fabric::Context::create(keys_.ring(wire::NodeRole::kExpertWorker), {}, metrics_);
+    server_ = *fabric::CallServer::create(*context_, "worker", 1, {}, {});
+    address_ = *server_->listen("tcp://127.0.0.1:0");
+    host_ = std::make_unique<ExpertHost>(model_->compute->compute());
+    host_->open(model_->version, model_->config);
+    for (std::uint32_t index = 0; index < model_->config.gate.experts; ++index) {
+      const model::ExpertId id{layer(), index};
+      ASSERT_TRUE(host_->insert(id, model_->expert(id)));
+    }
+  }
 
-TEST_P(ExpertHostTest, GivesTheSameBitsHoweverExpertsAreSpread) {
-  for (std::size_t workers = 2; workers <= 4; ++workers) {
-    start(workers, 1);
-    expect_same_bits();
-    start(workers, 2);
-    expect_same_bits();
+  [[nodiscard]] std::uint32_t layer() const { return model_->last_layer(); }
+
+  Router& router(const wire::ModelVersion& version, std::uint32_t reload_wait_ms = 30'000) {
+    const std::string name = "router-" + std::to_string(routers_.size());
+    return *routers_.emplace_back(
+        std::make_unique<Router>(keys_, name, *model_, version, address_, reload_wait_ms));
+  }
+
+  std::future<Outputs> start(Router& router, const LayerWork& work, std::uint32_t layer) {
+    return std::async(std::launch::async, [this, &router, &work, layer] {
+      return work.run(router.remote(), layer, model_->config.hidden);
+    });
+  }
+
+  // Takes calls in until so many wait.
+  void gather(std::size_t calls) {
+    const auto give_up = Clock::now() + testkit::kPatience;
+    while (waiting_.size() < calls && Clock::now() < give_up) {
+      const auto came = server_->poll(give_up);
+      waiting_.insert(waiting_.end(), came.begin(), came.end());
+    }
+    ASSERT_EQ(waiting_.size(), calls);
+  }
+
+  void serve_all() {
+    while (!waiting_.empty()) host_->serve_next(waiting_, *server_);
+  }
+
+  // Serves whatever comes until the router has its outputs.
+  Outputs finish(std::future<Outputs> outputs) {
+    while (outputs.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+      const auto came = server_->poll(Clock::now() + std::chrono::milliseconds(1));
+      waiting_.insert(waiting_.end(), came.begin(), came.end());
+      serve_all();
+    }
+    return outputs.get();
+  }
+
+  void expect_bits_of_whole(const Outputs& got, const LayerWork& work, std::uint32_t layer) {
+    ASSERT_TRUE(got) << got.error().to_string();
+    const Outputs expected = work.run(*model_->whole, layer, model_->config.hidden);
+    ASSERT_EQ(got->size(), expected->size());
+    EXPECT_EQ(std::memcmp(got->data(), expected->data(), got->size() * sizeof(float)), 0);
+  }
+
+  std::unique_ptr<TestModel> model_;
+  testkit::KeyDirectory keys_;
+  telemetry::Metrics metrics_;
+  std::unique_ptr<fabric::Context> context_;
+  std::unique_ptr<fabric::CallServer> server_;
+  std::string address_;
+  std::unique_ptr<ExpertHost> host_;
+  ExpertHost::Calls waiting_;
+  std::vector<std::unique_ptr<Router>> routers_;
+};
+
+TEST_P(ExpertHostTest, CallsOfSeveralRoutersTogetherGiveTheBitsOfEachAlone) {
+  const std::vector<LayerWork> works{
+      {model_->config, 7, 1}, {model_->config, 1, 2}, {model_->config, 33, 3}};
+  std::vector<std::future<Outputs>> running;
+  for (const LayerWork& work : works) {
+    running.push_back(start(router(model_->version), work, layer()));
+  }
+
+  gather(works.size());
+  host_->serve_next(waiting_, *server_);
+
+  EXPECT_TRUE(waiting_.empty());
+  EXPECT_EQ(host_->load().merged_calls, works.size());
+  for (std::size_t i = 0; i < works.size(); ++i) {
+    expect_bits_of_whole(finish(std::move(running[i])), works[i], layer());
   }
 }
 
-TEST_P(ExpertHostTest, PairsOfAWorkerThatRefusesGoToItsReplica) {
-  start(2, 2);
-  workers_[0]->refuse(1'000'000);
+TEST_P(ExpertHostTest, ABadCallAmongGoodOnesGetsItsErrorAlone) {
+  const std::vector<LayerWork> works{
+      {model_->config, 5, 1}, {model_->config, 5, 2}, {model_->config, 5, 3}};
+  wire::ModelVersion other = model_->version;
+  other.sha256 = std::string(64, 'f');
+  std::vector<std::future<Outputs>> running;
+  for (std::size_t i = 0; i < works.size(); ++i) {
+    Router& one = i == 1 ? router(other, kImpatient) : router(model_->version);
+    running.push_back(start(one, works[i], layer()));
+  }
 
-  expect_same_bits();
+  gather(works.size());
+  host_->serve_next(waiting_, *server_);
+
+  EXPECT_TRUE(waiting_.empty());
+  EXPECT_EQ(host_->load().merged_calls, 2u);
+  expect_bits_of_whole(finish(std::move(running[0])), works[0], layer());
+  expect_bits_of_whole(finish(std::move(running[2])), works[2], layer());
+  const Outputs refused = finish(std::move(running[1]));
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("does not host that model"));
 }
 
-TEST_P(ExpertHostTest, AWorkerThatRefusesForAWhileIsAskedAgain) {
-  start(2, 1);
-  workers_[1]->refuse(3);
+TEST_P(ExpertHostTest, NamesTheExpertThatIsNotHere) {
+  const LayerWork work(model_->config, 5, 1);
+  const std::uint32_t index = work.pairs.front().expert;
+  host_->erase({layer(), index});
+  EXPECT_FALSE(host_->ready().test(layer(), index));
 
-  expect_same_bits();
+  const Outputs refused = finish(start(router(model_->version, kImpatient), work, layer()));
+
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnavailable);
+  EXPECT_THAT(refused.error().message, HasSubstr("is not here"));
 }
 
-TEST_P(ExpertHostTest, AnExpertThatNobodyHasEndsTheRunWithItsName) {
-  reload_wait_ms_ = 30;
-  start(1, 1);
-  auto empty = std::make_shared<wire::RoutingTable>(*table_);
-  empty->epoch = ++epoch_;
-  empty->pool.clear();
-  std::ranges::fill(empty->first, 0u);
-  remote_->update(empty);
+TEST_P(ExpertHostTest, CallsOfAnotherLayerWaitForTheNextBatch) {
+  const std::uint32_t other = layer() - 1;
+  for (std::uint32_t index = 0; index < model_->config.gate.experts; ++index) {
+    ASSERT_TRUE(host_->insert({other, index}, model_->expert({other, index})));
+  }
+  const LayerWork work(model_->config, 4, 1);
+  auto first = start(router(model_->version), work, layer());
+  gather(1);
+  auto second = start(router(model_->version), work, other);
+  gather(2);
 
-  std::vector<const float*> outputs(pairs_.size());
-  const base::Status status = remote_->run(layer_, x_.data(), rows_, pairs_, outputs);
+  host_->serve_next(waiting_, *server_);
 
-  ASSERT_FALSE(status);
-  EXPECT_EQ(status.error().code, ErrorCode::kUnavailable);
-  EXPECT_NE(status.error().message.find("expert ("), std::string::npos) << status.error().message;
-  EXPECT_FALSE(remote_->reachable());
+  ASSERT_EQ(waiting_.size(), 1u);
+  EXPECT_EQ(waiting_.front()->call.layer, other);
+  serve_all();
+  expect_bits_of_whole(finish(std::move(first)), work, layer());
+  expect_bits_of_whole(finish(std::move(second)), work, other);
+  EXPECT_EQ(host_->load().merged_calls, 0u);
 }
 
-TEST_P(ExpertHostTest, AnotherModelsCallIsRefused) {
-  start(1, 1);
-  workers_[0]->host().open({"other", 1, "", std::string(64, 'f')}, config_);
-  std::vector<const float*> outputs(pairs_.size());
-  remote_.reset();
-  reload_wait_ms_ = 30;
-  client_.reset();
-  start(1, 0);
+TEST_P(ExpertHostTest, ComputesOnlySoManyRowsTogether) {
+  const std::size_t rows = kMergedRowsMax / 2 + 1;
+  const LayerWork one(model_->config, rows, 1);
+  const LayerWork two(model_->config, rows, 2);
+  auto first = start(router(model_->version), one, layer());
+  auto second = start(router(model_->version), two, layer());
+  gather(2);
 
-  const base::Status status = remote_->run(layer_, x_.data(), rows_, pairs_, outputs);
+  host_->serve_next(waiting_, *server_);
 
-  ASSERT_FALSE(status);
-  EXPECT_EQ(status.error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(waiting_.size(), 1u);
+  serve_all();
+  expect_bits_of_whole(finish(std::move(first)), one, layer());
+  expect_bits_of_whole(finish(std::move(second)), two, layer());
+}
+
+TEST_P(ExpertHostTest, TellsWhatItHosts) {
+  const std::size_t bytes = host_->bytes();
+  EXPECT_EQ(host_->size(), model_->config.gate.experts);
+  EXPECT_EQ(host_->ready().count(), model_->config.gate.experts);
+  EXPECT_EQ(host_->model(), model_->version);
+
+  host_->erase({layer(), 0});
+  host_->erase({layer(), 0});
+
+  EXPECT_EQ(host_->size(), model_->config.gate.experts - 1);
+  EXPECT_LT(host_->bytes(), bytes);
+  EXPECT_FALSE(host_->insert({layer(), model_->config.gate.experts}, model_->expert({layer(), 0})));
+  EXPECT_TRUE(host_->insert({layer(), 0}, model_->expert({layer(), 0})));
+  EXPECT_EQ(host_->bytes(), bytes);
+
+  host_->open({"other", 2, "", std::string(64, 'a')}, model_->config);
+  EXPECT_EQ(host_->size(), 0u);
+  EXPECT_EQ(host_->bytes(), 0u);
+  EXPECT_EQ(host_->ready().count(), 0u);
+  EXPECT_EQ(host_->model().name, "other");
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, ExpertHostTest,
-                         testing::Values("qwen3moe-q8_0", "qwen3moe-f32", "gpt-oss-mxfp4",
-                                         "deepseek2-v3-f32", "qwen3moe-bf16"),
+                         ::testing::Values("qwen3moe-q8_0", "gpt-oss-mxfp4", "deepseek2-v3-f32",
+                                           "qwen3moe-bf16"),
                          [](const auto& instance) {
                            std::string name = instance.param;
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
+
+// ---- calls that no router of ours makes ----
+
+class ExpertHostCallTest : public ::testing::Test {
+ protected:
+  ExpertHostCallTest()
+      : worker_context_(
+            *fabric::Context::create(keys_.ring(wire::NodeRole::kExpertWorker), {}, metrics_)),
+        router_context_(
+            *fabric::Context::create(keys_.ring(wire::NodeRole::kRouter), {}, metrics_)),
+        server_(*fabric::CallServer::create(*worker_context_, "worker", 1, {}, {},
+                                            std::chrono::system_clock::now)),
+        client_(*fabric::CallClient::create(*router_context_, "router", 1, {},
+                                            std::chrono::system_clock::now)),
+        host_(model_.compute->compute()) {
+    link_ = *client_->connect(*server_->listen("tcp://127.0.0.1:0"));
+    while (!client_->is_up(link_)) look();
+  }
+
+  // Lets both ends make progress, and keeps what came.
+  void look() {
+    for (fabric::IncomingCall* call : server_->poll(Clock::now() + std::chrono::milliseconds(1))) {
+      waiting_.push_back(call);
+    }
+    for (const auto& event : client_->poll(Clock::now() + std::chrono::milliseconds(1))) {
+      if (event.kind == fabric::CallEvent::Kind::kReply) reply_ = event.reply;
+    }
+  }
+
+  // A call of one row of zeros for expert 0 of the last layer arrives at the worker.
+  void call(std::uint32_t hidden, Clock::time_point deadline) {
+    const wire::ExpertCall call{.model_key = wire::model_key_of(model_.version),
+                                .layer = model_.last_layer(),
+                                .rows = 1,
+                                .pairs = 1,
+                                .hidden = hidden,
+                                .forms = wire::RowForms::kFloats};
+    const auto buffer = *client_->prepare(link_, call);
+    std::memset(buffer.payload.data(), 0, buffer.payload.size());
+    client_->send(buffer.id, {}, deadline);
+    while (waiting_.empty()) look();
+  }
+
+  wire::ExpertReply answer() {
+    host_.serve_next(waiting_, *server_);
+    while (!reply_) look();
+    return *std::exchange(reply_, std::nullopt);
+  }
+
+  static Clock::time_point later() { return Clock::now() + testkit::kPatience; }
+
+  TestModel model_{"qwen3moe-f32"};
+  testkit::KeyDirectory keys_;
+  telemetry::Metrics metrics_;
+  std::unique_ptr<fabric::Context> worker_context_;
+  std::unique_ptr<fabric::Context> router_context_;
+  std::unique_ptr<fabric::CallServer> server_;
+  std::unique_ptr<fabric::CallClient> client_;
+  ExpertHost host_;
+  fabric::DataLinkId link_ = 0;
+  ExpertHost::Calls waiting_;
+  std::optional<wire::ExpertReply> reply_;
+};
+
+TEST_F(ExpertHostCallTest, IsRefusedBeforeAModelIsOpen) {
+  call(model_.config.hidden, later());
+
+  const wire::ExpertReply reply = answer();
+
+  EXPECT_FALSE(reply.ok);
+  EXPECT_EQ(reply.error.code, ErrorCode::kNotFound);
+}
+
+TEST_F(ExpertHostCallTest, IsRefusedIfItsRowsAreNotTheModels) {
+  host_.open(model_.version, model_.config);
+  call(model_.config.hidden * 2, later());
+
+  const wire::ExpertReply reply = answer();
+
+  EXPECT_FALSE(reply.ok);
+  EXPECT_EQ(reply.error.code, ErrorCode::kInvalidArgument);
+}
+
+TEST_F(ExpertHostCallTest, IsAnsweredWithWhatItCost) {
+  host_.open(model_.version, model_.config);
+  ASSERT_TRUE(host_.insert({model_.last_layer(), 0}, model_.expert({model_.last_layer(), 0})));
+  call(model_.config.hidden, later());
+
+  const wire::ExpertReply reply = answer();
+
+  EXPECT_TRUE(reply.ok) << reply.error.to_string();
+  EXPECT_EQ(reply.batch_pairs, 1u);
+  EXPECT_EQ(host_.load().calls, 1u);
+  EXPECT_EQ(host_.load().pairs, 1u);
+}
+
+TEST_F(ExpertHostCallTest, IsNotComputedAfterItsDeadline) {
+  host_.open(model_.version, model_.config);
+  ASSERT_TRUE(host_.insert({model_.last_layer(), 0}, model_.expert({model_.last_layer(), 0})));
+  const Clock::time_point deadline = Clock::now() + std::chrono::milliseconds(100);
+  call(model_.config.hidden, deadline);
+  while (Clock::now() <= deadline + std::chrono::milliseconds(2)) look();
+
+  host_.serve_next(waiting_, *server_);
+
+  EXPECT_TRUE(waiting_.empty());
+  EXPECT_EQ(host_.load().calls, 0u);
+}
 
 }  // namespace
 }  // namespace conclave::expert_worker

@@ -1,5 +1,6 @@
 #include "expert_loader.hpp"
 
+#include <new>
 #include <utility>
 
 #include "conclave/model/digest.hpp"
@@ -10,11 +11,11 @@ using base::ErrorCode;
 using base::fail;
 using base::Status;
 
-ExpertLoader::ExpertLoader(ExpertHost& host, std::uint64_t memory_bytes,
+ExpertLoader::ExpertLoader(ExpertHost& host, const LoaderOptions& options,
                            std::function<void(bool)> changed, telemetry::Metrics& metrics,
                            telemetry::Logger log)
     : host_(host),
-      memory_bytes_(memory_bytes),
+      options_(options),
       changed_(std::move(changed)),
       log_(std::move(log)),
       loaded_(metrics.counter("conclave_expert_worker_loads_total", "Experts loaded",
@@ -38,6 +39,7 @@ void ExpertLoader::assign(wire::Assignment assignment) {
     if (assignment.epoch <= epoch_) return;
     epoch_ = assignment.epoch;
     next_ = std::move(assignment);
+    problem_ = "loading experts";
   }
   wanted_.notify_all();
 }
@@ -52,25 +54,36 @@ std::string ExpertLoader::problem() const {
   return problem_;
 }
 
-void ExpertLoader::set_problem(std::string problem) {
-  const std::lock_guard lock(mutex_);
-  problem_ = std::move(problem);
-}
-
 bool ExpertLoader::superseded() const {
   const std::lock_guard lock(mutex_);
   return stop_ || next_.has_value();
 }
 
-std::optional<wire::Assignment> ExpertLoader::next() {
+// The newest assignment, or after a while the one before if something of it failed; false: the end.
+bool ExpertLoader::next(std::optional<wire::Assignment>& assignment) {
   std::unique_lock lock(mutex_);
-  wanted_.wait(lock, [this] { return stop_ || next_.has_value(); });
-  if (stop_) return std::nullopt;
-  return std::exchange(next_, std::nullopt);
+  const auto is_wanted = [this] { return stop_ || next_.has_value(); };
+  if (assignment && !problem_.empty()) {
+    wanted_.wait_for(lock, options_.retry, is_wanted);
+  } else {
+    wanted_.wait(lock, is_wanted);
+  }
+  if (next_) assignment = std::exchange(next_, std::nullopt);
+  return !stop_;
 }
 
 void ExpertLoader::work() {
-  while (const auto assignment = next()) apply(*assignment);
+  std::optional<wire::Assignment> assignment;
+  while (next(assignment)) apply(*assignment);
+}
+
+// The end of an assignment, unless the next one is there already.
+void ExpertLoader::settle(std::string problem) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!next_) problem_ = std::move(problem);
+  }
+  changed_(true);
 }
 
 void ExpertLoader::apply(const wire::Assignment& assignment) {
@@ -78,34 +91,33 @@ void ExpertLoader::apply(const wire::Assignment& assignment) {
     log_.error("model_refused", {{"model", assignment.model.name},
                                  {"uri", assignment.model.uri},
                                  {"error", opened.error().to_string()}});
-    set_problem("cannot open " + assignment.model.uri + ": " + opened.error().message);
-    changed_(true);
-    return;
+    return settle("cannot open " + assignment.model.uri + ": " + opened.error().message);
   }
   drop_unlisted(assignment);
-  set_problem("loading experts");
+  const wire::ExpertBits hosted = host_.ready();
   std::size_t failed = 0;
-  std::string first_error;
+  base::Error first_error;
   for (const wire::AssignedExpert& expert : assignment.experts) {
     if (superseded()) return;
-    if (host_.ready().test(expert.layer, expert.index)) continue;
+    if (hosted.test(expert.layer, expert.index)) continue;
     if (const Status status = load(expert); !status) {
       refused_.add();
-      log_.error("expert_refused", {{"layer", expert.layer},
-                                    {"expert", expert.index},
-                                    {"error", status.error().to_string()}});
-      if (failed++ == 0) first_error = status.error().message;
+      if (failed++ == 0) {
+        first_error = status.error().within("expert (" + std::to_string(expert.layer) + ", " +
+                                            std::to_string(expert.index) + ")");
+      }
       continue;
     }
     loaded_.add();
     changed_(false);
   }
-  set_problem(failed == 0 ? "" : std::to_string(failed) + " experts refused: " + first_error);
   log_.info("assignment_applied", {{"epoch", assignment.epoch},
                                    {"experts", assignment.experts.size()},
                                    {"refused", failed},
                                    {"bytes", host_.bytes()}});
-  changed_(true);
+  if (failed == 0) return settle("");
+  log_.error("experts_refused", {{"experts", failed}, {"first", first_error.to_string()}});
+  settle(std::to_string(failed) + " experts refused: " + first_error.message);
 }
 
 Status ExpertLoader::open(const wire::ModelVersion& version) {
@@ -134,7 +146,16 @@ void ExpertLoader::drop_unlisted(const wire::Assignment& assignment) {
 }
 
 Status ExpertLoader::load(const wire::AssignedExpert& expert) {
+  try {
+    return load_checked(expert);
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kOverloaded, "the system has no memory for it");
+  }
+}
+
+Status ExpertLoader::load_checked(const wire::AssignedExpert& expert) {
   const model::ExpertId id{expert.layer, expert.index};
+  CONCLAVE_TRY_VOID(check_room(0));
   if (expert.sha256 != wire::Sha256{}) {
     CONCLAVE_TRY(const wire::Sha256 digest, model::expert_digest(model_->file, model_->config, id));
     if (digest != expert.sha256) {
@@ -143,12 +164,21 @@ Status ExpertLoader::load(const wire::AssignedExpert& expert) {
     }
   }
   CONCLAVE_TRY(model::Expert loaded, model::load_expert(model_->file, model_->config, id));
-  if (host_.bytes() + loaded.bytes() > memory_bytes_) {
-    return fail(ErrorCode::kOverloaded, "it needs " + std::to_string(loaded.bytes()) +
-                                            " bytes more; " + std::to_string(host_.bytes()) +
-                                            " of " + std::to_string(memory_bytes_) + " are taken");
-  }
+  CONCLAVE_TRY_VOID(check_room(loaded.bytes()));
   return host_.insert(id, std::move(loaded));
+}
+
+Status ExpertLoader::check_room(std::uint64_t bytes) const {
+  if (options_.slots != 0 && host_.size() >= options_.slots) {
+    return fail(ErrorCode::kOverloaded,
+                "all " + std::to_string(options_.slots) + " slots are taken");
+  }
+  if (host_.bytes() + bytes > options_.memory_bytes) {
+    return fail(ErrorCode::kOverloaded, "it needs " + std::to_string(bytes) + " bytes more; " +
+                                            std::to_string(host_.bytes()) + " of " +
+                                            std::to_string(options_.memory_bytes) + " are taken");
+  }
+  return {};
 }
 
 }  // namespace conclave::expert_worker

@@ -3,6 +3,7 @@
 // order of the assignment. One thread of its own; it never touches other bytes of the file.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -19,18 +20,27 @@
 
 namespace conclave::expert_worker {
 
+struct LoaderOptions {
+  std::uint64_t memory_bytes = 0;  // for all experts together; one more may be there meanwhile
+  std::uint32_t slots = 0;         // most experts; 0: as memory allows
+  /// When what failed is tried again: a volume may come late, or be mended. Long against reading a
+  /// file's metadata and the bytes of some experts.
+  std::chrono::milliseconds retry{10'000};
+};
+
 class ExpertLoader {
  public:
   /// `changed(settled)` is called on the loader's thread after every expert that came, and with
-  /// true when an assignment is done with. The host must outlive the loader. `memory_bytes`: what
-  /// all experts together may take.
-  ExpertLoader(ExpertHost& host, std::uint64_t memory_bytes, std::function<void(bool)> changed,
+  /// true when an assignment is done with. The host must outlive the loader. Throws
+  /// std::system_error if the system gives no thread.
+  ExpertLoader(ExpertHost& host, const LoaderOptions& options, std::function<void(bool)> changed,
                telemetry::Metrics& metrics, telemetry::Logger log);
   ~ExpertLoader() { stop(); }
   ExpertLoader(const ExpertLoader&) = delete;
   ExpertLoader& operator=(const ExpertLoader&) = delete;
 
-  /// Replaces the assignment before it, also one that is half done. Any thread.
+  /// Replaces the assignment before it, also one that is half done; older ones are dropped. Any
+  /// thread.
   void assign(wire::Assignment assignment);
 
   /// Ends the thread after the expert that is being loaded; nothing is loaded from then on.
@@ -50,16 +60,18 @@ class ExpertLoader {
   };
 
   void work();
-  [[nodiscard]] std::optional<wire::Assignment> next();
+  bool next(std::optional<wire::Assignment>& assignment);
   [[nodiscard]] bool superseded() const;
   void apply(const wire::Assignment& assignment);
   base::Status open(const wire::ModelVersion& version);
   void drop_unlisted(const wire::Assignment& assignment);
   base::Status load(const wire::AssignedExpert& expert);
-  void set_problem(std::string problem);
+  base::Status load_checked(const wire::AssignedExpert& expert);
+  [[nodiscard]] base::Status check_room(std::uint64_t bytes) const;
+  void settle(std::string problem);
 
   ExpertHost& host_;
-  const std::uint64_t memory_bytes_;
+  const LoaderOptions options_;
   std::function<void(bool)> changed_;
   telemetry::Logger log_;
   telemetry::Counter& loaded_;

@@ -1,8 +1,10 @@
 #include "conclave/expert_worker/expert_worker_service.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -23,8 +25,9 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-// How often an idle worker looks around: links make progress meanwhile by themselves.
+// How often an idle worker, and one that drains, looks around: links make progress meanwhile.
 constexpr std::chrono::seconds kIdle{1};
+constexpr std::chrono::milliseconds kDrainLook{100};
 // While experts load, reports go out at most this often: routers can use what is there, and the
 // scheduler is not flooded.
 constexpr std::chrono::milliseconds kReportPause{50};
@@ -38,6 +41,51 @@ class ExpertWorkerService::Impl {
       : settings_(settings), context_(context), lent_(lent) {}
 
   Status start() {
+    try {
+      return start_parts();
+    } catch (const std::system_error& error) {
+      return fail(ErrorCode::kUnavailable, std::string("no thread: ") + error.what());
+    }
+  }
+
+  [[nodiscard]] Status ready() const {
+    if (draining_) return fail(ErrorCode::kUnavailable, "draining");
+    const std::lock_guard lock(life_mutex_);
+    if (!loader_) return fail(ErrorCode::kUnavailable, "starting");
+    const std::string problem = loader_->problem();
+    if (!problem.empty()) return fail(ErrorCode::kUnavailable, problem);
+    return {};
+  }
+
+  void drain(Clock::time_point deadline) {
+    draining_ = true;
+    if (!member_) return;
+    member_->report_now();
+    if (address_.starts_with(kDirect)) return;  // its router is this process's, and ended before
+    std::unique_lock lock(mutex_);
+    while (is_needed() && Clock::now() < deadline) {
+      news_.wait_until(lock, std::min(deadline, Clock::now() + kDrainLook));
+    }
+    server_->drain();
+  }
+
+  void stop() {
+    draining_ = true;
+    if (loader_) loader_->stop();
+    reporter_ = nullptr;
+    member_.reset();
+    hook_ = {};
+    keep_loader(nullptr);
+    if (node_) node_->stop(std::chrono::milliseconds(200));
+    stopping_ = true;
+    if (server_) server_->wake();
+    if (thread_.joinable()) thread_.join();
+    server_.reset();
+    node_.reset();
+  }
+
+ private:
+  Status start_parts() {
     CONCLAVE_TRY_VOID(take_device());
     CONCLAVE_TRY(process_, fleet::ProcessRef::take(lent_.process, settings_.fabric.keys,
                                                    wire::NodeRole::kExpertWorker, context_.log,
@@ -46,13 +94,14 @@ class ExpertWorkerService::Impl {
     identity_ = {context_.node_name, wire::NodeRole::kExpertWorker,
                  fleet::incarnation_at(context_.wall_clock())};
     CONCLAVE_TRY(server_, fabric::CallServer::create(process_->context(), identity_.name,
-                                                     identity_.incarnation, settings_.data, {}));
+                                                     identity_.incarnation, settings_.data, {},
+                                                     context_.wall_clock));
     CONCLAVE_TRY_VOID(listen());
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity_,
-                                             settings_.fabric.links));
-    loader_ = std::make_unique<ExpertLoader>(
-        *host_, memory_bytes_, [this](bool settled) { changed(settled); }, context_.metrics,
-        context_.log);
+                                             settings_.fabric.links, context_.wall_clock));
+    keep_loader(std::make_unique<ExpertLoader>(
+        *host_, LoaderOptions{memory_bytes_, settings_.worker.slots},
+        [this](bool settled) { changed(settled); }, context_.metrics, context_.log));
     measure();
     fleet::MemberCallbacks callbacks{[this] { return report(); },
                                      [this](wire::ReportReply reply) {
@@ -74,44 +123,11 @@ class ExpertWorkerService::Impl {
     return {};
   }
 
-  [[nodiscard]] Status ready() const {
-    if (draining_) return fail(ErrorCode::kUnavailable, "draining");
-    if (!loader_) return fail(ErrorCode::kUnavailable, "starting");
-    const std::string problem = loader_->problem();
-    if (!problem.empty()) return fail(ErrorCode::kUnavailable, problem);
-    return {};
+  void keep_loader(std::unique_ptr<ExpertLoader> loader) {
+    const std::lock_guard lock(life_mutex_);
+    loader_.swap(loader);
   }
 
-  void drain(Clock::time_point deadline) {
-    draining_ = true;
-    if (member_) member_->report_now();
-    if (address_.starts_with(kDirect)) return;  // its router is this process's, and ended before
-    // The scheduler moves the experts away and then assigns none. Nobody calls when no router is
-    // connected; nobody moves anything when the scheduler is out of touch.
-    std::unique_lock lock(mutex_);
-    news_.wait_until(lock, deadline, [this] {
-      return !member_ || !member_->in_touch() || server_->peers() == 0 ||
-             host_->ready().count() == 0;
-    });
-    if (server_) server_->drain();
-  }
-
-  void stop() {
-    draining_ = true;
-    if (loader_) loader_->stop();
-    reporter_ = nullptr;
-    member_.reset();
-    loader_.reset();
-    if (node_) node_->stop(std::chrono::milliseconds(200));
-    stopping_ = true;
-    if (server_) server_->wake();
-    if (thread_.joinable()) thread_.join();
-    hook_ = {};
-    server_.reset();
-    node_.reset();
-  }
-
- private:
   Status take_device() {
     CONCLAVE_TRY(const devices::Device device, devices::Device::parse(settings_.worker.device));
     CONCLAVE_TRY(const devices::Machine machine, devices::discover());
@@ -133,21 +149,35 @@ class ExpertWorkerService::Impl {
   Status listen() {
     if (settings_.worker.listen.starts_with(kDirect)) {
       address_ = settings_.worker.listen;
-      return server_->serve_direct(
-          address_.substr(kDirect.size()),
-          [this](std::span<fabric::IncomingCall* const> calls) { host_->serve(calls, *server_); });
+      return server_->serve_direct(address_.substr(kDirect.size()),
+                                   [this](std::span<fabric::IncomingCall* const> calls) {
+                                     ExpertHost::Calls waiting(calls.begin(), calls.end());
+                                     while (!waiting.empty()) host_->serve_next(waiting, *server_);
+                                   });
     }
     CONCLAVE_TRY(address_, server_->listen(settings_.worker.listen));
     thread_ = std::thread([this] { compute_loop(); });
     return {};
   }
 
+  // Looks at the links between batches: their heartbeats go on while calls wait, and calls that
+  // come meanwhile may be computed with those that wait.
   void compute_loop() {
+    ExpertHost::Calls waiting;
     while (!stopping_) {
-      const auto calls = server_->poll(Clock::now() + kIdle);
-      if (!calls.empty()) host_->serve(calls, *server_);
-      if (draining_) news_.notify_all();
+      const Clock::time_point now = Clock::now();
+      const auto calls = server_->poll(waiting.empty() ? now + kIdle : now);
+      waiting.insert(waiting.end(), calls.begin(), calls.end());
+      if (!waiting.empty()) host_->serve_next(waiting, *server_);
     }
+  }
+
+  // Whether calls would go nowhere without this worker. The scheduler moves its experts away and
+  // then assigns none, but not if it is out of touch, and nobody calls if no router is connected.
+  // Routers of this process are drained before it.
+  [[nodiscard]] bool is_needed() const {
+    return !settings_.worker.listen.starts_with(kDirect) && member_->in_touch() &&
+           server_->peers() > 0 && host_->size() > 0;
   }
 
   // On the loader's thread.
@@ -198,7 +228,7 @@ class ExpertWorkerService::Impl {
                                   "Time spent computing since the start");
     hook_ = metrics.on_scrape([this, &experts, &bytes, &calls, &merged, &pairs, &seconds] {
       const HostLoad load = host_->load();
-      experts.set(static_cast<double>(host_->ready().count()));
+      experts.set(static_cast<double>(host_->size()));
       bytes.set(static_cast<double>(host_->bytes()));
       calls.set(static_cast<double>(load.calls));
       merged.set(static_cast<double>(load.merged_calls));
@@ -220,6 +250,7 @@ class ExpertWorkerService::Impl {
   std::unique_ptr<fabric::CallServer> server_;
   std::string address_;
   std::unique_ptr<fabric::Node> node_;
+  mutable std::mutex life_mutex_;  // guards the next pointer for ready(), which anybody asks
   std::unique_ptr<ExpertLoader> loader_;
   std::unique_ptr<fleet::Member> member_;
   std::atomic<fleet::Member*> reporter_{nullptr};  // member_, for other threads

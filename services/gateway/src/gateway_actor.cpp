@@ -1,6 +1,5 @@
 #include "gateway_actor.hpp"
 
-#include <algorithm>
 #include <caf/all.hpp>
 #include <utility>
 
@@ -110,12 +109,10 @@ const fabric::InferenceActor& GatewayActorState::inference(RouterId router) {
   return proxy;
 }
 
-void GatewayActorState::generate(RouterId router, const wire::Generate& request,
-                                 std::chrono::steady_clock::time_point deadline) {
-  // Zero would be no time limit at all.
-  const auto left = std::max<std::chrono::steady_clock::duration>(deadline - now_(),
-                                                                  std::chrono::milliseconds(1));
-  self_->request(inference(router), left, request)
+void GatewayActorState::generate(RouterId router, const wire::Generate& request) {
+  // The core watches the time of its requests and the fabric that of answers. CAF's own timers
+  // would stay, 190 bytes each, until their time is over, long after the answer.
+  self_->request(inference(router), caf::infinite, request)
       .then([this, stream = request.stream](
                 const wire::Accepted& accepted) { core_.accepted(stream, accepted); },
             [this, stream = request.stream](const caf::error& error) {

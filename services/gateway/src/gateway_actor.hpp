@@ -76,8 +76,7 @@ class GatewayActorState final : private RouterPort {
 
   std::optional<RouterId> connect(const std::string& address) override;
   void disconnect(RouterId router) override;
-  void generate(RouterId router, const wire::Generate& request,
-                std::chrono::steady_clock::time_point deadline) override;
+  void generate(RouterId router, const wire::Generate& request) override;
   void cancel(RouterId router, const wire::CancelStream& cancel) override;
 
   /// As long as the link is up it is the same proxy.

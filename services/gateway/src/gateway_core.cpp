@@ -124,7 +124,7 @@ bool GatewayCore::dispatch(RequestId id, Open& open, std::size_t prompt) {
   stream.generate.stream = stream.id;
   places_.emplace(stream.id, Place{id, prompt});
   routers_.stream_opened(*router);
-  port_.generate(*router, stream.generate, open.deadline);
+  port_.generate(*router, stream.generate);
   return true;
 }
 
@@ -138,7 +138,9 @@ void GatewayCore::release(Stream& stream) {
 void GatewayCore::accepted(std::uint64_t stream, const wire::Accepted& accepted) {
   const auto place = places_.find(stream);
   if (place == places_.end()) return;
-  requests_.at(place->second.request).answer.accept(place->second.prompt, accepted.prompt_tokens);
+  Open& open = requests_.at(place->second.request);
+  open.streams[place->second.prompt].accepted = true;
+  open.answer.accept(place->second.prompt, accepted.prompt_tokens);
 }
 
 void GatewayCore::refused(std::uint64_t stream, const base::Error& error, TimePoint now) {
@@ -264,7 +266,8 @@ void GatewayCore::fail(Requests::iterator request, const ApiError& error, TimePo
 void GatewayCore::close(Requests::iterator request, bool answered, TimePoint now) {
   Open& open = request->second;
   for (Stream& stream : open.streams) {
-    for (std::size_t i = 0; i < stream.unfinished; ++i) {
+    // What no router took was refused, not aborted.
+    for (std::size_t i = 0; stream.accepted && i < stream.unfinished; ++i) {
       open.metrics.choice_finished(FinishReason::kCancelled);
     }
     if (stream.id == 0) continue;

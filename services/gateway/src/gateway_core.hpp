@@ -82,6 +82,7 @@ class GatewayCore {
     std::uint64_t id = 0;  // as routers know it; a new one for every router
     RouterId router{};
     std::vector<RouterId> tried;
+    bool accepted = false;       // by its router
     bool heard = false;          // an event came: no other router may begin it again
     std::size_t unfinished = 0;  // choices
     wire::Generate generate;     // until an event came

@@ -8,8 +8,9 @@ using telemetry::Labels;
 
 namespace {
 
-// From 10 us: a request's way through the gateway is some tens of them.
-const std::vector<double> kOwnBuckets = telemetry::exponential_buckets(1e-5, 2.0, 16);
+// A request's way through the gateway takes some tens of microseconds.
+const std::vector<double> kOwnBuckets = {1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3,
+                                         5e-3, 0.01, 0.02, 0.05, 0.1,  0.2,  0.5,  1.0};
 
 // vLLM's.
 const std::vector<double> kFirstTokenBuckets = {0.001, 0.005, 0.01, 0.02,  0.04,  0.06,  0.08, 0.1,

@@ -73,7 +73,7 @@ class GatewayService::Impl {
     const fabric::NodeIdentity identity{context_.node_name, wire::NodeRole::kGateway,
                                         fleet::incarnation_at(context_.wall_clock())};
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
-                                             settings_.fabric.links));
+                                             settings_.fabric.links, context_.wall_clock));
     start_actor();
     make_front();
     CONCLAVE_TRY_VOID(start_server());
@@ -128,8 +128,7 @@ class GatewayService::Impl {
     actor_ = process_->system().spawn<fabric::StateActor<GatewayActor, GatewayActorState>>(
         std::move(parts));
     constexpr wire::NodeRole kRouters[] = {wire::NodeRole::kRouter};
-    node_->publish(fabric::kStreamsActor, caf::actor_cast<caf::actor>(actor_),
-                   fabric::Run::kScheduled, kRouters);
+    node_->publish(fabric::kStreamsActor, actor_, fabric::Run::kScheduled, kRouters);
     node_->on_link([actor = actor_](const fabric::LinkEvent& event) {
       if (event.peer.role != wire::NodeRole::kRouter) return;
       caf::anon_send(actor, LinkChange{RouterId{event.link}, event.up});

@@ -1,7 +1,6 @@
 // What the core has done for it by whoever has links: the actor, or a test.
 #pragma once
 
-#include <chrono>
 #include <string>
 
 #include "conclave/wire/inference.hpp"
@@ -19,8 +18,7 @@ class RouterPort {
   virtual void disconnect(RouterId router) = 0;
 
   /// Answered, later, by GatewayCore::accepted() or refused().
-  virtual void generate(RouterId router, const wire::Generate& request,
-                        std::chrono::steady_clock::time_point deadline) = 0;
+  virtual void generate(RouterId router, const wire::Generate& request) = 0;
   virtual void cancel(RouterId router, const wire::CancelStream& cancel) = 0;
 };
 

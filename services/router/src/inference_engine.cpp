@@ -1,6 +1,5 @@
 #include "inference_engine.hpp"
 
-#include <algorithm>
 #include <utility>
 
 namespace conclave::router {
@@ -8,55 +7,58 @@ namespace conclave::router {
 using base::ErrorCode;
 using base::fail;
 using base::Status;
-using Clock = std::chrono::steady_clock;
 
 namespace {
 
 // How long an idle engine sleeps at most; links make progress and their states are noticed then.
 constexpr std::chrono::milliseconds kIdle{100};
 
-wire::FinishReason wire_finish(engine::FinishReason reason) {
-  switch (reason) {
-    case engine::FinishReason::kNone:
-      return wire::FinishReason::kNone;
-    case engine::FinishReason::kStop:
-      return wire::FinishReason::kStop;
-    case engine::FinishReason::kLength:
-      return wire::FinishReason::kLength;
-    case engine::FinishReason::kCancelled:
-      return wire::FinishReason::kCancelled;
-    case engine::FinishReason::kError:
-      return wire::FinishReason::kError;
-  }
-  return wire::FinishReason::kError;
+engine::BatcherStats sum(const engine::BatcherStats& past, engine::BatcherStats now) {
+  now.prompt_tokens += past.prompt_tokens;
+  now.generated_tokens += past.generated_tokens;
+  now.steps += past.steps;
+  now.rows += past.rows;
+  return now;
 }
 
 }  // namespace
 
 InferenceEngine::InferenceEngine(fabric::CallClient& client, Load load, Deliver deliver,
-                                 telemetry::Logger log)
+                                 telemetry::Logger log, std::chrono::milliseconds retry)
     : client_(client),
       load_(std::move(load)),
       deliver_(std::move(deliver)),
       log_(std::move(log)),
-      ready_(fail(ErrorCode::kUnavailable, "the scheduler has named no model yet")),
+      retry_(retry),
+      no_model_(fail(ErrorCode::kUnavailable, "the scheduler has named no model yet")),
       thread_([this] { work(); }) {}
 
 InferenceEngine::~InferenceEngine() { stop(); }
+
+// ---- any thread ----
 
 void InferenceEngine::stop() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
+    if (experts_ != nullptr) experts_->stop();
   }
   wanted_.notify_all();
   client_.wake();
   if (thread_.joinable()) thread_.join();
 }
 
-void InferenceEngine::route(std::shared_ptr<const wire::RoutingTable> table) {
-  post(std::move(table));
+void InferenceEngine::route(Table table) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (table_ && table->epoch <= table_->epoch) return;
+    table_ = std::move(table);
+    if (model_ && model_->version == table_->model) return experts_->update(table_);
+  }
+  wanted_.notify_all();
+  client_.wake();
 }
+
 void InferenceEngine::submit(EngineJob job) { post(std::move(job)); }
 void InferenceEngine::cancel(StreamKey stream) { post(Cancel{stream}); }
 
@@ -76,7 +78,12 @@ std::shared_ptr<const ServedModel> InferenceEngine::model() const {
 
 Status InferenceEngine::ready() const {
   const std::lock_guard lock(mutex_);
-  return ready_;
+  return experts_ != nullptr ? experts_->reachable() : no_model_;
+}
+
+std::uint64_t InferenceEngine::epoch() const {
+  const std::lock_guard lock(mutex_);
+  return experts_ != nullptr ? experts_->epoch() : 0;
 }
 
 engine::BatcherStats InferenceEngine::stats() const {
@@ -84,29 +91,84 @@ engine::BatcherStats InferenceEngine::stats() const {
   return stats_;
 }
 
-void InferenceEngine::work() {
-  for (;;) {
-    take_commands();
-    {
-      std::unique_lock lock(mutex_);
-      if (stop_) break;
-      if (!served_ && commands_.empty()) {
-        wanted_.wait_for(lock, kIdle);
-        continue;
-      }
-    }
-    if (served_ && served_->batcher->has_work()) {
-      collect(served_->batcher->step());
-    } else if (served_) {
-      served_->experts->maintain(Clock::now() + kIdle);
-    }
-    deliver();
-    note_state();
-  }
-  // Links belong to this thread.
+bool InferenceEngine::stopping() const {
   const std::lock_guard lock(mutex_);
-  served_.reset();
-  model_.reset();
+  return stop_;
+}
+
+// ---- the engine's thread ----
+
+void InferenceEngine::work() {
+  while (!stopping()) {
+    follow_table();
+    take_commands();
+    if (!run_) {
+      wait_for_model();
+    } else if (run_->batcher->has_work()) {
+      run_step();
+    } else {
+      run_->experts->maintain(Clock::now() + kIdle);
+    }
+    if (stopping()) break;  // what a step said that was cut short is not true
+    deliver();
+    note_stats();
+  }
+  drop_model({ErrorCode::kUnavailable, "the router stops"});
+}
+
+// Loads the model that the newest table names, if it is another one than is here.
+void InferenceEngine::follow_table() {
+  std::optional<wire::ModelVersion> wanted;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!table_ || (model_ && model_->version == table_->model)) return;
+    wanted = table_->model;
+  }
+  if (wanted == refused_ && Clock::now() < next_try_) return;
+  serve(*wanted);
+}
+
+void InferenceEngine::serve(const wire::ModelVersion& version) {
+  if (run_) drop_model({ErrorCode::kUnavailable, "the model was replaced"});
+  if (version != refused_) {
+    const std::lock_guard lock(mutex_);
+    no_model_ = fail(ErrorCode::kUnavailable, "loading " + version.name);
+  }
+  auto loaded = load_(version);
+  if (!loaded) {
+    log_.error("model_refused", {{"model", version.name},
+                                 {"version", version.version},
+                                 {"error", loaded.error().to_string()}});
+    refused_ = version;
+    next_try_ = Clock::now() + retry_;
+    const std::lock_guard lock(mutex_);
+    no_model_ = fail(loaded.error().within("cannot load " + version.uri));
+    return;
+  }
+  refused_.reset();
+  run_ = std::move(*loaded);
+  log_.info("model_loaded", {{"model", version.name},
+                             {"version", version.version},
+                             {"backbone_bytes", run_->model->backbone->backbone().bytes()}});
+  const std::lock_guard lock(mutex_);
+  model_ = run_->model;
+  experts_ = run_->experts.get();
+  if (table_->model == version) experts_->update(table_);
+}
+
+void InferenceEngine::drop_model(const base::Error& why) {
+  {
+    const std::lock_guard lock(mutex_);
+    model_.reset();
+    experts_ = nullptr;
+    no_model_ = fail(why);
+    if (run_) past_ = sum(past_, run_->batcher->stats());
+    stats_ = past_;
+    stats_.running = stats_.waiting = 0;
+    stats_.kv_tokens_used = stats_.kv_tokens_max = 0;
+  }
+  streams_.fail_all(why);
+  run_.reset();
 }
 
 void InferenceEngine::take_commands() {
@@ -118,167 +180,61 @@ void InferenceEngine::take_commands() {
   for (Command& command : commands) {
     std::visit([this](auto& what) { obey(what); }, command);
   }
-  deliver();
-}
-
-void InferenceEngine::obey(const Table& table) {
-  if (!served_ || served_->version != table->model) {
-    fail_all({ErrorCode::kUnavailable, "the model was replaced"});
-    deliver();
-    {
-      const std::lock_guard lock(mutex_);
-      model_.reset();
-    }
-    served_.reset();
-    set_ready(fail(ErrorCode::kUnavailable, "loading " + table->model.name));
-    auto loaded = load_(table->model);
-    if (!loaded) {
-      log_.error("model_refused",
-                 {{"model", table->model.name}, {"error", loaded.error().to_string()}});
-      set_ready(fail(loaded.error().within("cannot load " + table->model.uri)));
-      return;
-    }
-    served_ = std::move(*loaded);
-    log_.info("model_loaded", {{"model", table->model.name},
-                               {"version", table->model.version},
-                               {"backbone_bytes", served_->backbone->backbone().bytes()}});
-    const std::lock_guard lock(mutex_);
-    model_ = served_;
-  }
-  served_->experts->update(table);
+  deliver();  // before the next step, which may be long
 }
 
 void InferenceEngine::obey(EngineJob& job) {
   auto outcome = submit_all(job);
-  news_.submitted.push_back({job.stream, std::move(outcome)});
+  streams_.submitted(job.stream, std::move(outcome));
 }
 
 base::Result<wire::Accepted> InferenceEngine::submit_all(EngineJob& job) {
-  if (!served_) return fail(ErrorCode::kUnavailable, "no model is loaded");
-  const std::vector<std::int32_t> prompt = job.choices.front().prompt;
-  Stream stream{.logprobs = job.logprobs};
-  for (engine::SequenceRequest& request : job.choices) {
-    auto sequence = served_->batcher->submit(std::move(request));
+  if (!run_ || job.model != run_->model) {
+    return fail(ErrorCode::kUnavailable, "the model was replaced");
+  }
+  std::vector<engine::SequenceId> sequences;
+  for (std::uint32_t choice = 0; choice < job.choices; ++choice) {
+    engine::SequenceRequest request = job.request;
+    request.sampling.seed += choice;
+    request.prompt_logprobs = choice == 0 && job.options.echo && job.options.logprobs;
+    auto sequence = run_->batcher->submit(std::move(request));
     if (!sequence) {
-      for (const engine::SequenceId id : stream.sequences) {
-        choices_.erase(static_cast<std::uint64_t>(id));
-        served_->batcher->cancel(id);
-      }
+      for (const engine::SequenceId id : sequences) run_->batcher->cancel(id);
       return fail(sequence.error());
     }
-    choices_[static_cast<std::uint64_t>(*sequence)] = {
-        job.stream, static_cast<std::uint32_t>(stream.sequences.size())};
-    stream.sequences.push_back(*sequence);
+    sequences.push_back(*sequence);
   }
-  stream.unfinished = stream.sequences.size();
-  Stream& kept = streams_[job.stream] = std::move(stream);
-  if (job.echo) {
-    kept.echo.emplace(served_->backbone->tokenizer());
-    // With logprobs the others follow as they are scored; the first one has none.
-    const std::size_t known = job.logprobs ? 1 : prompt.size();
-    for (std::size_t i = 0; i < known; ++i) echo_token(kept, job.stream, {.token = prompt[i]});
-  }
-  return wire::Accepted{static_cast<std::uint32_t>(prompt.size())};
+  streams_.open(job.stream, sequences, job.request.prompt, job.options,
+                run_->model->backbone->tokenizer());
+  return wire::Accepted{static_cast<std::uint32_t>(job.request.prompt.size())};
 }
 
 void InferenceEngine::obey(const Cancel& cancel) {
-  const auto stream = streams_.find(cancel.stream);
-  if (stream == streams_.end()) return;
-  for (const engine::SequenceId id : stream->second.sequences) {
-    if (choices_.contains(static_cast<std::uint64_t>(id))) served_->batcher->cancel(id);
-  }
+  for (const engine::SequenceId id : streams_.running(cancel.stream)) run_->batcher->cancel(id);
 }
 
-void InferenceEngine::fail_all(const base::Error& error) {
-  for (const auto& [id, choice] : choices_) {
-    events_of(choice.stream)
-        .tokens.push_back(
-            {.choice = choice.index, .finish = wire::FinishReason::kError, .error = error});
-  }
-  choices_.clear();
-  streams_.clear();
+void InferenceEngine::run_step() {
+  run_->experts->trace(streams_.trace());
+  for (engine::TokenEvent& event : run_->batcher->step()) streams_.collect(event);
 }
 
-void InferenceEngine::collect(std::span<engine::TokenEvent> events) {
-  for (engine::TokenEvent& event : events) collect_one(event);
-}
-
-void InferenceEngine::collect_one(engine::TokenEvent& event) {
-  const auto choice = choices_.find(static_cast<std::uint64_t>(event.id));
-  if (choice == choices_.end()) return;  // of a submission that was taken back
-  const auto [key, index] = choice->second;
-  Stream& stream = streams_.at(key);
-  for (const engine::TokenLogprobs& token : event.prompt) echo_token(stream, key, token);
-
-  const bool finished = event.finish != engine::FinishReason::kNone;
-  if (event.token != tokenizer::kNoToken || finished || !event.text.empty()) {
-    wire::TokenEvent out{.choice = index,
-                         .token = event.token,
-                         .text = std::move(event.text),
-                         .finish = wire_finish(event.finish),
-                         .error = std::move(event.error)};
-    if (stream.logprobs && event.token != tokenizer::kNoToken) {
-      out.logprob = event.logprob;
-      out.piece = piece(event.token);
-      out.top = top_of(event.top);
-    }
-    events_of(key).tokens.push_back(std::move(out));
-  }
-  if (!finished) return;
-  choices_.erase(choice);
-  if (--stream.unfinished == 0) streams_.erase(key);
-}
-
-void InferenceEngine::echo_token(Stream& stream, StreamKey key,
-                                 const engine::TokenLogprobs& token) {
-  if (!stream.echo) return;
-  wire::TokenEvent out{
-      .token = token.token, .logprob = token.logprob, .text = stream.echo->push(token.token)};
-  if (stream.logprobs) {
-    out.piece = piece(token.token);
-    out.top = top_of(token.top);
-  }
-  events_of(key).prompt.push_back(std::move(out));
-}
-
-std::string InferenceEngine::piece(std::int32_t token) const {
-  return std::string(served_->backbone->tokenizer().piece(token));
-}
-
-std::vector<wire::TokenChoice> InferenceEngine::top_of(
-    const std::vector<engine::TokenLogprob>& top) const {
-  std::vector<wire::TokenChoice> choices;
-  choices.reserve(top.size());
-  for (const engine::TokenLogprob& token : top) {
-    choices.push_back({token.id, token.logprob, piece(token.id)});
-  }
-  return choices;
-}
-
-wire::StreamEvents& InferenceEngine::events_of(StreamKey stream) {
-  const auto [at, is_new] = news_at_.try_emplace(stream, news_.events.size());
-  if (is_new) news_.events.push_back({.stream = stream});
-  return news_.events[at->second];
+void InferenceEngine::wait_for_model() {
+  std::unique_lock lock(mutex_);
+  const bool may_load = table_ && table_->model != refused_;
+  if (stop_ || may_load || !commands_.empty()) return;
+  wanted_.wait_for(lock, kIdle);
 }
 
 void InferenceEngine::deliver() {
-  if (news_.submitted.empty() && news_.events.empty()) return;
-  news_at_.clear();
-  deliver_(std::exchange(news_, {}));
+  EngineNews news = streams_.take_news();
+  if (!news.empty()) deliver_(std::move(news));
 }
 
-void InferenceEngine::note_state() {
-  if (!served_) return;
-  Status status = served_->experts->reachable();
-  const engine::BatcherStats stats = served_->batcher->stats();
+void InferenceEngine::note_stats() {
+  if (!run_) return;
+  const engine::BatcherStats stats = sum(past_, run_->batcher->stats());
   const std::lock_guard lock(mutex_);
-  ready_ = std::move(status);
   stats_ = stats;
-}
-
-void InferenceEngine::set_ready(Status status) {
-  const std::lock_guard lock(mutex_);
-  ready_ = std::move(status);
 }
 
 }  // namespace conclave::router

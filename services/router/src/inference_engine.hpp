@@ -3,7 +3,6 @@
 // and its experts' answers. It knows no gateway: streams are numbers here.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -12,56 +11,49 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <span>
-#include <string>
 #include <thread>
-#include <unordered_map>
 #include <variant>
-#include <vector>
 
 #include "conclave/fabric/call_client.hpp"
-#include "conclave/tokenizer/stream_decoder.hpp"
-#include "conclave/wire/inference.hpp"
+#include "engine_news.hpp"
 #include "served_model.hpp"
+#include "stream_book.hpp"
 
 namespace conclave::router {
 
-/// A stream of this router; never used twice.
-using StreamKey = std::uint64_t;
-
-/// What a step, or the end of a submission, gave: in this order for one stream.
-struct EngineNews {
-  struct Submitted {
-    StreamKey stream = 0;
-    base::Result<wire::Accepted> outcome;
-  };
-  std::vector<Submitted> submitted;
-  std::vector<wire::StreamEvents> events;  // `stream` is a StreamKey
-};
-
 struct EngineJob {
   StreamKey stream = 0;
-  std::vector<engine::SequenceRequest> choices;  // one sequence each, all of one prompt
-  bool echo = false;                             // report the prompt's tokens
-  bool logprobs = false;                         // pieces and logprobs beside the tokens
+  std::shared_ptr<const ServedModel> model;  // whose tokens the request has
+  engine::SequenceRequest request;           // of choice 0
+  std::uint32_t choices = 1;                 // choice i draws with seed + i
+  StreamOptions options;
 };
 
-/// Any thread, but for the callbacks, which come on the engine's thread and must be short.
+/// Any thread, but for the callbacks, which come on the engine's thread. What waits for the thread
+/// is bounded by whoever submits: a job and at most one cancel a stream, and one routing table.
 class InferenceEngine {
  public:
-  /// Loads a model for the engine's thread. Empty result: none yet.
-  using Load = std::function<base::Result<std::unique_ptr<ServedModel>>(const wire::ModelVersion&)>;
+  /// Loads a model for the engine's thread; may take seconds.
+  using Load = std::function<base::Result<std::unique_ptr<ModelRun>>(const wire::ModelVersion&)>;
+  /// Must be short.
   using Deliver = std::function<void(EngineNews)>;
+  /// When a model that could not be loaded is tried again: a volume may come late.
+  static constexpr std::chrono::milliseconds kRetry{10'000};
 
-  InferenceEngine(fabric::CallClient& client, Load load, Deliver deliver, telemetry::Logger log);
+  /// Throws std::system_error if the system gives no thread.
+  InferenceEngine(fabric::CallClient& client, Load load, Deliver deliver, telemetry::Logger log,
+                  std::chrono::milliseconds retry = kRetry);
   ~InferenceEngine();
   InferenceEngine(const InferenceEngine&) = delete;
   InferenceEngine& operator=(const InferenceEngine&) = delete;
 
-  /// A newer routing table. The first one of a model makes the engine load it; sequences of the
-  /// model before end with an error.
+  /// A newer routing table; older ones are dropped. Of the model in service it takes effect at
+  /// once, also in a step that waits for an expert. The first one of another model makes the engine
+  /// load that; sequences of the model before end with kUnavailable.
   void route(std::shared_ptr<const wire::RoutingTable> table);
 
+  /// Answered by EngineNews::submitted: errors of Batcher::submit; kUnavailable: another model is
+  /// in service.
   void submit(EngineJob job);
   void cancel(StreamKey stream);
 
@@ -69,67 +61,60 @@ class InferenceEngine {
   [[nodiscard]] std::shared_ptr<const ServedModel> model() const;
   /// Ok if sequences would run now.
   [[nodiscard]] base::Status ready() const;
+  /// The epoch of the routing table in use; 0: none.
+  [[nodiscard]] std::uint64_t epoch() const;
+  /// As of the last step; counters go on over a change of models.
   [[nodiscard]] engine::BatcherStats stats() const;
 
-  /// Ends the thread; sequences under way are dropped.
+  /// Ends the thread after the layer it computes, or the model it loads; sequences under way are
+  /// dropped and nothing more is delivered.
   void stop();
 
  private:
+  using Clock = std::chrono::steady_clock;
+  using Table = std::shared_ptr<const wire::RoutingTable>;
   struct Cancel {
     StreamKey stream = 0;
   };
-  using Table = std::shared_ptr<const wire::RoutingTable>;
-  using Command = std::variant<EngineJob, Cancel, Table>;
-
-  struct Choice {
-    StreamKey stream = 0;
-    std::uint32_t index = 0;
-  };
-  struct Stream {
-    std::vector<engine::SequenceId> sequences;  // by choice
-    std::size_t unfinished = 0;
-    bool logprobs = false;
-    std::optional<tokenizer::StreamDecoder> echo;  // of the prompt, if that is reported
-  };
+  using Command = std::variant<EngineJob, Cancel>;
 
   void post(Command command);
   void work();
+  [[nodiscard]] bool stopping() const;
+  void follow_table();
+  void serve(const wire::ModelVersion& version);
+  void drop_model(const base::Error& why);
   void take_commands();
   void obey(EngineJob& job);
   void obey(const Cancel& cancel);
-  void obey(const Table& table);
   base::Result<wire::Accepted> submit_all(EngineJob& job);
-  void fail_all(const base::Error& error);
-  void collect(std::span<engine::TokenEvent> events);
-  void collect_one(engine::TokenEvent& event);
-  void echo_token(Stream& stream, StreamKey key, const engine::TokenLogprobs& token);
-  [[nodiscard]] std::vector<wire::TokenChoice> top_of(
-      const std::vector<engine::TokenLogprob>& top) const;
-  [[nodiscard]] std::string piece(std::int32_t token) const;
-  wire::StreamEvents& events_of(StreamKey stream);
+  void run_step();
+  void wait_for_model();
   void deliver();
-  void note_state();
-  void set_ready(base::Status status);
+  void note_stats();
 
   fabric::CallClient& client_;
-  Load load_;
-  Deliver deliver_;
-  telemetry::Logger log_;
+  const Load load_;
+  const Deliver deliver_;
+  const telemetry::Logger log_;
+  const std::chrono::milliseconds retry_;
 
   mutable std::mutex mutex_;  // guards all that follows, up to the next comment
   std::condition_variable wanted_;
   std::deque<Command> commands_;
-  std::shared_ptr<ServedModel> model_;
-  base::Status ready_;
+  Table table_;                                 // the newest
+  std::shared_ptr<const ServedModel> model_;    // of run_
+  dispatch::RemoteExperts* experts_ = nullptr;  // of run_
+  base::Status no_model_;                       // why there is none
   engine::BatcherStats stats_;
   bool stop_ = false;
 
   // The engine's thread only.
-  std::shared_ptr<ServedModel> served_;
-  std::unordered_map<StreamKey, Stream> streams_;
-  std::unordered_map<std::uint64_t, Choice> choices_;  // by SequenceId
-  EngineNews news_;
-  std::unordered_map<StreamKey, std::size_t> news_at_;  // index into news_.events
+  std::unique_ptr<ModelRun> run_;
+  StreamBook streams_;
+  engine::BatcherStats past_;  // totals of models that were in service before
+  std::optional<wire::ModelVersion> refused_;
+  Clock::time_point next_try_{};  // to load that
 
   std::thread thread_;  // last: it uses everything above
 };

@@ -87,10 +87,18 @@ base::Result<std::string> PromptBuilder::render(const std::string& body,
 base::Result<std::vector<std::int32_t>> PromptBuilder::tokens(wire::PromptKind kind,
                                                               const std::string& text,
                                                               std::chrono::sys_seconds now) const {
-  if (kind == wire::PromptKind::kText) return encode(text, true, true);
-  CONCLAVE_TRY(const std::string prompt, render(text, now));
-  // The template prints BOS itself where the model wants one.
-  return encode(prompt, false, true);
+  switch (kind) {
+    case wire::PromptKind::kText:
+      return encode(text, true, true);
+    case wire::PromptKind::kChat: {
+      CONCLAVE_TRY(const std::string prompt, render(text, now));
+      // The template prints BOS itself where the model wants one.
+      return encode(prompt, false, true);
+    }
+    case wire::PromptKind::kTokens:
+      break;
+  }
+  return fail(ErrorCode::kInvalidArgument, "tokens need no tokenizer");
 }
 
 base::Result<std::vector<std::int32_t>> PromptBuilder::encode(std::string_view text,

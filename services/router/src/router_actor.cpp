@@ -1,9 +1,13 @@
 #include "router_actor.hpp"
 
+#include <algorithm>
 #include <caf/all.hpp>
 
 #include "conclave/base/utf8.hpp"
 #include "conclave/fabric/caf_error.hpp"
+#include "conclave/model/kv_cache.hpp"
+#include "conclave/wire/limits.hpp"
+#include "token_messages.hpp"
 
 namespace conclave::router {
 
@@ -12,13 +16,17 @@ using base::fail;
 
 namespace {
 
-engine::SamplingParams sampling_of(const wire::Sampling& from, std::uint32_t choice) {
+// Tokens that one answer gives back: the longest context of an open model; with their pieces they
+// take about 40 MB of the 64 MB of a message.
+constexpr std::size_t kTokenizedMax = std::size_t{1} << 20;
+
+engine::SamplingParams sampling_of(const wire::Sampling& from) {
   engine::SamplingParams to;
   to.temperature = from.temperature;
   to.top_p = from.top_p;
   to.min_p = from.min_p;
   to.top_k = from.top_k;
-  to.seed = from.seed + choice;
+  to.seed = from.seed;
   to.presence_penalty = from.presence_penalty;
   to.frequency_penalty = from.frequency_penalty;
   to.repetition_penalty = from.repetition_penalty;
@@ -33,11 +41,31 @@ std::chrono::sys_seconds seconds_of(std::chrono::system_clock::time_point time) 
   return std::chrono::floor<std::chrono::seconds>(time);
 }
 
-bool ends_stream(const wire::StreamEvents& events, std::size_t& unfinished) {
-  for (const wire::TokenEvent& event : events.tokens) {
-    if (event.finish != wire::FinishReason::kNone && unfinished > 0) --unfinished;
+std::size_t finished_choices(const wire::StreamEvents& events) {
+  return static_cast<std::size_t>(std::ranges::count_if(
+      events.tokens,
+      [](const wire::TokenEvent& event) { return event.finish != wire::FinishReason::kNone; }));
+}
+
+base::Result<std::string> text_of(const tokenizer::Tokenizer& tokenizer,
+                                  std::span<const std::int32_t> tokens) {
+  std::size_t bytes = 0;
+  for (const std::int32_t token : tokens) {
+    if (token < 0 || static_cast<std::size_t>(token) >= tokenizer.vocab_size()) {
+      return fail(ErrorCode::kInvalidArgument,
+                  "token " + std::to_string(token) + " is not in the vocabulary");
+    }
+    bytes += tokenizer.piece(token).size();
   }
-  return unfinished == 0;
+  const auto too_long = [] {
+    return fail(ErrorCode::kInvalidArgument,
+                "the text is longer than " + std::to_string(wire::kPromptBytesMax) + " bytes");
+  };
+  if (bytes > wire::kPromptBytesMax) return too_long();
+  // What is no character becomes one of three bytes.
+  std::string text = base::utf8::sanitize(tokenizer.decode(tokens, {.skip_special = false}));
+  if (text.size() > wire::kPromptBytesMax) return too_long();
+  return text;
 }
 
 }  // namespace
@@ -49,8 +77,10 @@ RouterActor::behavior_type RouterState::make_behavior() {
           [this](const wire::TokenizeRequest& request) { return on_tokenize(request); },
           [this](const wire::DetokenizeRequest& request) { return on_detokenize(request); },
           [this](const NewsMessage& news) { on_news(*news); },
-          [this](const GatewayGone& gone) { on_gateway_gone(gone); }};
+          [this](const LinkDown& down) { on_link_down(down); }};
 }
+
+fabric::LinkId RouterState::sender() const { return fabric::link_of(self_->current_sender()); }
 
 base::Result<std::shared_ptr<const ServedModel>> RouterState::model_for(
     const std::string& name) const {
@@ -66,66 +96,85 @@ base::Result<std::shared_ptr<const ServedModel>> RouterState::model_for(
   return model;
 }
 
+// What the client asks for, or what is left of the context, or of the cache where that is smaller.
+base::Result<std::uint32_t> RouterState::max_tokens(const wire::Generate& request,
+                                                    std::uint64_t prompt,
+                                                    std::uint64_t context) const {
+  if (request.max_tokens == 0u) return 0u;
+  if (prompt >= context) {
+    return fail(ErrorCode::kInvalidArgument, "the prompt has " + std::to_string(prompt) +
+                                                 " tokens; the context of the model is " +
+                                                 std::to_string(context));
+  }
+  if (request.max_tokens) return *request.max_tokens;
+  const std::uint64_t blocks = parts_.kv_tokens_max / model::kKvBlockTokens;
+  const std::uint64_t room = std::min(context, blocks * model::kKvBlockTokens);
+  return static_cast<std::uint32_t>(room > prompt ? room - prompt : 1);
+}
+
 base::Result<EngineJob> RouterState::make_job(const wire::Generate& request) const {
-  if (parts_.draining()) return fail(ErrorCode::kUnavailable, "this router is draining");
-  CONCLAVE_TRY(const auto model, model_for(request.model));
-  engine::SequenceRequest sequence;
+  EngineJob job;
+  CONCLAVE_TRY(job.model, model_for(request.model));
+  engine::SequenceRequest& sequence = job.request;
   if (request.kind == wire::PromptKind::kTokens) {
     sequence.prompt = request.tokens;
   } else {
-    CONCLAVE_TRY(sequence.prompt, model->prompts->tokens(request.kind, request.text,
-                                                         seconds_of(parts_.wall_clock())));
+    CONCLAVE_TRY(sequence.prompt, job.model->prompts->tokens(request.kind, request.text,
+                                                             seconds_of(parts_.wall_clock())));
   }
-  const std::size_t context = model->backbone->config().context_length;
-  if (sequence.prompt.size() >= context) {
-    return fail(ErrorCode::kInvalidArgument,
-                "the prompt has " + std::to_string(sequence.prompt.size()) +
-                    " tokens; the context of the model is " + std::to_string(context));
-  }
-  const auto room = static_cast<std::uint32_t>(context - sequence.prompt.size());
-  sequence.max_tokens = request.max_tokens.value_or(room);
+  CONCLAVE_TRY(sequence.max_tokens, max_tokens(request, sequence.prompt.size(),
+                                               job.model->backbone->config().context_length));
+  sequence.sampling = sampling_of(request.sampling);
   sequence.logprobs = request.logprobs;
   sequence.top_logprobs = request.top_logprobs;
   sequence.ignore_eos = request.ignore_eos;
   sequence.stop = request.stop;
   sequence.stop_tokens = request.stop_tokens;
   sequence.include_stop = request.include_stop;
-
-  EngineJob job{.echo = request.echo, .logprobs = request.logprobs};
-  for (std::uint32_t choice = 0; choice < request.choices; ++choice) {
-    engine::SequenceRequest one = sequence;
-    one.sampling = sampling_of(request.sampling, choice);
-    one.prompt_logprobs = choice == 0 && request.echo && request.logprobs;
-    job.choices.push_back(std::move(one));
-  }
+  job.choices = request.choices;
+  job.options = {.echo = request.echo, .logprobs = request.logprobs, .trace = request.trace};
   return job;
 }
 
 RouterState::Accepted RouterState::on_generate(const wire::Generate& request) {
-  if (request.choices == 0) {
-    return fabric::to_caf({ErrorCode::kInvalidArgument, "n must be at least 1"});
+  if (request.choices == 0 || request.choices > wire::kChoicesMax) {
+    return fabric::to_caf(
+        {ErrorCode::kInvalidArgument, "n must be 1 to " + std::to_string(wire::kChoicesMax)});
   }
-  const GatewayStream whose{request.gateway, request.stream};
-  if (by_gateway_.contains(whose)) {
+  const LinkStream whose{sender(), request.stream};
+  if (whose.first == 0) {
+    return fabric::to_caf({ErrorCode::kFailedPrecondition, "streams need a link to a gateway"});
+  }
+  if (by_link_.contains(whose)) {
     return fabric::to_caf({ErrorCode::kInvalidArgument, "this stream is open already"});
   }
+  if (const base::Status taken = parts_.admission.take(request.choices); !taken) {
+    return fabric::to_caf(taken.error());
+  }
   auto job = make_job(request);
-  if (!job) return fabric::to_caf(job.error());
+  if (!job) {
+    parts_.admission.give_back(request.choices);
+    return fabric::to_caf(job.error());
+  }
   job->stream = next_stream_++;
   parts_.log.debug("request", {{"request_id", request.request_id},
                                {"gateway", request.gateway},
-                               {"prompt_tokens", job->choices.front().prompt.size()},
+                               {"prompt_tokens", job->request.prompt.size()},
                                {"choices", request.choices}});
   auto promise = self_->make_response_promise<wire::Accepted>();
-  open_.emplace(job->stream, Open{whose, promise, job->choices.size()});
-  by_gateway_.emplace(whose, job->stream);
+  open_.emplace(job->stream, Open{.whose = whose, .promise = promise, .unfinished = job->choices});
+  by_link_.emplace(whose, job->stream);
   parts_.engine.submit(std::move(*job));
   return promise;
 }
 
-void RouterState::on_cancel(const wire::CancelStream& cancel) {
-  const auto stream = by_gateway_.find({cancel.gateway, cancel.stream});
-  if (stream != by_gateway_.end()) parts_.engine.cancel(stream->second);
+void RouterState::on_cancel(const wire::CancelStream& cancelled) {
+  const auto stream = by_link_.find({sender(), cancelled.stream});
+  if (stream != by_link_.end()) cancel(stream->second, open_.at(stream->second));
+}
+
+void RouterState::cancel(StreamKey key, Open& open) {
+  if (!std::exchange(open.cancelled, true)) parts_.engine.cancel(key);
 }
 
 caf::result<wire::TokenizeReply> RouterState::on_tokenize(const wire::TokenizeRequest& request) {
@@ -136,8 +185,14 @@ caf::result<wire::TokenizeReply> RouterState::on_tokenize(const wire::TokenizeRe
                     ? prompts.encode(request.text, request.add_special, request.parse_special)
                     : prompts.tokens(request.kind, request.text, seconds_of(parts_.wall_clock()));
   if (!tokens) return fabric::to_caf(tokens.error());
+  if (tokens->size() > kTokenizedMax) {
+    return fabric::to_caf({ErrorCode::kInvalidArgument,
+                           "the text has " + std::to_string(tokens->size()) + " tokens; at most " +
+                               std::to_string(kTokenizedMax) + " are given back"});
+  }
   wire::TokenizeReply reply;
   reply.tokens = std::move(*tokens);
+  reply.pieces.reserve(reply.tokens.size());
   for (const std::int32_t token : reply.tokens) {
     reply.pieces.emplace_back((*model)->backbone->tokenizer().piece(token));
   }
@@ -149,59 +204,58 @@ caf::result<wire::DetokenizeReply> RouterState::on_detokenize(
     const wire::DetokenizeRequest& request) {
   const auto model = model_for(request.model);
   if (!model) return fabric::to_caf(model.error());
-  const tokenizer::Tokenizer& tokenizer = (*model)->backbone->tokenizer();
-  for (const std::int32_t token : request.tokens) {
-    if (token < 0 || static_cast<std::size_t>(token) >= tokenizer.vocab_size()) {
-      return fabric::to_caf({ErrorCode::kInvalidArgument,
-                                   "token " + std::to_string(token) + " is not in the vocabulary"});
-    }
-  }
-  return wire::DetokenizeReply{
-      base::utf8::sanitize(tokenizer.decode(request.tokens, {.skip_special = false}))};
+  auto text = text_of((*model)->backbone->tokenizer(), request.tokens);
+  if (!text) return fabric::to_caf(text.error());
+  return wire::DetokenizeReply{std::move(*text)};
 }
 
 void RouterState::on_news(EngineNews& news) {
   for (EngineNews::Submitted& submitted : news.submitted) {
-    const auto open = open_.find(submitted.stream);
-    if (open == open_.end()) continue;
+    Open& open = open_.at(submitted.stream);
     if (submitted.outcome) {
-      open->second.promise.deliver(*submitted.outcome);
+      open.promise.deliver(*submitted.outcome);
     } else {
-      open->second.promise.deliver(fabric::to_caf(submitted.outcome.error()));
-      close(submitted.stream);
+      open.promise.deliver(fabric::to_caf(submitted.outcome.error()));
+      finish(submitted.stream, open.unfinished);
     }
   }
-  // One message a gateway.
-  std::map<std::string, wire::TokenEvents> by_gateway;
+  std::map<fabric::LinkId, TokenMessages> messages;
+  std::vector<std::pair<StreamKey, std::size_t>> finished;
   for (wire::StreamEvents& events : news.events) {
-    const auto open = open_.find(events.stream);
-    if (open == open_.end()) continue;
     const StreamKey key = events.stream;
-    const bool ends = ends_stream(events, open->second.unfinished);
-    events.stream = open->second.whose.second;
-    by_gateway[open->second.whose.first].streams.push_back(std::move(events));
-    if (ends) close(key);
+    const Open& open = open_.at(key);
+    finished.emplace_back(key, finished_choices(events));
+    if (!open.heard) continue;
+    events.stream = open.whose.second;
+    messages[open.whose.first].add(std::move(events));
   }
-  for (auto& [gateway, events] : by_gateway) {
-    const fabric::LinkId link = parts_.node.find(gateway);
-    self_->send(parts_.node.remote<fabric::StreamsActor>(link, fabric::kStreamsActor),
-                std::move(events));
+  for (auto& [link, packed] : messages) {
+    const auto gateway = parts_.node.remote<fabric::StreamsActor>(link, fabric::kStreamsActor);
+    for (wire::TokenEvents& message : packed.take()) self_->send(gateway, std::move(message));
+  }
+  // Last: a drain must not end before its last events are on their way.
+  for (const auto& [key, choices] : finished) finish(key, choices);
+}
+
+// The engine tells of the end of every choice, and until then they count.
+void RouterState::on_link_down(const LinkDown& down) {
+  for (auto at = by_link_.lower_bound({down.link, 0});
+       at != by_link_.end() && at->first.first == down.link;) {
+    Open& open = open_.at(at->second);
+    open.heard = false;
+    cancel(at->second, open);
+    at = by_link_.erase(at);
   }
 }
 
-void RouterState::on_gateway_gone(const GatewayGone& gone) {
-  for (auto at = by_gateway_.lower_bound({gone.node, 0});
-       at != by_gateway_.end() && at->first.first == gone.node;) {
-    parts_.engine.cancel(at->second);
-    open_.erase(at->second);
-    at = by_gateway_.erase(at);
-  }
-}
-
-void RouterState::close(StreamKey stream) {
-  const auto open = open_.find(stream);
-  by_gateway_.erase(open->second.whose);
-  open_.erase(open);
+void RouterState::finish(StreamKey key, std::size_t choices) {
+  if (choices == 0) return;
+  Open& open = open_.at(key);
+  open.unfinished -= choices;
+  parts_.admission.give_back(choices);
+  if (open.unfinished > 0) return;
+  if (open.heard) by_link_.erase(open.whose);
+  open_.erase(key);
 }
 
 }  // namespace conclave::router

@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "admission.hpp"
 #include "conclave/fabric/messages.hpp"
 #include "conclave/fabric/node.hpp"
 #include "conclave/telemetry/log.hpp"
@@ -20,31 +21,35 @@
 namespace conclave::router {
 
 /// What the engine's thread sends the actor; shared, so that moving it through a mailbox is free.
+/// What waits there is bounded by the sequences that Admission lets in.
 using NewsMessage = std::shared_ptr<EngineNews>;
 
-/// A gateway whose link went down: nobody hears its streams any more.
-struct GatewayGone {
-  std::string node;
+/// A link that went down: nobody hears its streams any more.
+struct LinkDown {
+  fabric::LinkId link = 0;
 };
 
 }  // namespace conclave::router
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::router::NewsMessage)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::router::GatewayGone)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::router::LinkDown)
 
 namespace conclave::router {
 
 using RouterActor =
-    fabric::InferenceActor::extend<caf::reacts_to<NewsMessage>, caf::reacts_to<GatewayGone>>;
+    fabric::InferenceActor::extend<caf::reacts_to<NewsMessage>, caf::reacts_to<LinkDown>>;
 
 struct RouterParts {
   fabric::Node& node;
   InferenceEngine& engine;
+  Admission& admission;
+  std::uint64_t kv_tokens_max = 0;  // of all sequences together
   telemetry::Logger log;
   std::function<std::chrono::system_clock::time_point()> wall_clock;
-  std::function<bool()> draining;
 };
 
+/// A stream belongs to the link over which it was asked for: its events go there, only that link
+/// can cancel it, and it ends with the link, whatever names the messages carry.
 class RouterState {
  public:
   static constexpr const char* kName = "conclave.router";
@@ -56,12 +61,14 @@ class RouterState {
 
  private:
   using Accepted = caf::result<wire::Accepted>;
-  using GatewayStream = std::pair<std::string, std::uint64_t>;  // gateway, its number
+  using LinkStream = std::pair<fabric::LinkId, std::uint64_t>;  // whose, and its number there
 
   struct Open {
-    GatewayStream whose;
+    LinkStream whose;
     caf::typed_response_promise<wire::Accepted> promise;
     std::size_t unfinished = 0;  // choices
+    bool cancelled = false;
+    bool heard = true;  // the link is up
   };
 
   Accepted on_generate(const wire::Generate& request);
@@ -69,17 +76,22 @@ class RouterState {
   caf::result<wire::TokenizeReply> on_tokenize(const wire::TokenizeRequest& request);
   caf::result<wire::DetokenizeReply> on_detokenize(const wire::DetokenizeRequest& request);
   void on_news(EngineNews& news);
-  void on_gateway_gone(const GatewayGone& gone);
+  void on_link_down(const LinkDown& down);
 
+  [[nodiscard]] fabric::LinkId sender() const;
+  [[nodiscard]] base::Result<std::uint32_t> max_tokens(const wire::Generate& request,
+                                                       std::uint64_t prompt,
+                                                       std::uint64_t context) const;
   base::Result<EngineJob> make_job(const wire::Generate& request) const;
   base::Result<std::shared_ptr<const ServedModel>> model_for(const std::string& name) const;
-  void close(StreamKey stream);
+  void cancel(StreamKey key, Open& open);
+  void finish(StreamKey key, std::size_t choices);
 
   RouterActor::pointer self_;
   RouterParts parts_;
   StreamKey next_stream_ = 1;
   std::unordered_map<StreamKey, Open> open_;
-  std::map<GatewayStream, StreamKey> by_gateway_;
+  std::map<LinkStream, StreamKey> by_link_;
 };
 
 }  // namespace conclave::router

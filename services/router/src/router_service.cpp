@@ -1,11 +1,11 @@
 #include "conclave/router/router_service.hpp"
 
-#include <atomic>
 #include <caf/all.hpp>
-#include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <utility>
 
+#include "admission.hpp"
 #include "conclave/fabric/state_actor.hpp"
 #include "conclave/fleet/member.hpp"
 #include "inference_engine.hpp"
@@ -18,12 +18,57 @@ using base::fail;
 using base::Status;
 using Clock = std::chrono::steady_clock;
 
+namespace {
+
+// For the last events of a drain to leave: a queue's worth over a slow link.
+constexpr std::chrono::milliseconds kFlushPatience{500};
+
+}  // namespace
+
 class RouterService::Impl {
  public:
   Impl(const Settings& settings, app::ServiceContext& context, const Lent& lent)
-      : settings_(settings), context_(context), lent_(lent) {}
+      : settings_(settings),
+        context_(context),
+        lent_(lent),
+        admission_(std::size_t{settings.batch.sequences_max} + settings.batch.waiting_max) {}
 
   Status start() {
+    try {
+      return start_parts();
+    } catch (const std::system_error& error) {
+      return fail(ErrorCode::kUnavailable, std::string("no thread: ") + error.what());
+    }
+  }
+
+  [[nodiscard]] Status ready() const {
+    if (admission_.closed()) return fail(ErrorCode::kUnavailable, "draining");
+    const std::lock_guard lock(life_mutex_);
+    if (!engine_) return fail(ErrorCode::kUnavailable, "starting");
+    return engine_->ready();
+  }
+
+  void drain(Clock::time_point deadline) {
+    admission_.close();
+    if (member_) member_->report_now();
+    admission_.wait_until_empty(deadline);
+  }
+
+  // Nothing of the actor, which is waited for, and of the engine is left when their parts go.
+  void stop() {
+    admission_.close();
+    member_.reset();
+    if (engine_) engine_->stop();
+    if (node_) node_->stop(kFlushPatience);
+    end_actor();
+    hook_ = {};
+    node_.reset();
+    keep_engine(nullptr);
+    client_.reset();
+  }
+
+ private:
+  Status start_parts() {
     CONCLAVE_TRY(process_,
                  fleet::ProcessRef::take(lent_.process, settings_.fabric.keys,
                                          wire::NodeRole::kRouter, context_.log, context_.metrics));
@@ -31,12 +76,13 @@ class RouterService::Impl {
     const fabric::NodeIdentity identity{context_.node_name, wire::NodeRole::kRouter,
                                         fleet::incarnation_at(context_.wall_clock())};
     CONCLAVE_TRY(client_, fabric::CallClient::create(process_->context(), identity.name,
-                                                     identity.incarnation, settings_.data));
+                                                     identity.incarnation, settings_.data,
+                                                     context_.wall_clock));
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
-                                             settings_.fabric.links));
-    engine_ = std::make_unique<InferenceEngine>(
+                                             settings_.fabric.links, context_.wall_clock));
+    keep_engine(std::make_unique<InferenceEngine>(
         *client_, [this](const wire::ModelVersion& version) { return load(version); },
-        [this](EngineNews news) { deliver(std::move(news)); }, context_.log);
+        [this](EngineNews news) { deliver(std::move(news)); }, context_.log));
     start_actor();
     CONCLAVE_TRY(address_, node_->listen(settings_.router.listen));
     measure();
@@ -48,39 +94,11 @@ class RouterService::Impl {
     return {};
   }
 
-  [[nodiscard]] Status ready() const {
-    if (draining_) return fail(ErrorCode::kUnavailable, "draining");
-    if (!engine_) return fail(ErrorCode::kUnavailable, "starting");
-    return engine_->ready();
+  void keep_engine(std::unique_ptr<InferenceEngine> engine) {
+    const std::lock_guard lock(life_mutex_);
+    engine_.swap(engine);
   }
 
-  void drain(Clock::time_point deadline) {
-    draining_ = true;
-    if (!engine_) return;
-    if (member_) member_->report_now();
-    // The engine publishes its numbers after every step, and at least ten times a second.
-    std::unique_lock lock(mutex_);
-    while (Clock::now() < deadline) {
-      const engine::BatcherStats stats = engine_->stats();
-      if (stats.running + stats.waiting == 0) return;
-      stepped_.wait_until(lock, std::min(deadline, Clock::now() + std::chrono::milliseconds(50)));
-    }
-  }
-
-  void stop() {
-    draining_ = true;
-    member_.reset();
-    if (engine_) engine_->stop();
-    if (node_) node_->stop(std::chrono::milliseconds(500));
-    if (actor_) caf::anon_send_exit(actor_, caf::exit_reason::user_shutdown);
-    actor_ = {};
-    hook_ = {};
-    node_.reset();
-    engine_.reset();
-    client_.reset();
-  }
-
- private:
   Status take_compute() {
     compute_ = lent_.compute;
     if (compute_ != nullptr) return {};
@@ -90,22 +108,35 @@ class RouterService::Impl {
     return {};
   }
 
-  base::Result<std::unique_ptr<ServedModel>> load(const wire::ModelVersion& version) {
-    return ServedModel::load(version, compute_->compute(), settings_.batch, settings_.dispatch,
-                             *client_, context_.metrics, context_.log);
+  base::Result<std::unique_ptr<ModelRun>> load(const wire::ModelVersion& version) {
+    return ModelRun::load(version, compute_->compute(), settings_.batch, settings_.dispatch,
+                          *client_, context_.metrics, context_.log);
   }
 
   void start_actor() {
-    RouterParts parts{*node_, *engine_, context_.log, context_.wall_clock,
-                      [this] { return draining_.load(); }};
+    RouterParts parts{*node_,       *engine_,           admission_, settings_.batch.kv_tokens_max,
+                      context_.log, context_.wall_clock};
     const RouterActor actor =
         process_->system().spawn<fabric::StateActor<RouterActor, RouterState>>(std::move(parts));
     actor_ = caf::actor_cast<caf::actor>(actor);
-    constexpr wire::NodeRole kCallers[] = {wire::NodeRole::kGateway, wire::NodeRole::kOperator};
-    node_->publish(fabric::kInferenceActor, actor_, fabric::Run::kScheduled, kCallers);
-    node_->on_link([actor = actor_](const fabric::LinkEvent& event) {
-      if (!event.up) caf::anon_send(actor, GatewayGone{event.peer.name});
+    actor_->attach_functor([fail = context_.fail](const caf::error& reason) {
+      if (reason != caf::exit_reason::user_shutdown) {
+        fail({ErrorCode::kInternal, "the router's actor ended: " + to_string(reason)});
+      }
     });
+    constexpr wire::NodeRole kCallers[] = {wire::NodeRole::kGateway, wire::NodeRole::kOperator};
+    node_->publish(fabric::kInferenceActor, actor, fabric::Run::kScheduled, kCallers);
+    node_->on_link([actor = actor_](const fabric::LinkEvent& event) {
+      if (!event.up) caf::anon_send(actor, LinkDown{event.link});
+    });
+  }
+
+  void end_actor() {
+    if (!actor_) return;
+    caf::anon_send_exit(actor_, caf::exit_reason::user_shutdown);
+    caf::scoped_actor self{process_->system()};
+    self->wait_for(actor_);
+    actor_ = {};
   }
 
   Status join_fleet() {
@@ -113,7 +144,6 @@ class RouterService::Impl {
         [this] { return report(); },
         [this](wire::ReportReply reply) {
           if (!reply.table) return;
-          epoch_ = reply.table->epoch;
           engine_->route(std::make_shared<const wire::RoutingTable>(std::move(*reply.table)));
         }};
     CONCLAVE_TRY(member_,
@@ -127,20 +157,19 @@ class RouterService::Impl {
   // On the engine's thread.
   void deliver(EngineNews news) {
     caf::anon_send(actor_, std::make_shared<EngineNews>(std::move(news)));
-    if (draining_) stepped_.notify_all();
   }
 
   wire::NodeReport report() {
     const engine::BatcherStats stats = engine_->stats();
     const Status is_ready = ready();
     wire::NodeReport report;
-    report.state = draining_  ? wire::NodeState::kDraining
-                   : is_ready ? wire::NodeState::kReady
-                              : wire::NodeState::kStarting;
+    report.state = admission_.closed() ? wire::NodeState::kDraining
+                   : is_ready          ? wire::NodeState::kReady
+                                       : wire::NodeState::kStarting;
     if (!is_ready) report.reason = is_ready.error().message;
     report.address = fleet::advertised_address(settings_.router.advertise, address_);
     report.admin_address = context_.admin_address;
-    report.epoch_seen = epoch_;
+    report.epoch_seen = engine_->epoch();
     if (const auto model = engine_->model()) report.model = model->version;
     report.load.running = static_cast<std::uint32_t>(stats.running);
     report.load.waiting = static_cast<std::uint32_t>(stats.waiting);
@@ -176,21 +205,18 @@ class RouterService::Impl {
   app::ServiceContext& context_;
   const Lent lent_;
 
+  Admission admission_;
   fleet::ProcessRef process_;
   std::unique_ptr<engine::ComputeHost> own_compute_;
   engine::ComputeHost* compute_ = nullptr;
   std::unique_ptr<fabric::CallClient> client_;
   std::unique_ptr<fabric::Node> node_;
+  mutable std::mutex life_mutex_;  // guards the next pointer for ready(), which anybody asks
   std::unique_ptr<InferenceEngine> engine_;
   caf::actor actor_;
   std::string address_;
   std::unique_ptr<fleet::Member> member_;
   telemetry::Metrics::ScrapeHook hook_;
-  std::atomic<std::uint64_t> epoch_{0};
-  std::atomic<bool> draining_{false};
-
-  std::mutex mutex_;  // for stepped_ only
-  std::condition_variable stepped_;
 };
 
 RouterService::RouterService(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -1,27 +1,54 @@
 #include "served_model.hpp"
 
+#include <string>
 #include <utility>
+
+#include "conclave/wire/limits.hpp"
 
 namespace conclave::router {
 
-base::Result<std::unique_ptr<ServedModel>> ServedModel::load(
+namespace {
+
+// Longest token that can be sent: as text it may triple, where each of its bytes is no character,
+// and bring with it what a stop string had held back. The longest of open vocabularies have 1 KiB.
+constexpr std::size_t kTokenBytesMax = (wire::kPieceBytesMax - wire::kStopBytesMax) / 3;
+
+base::Status check_tokens(const tokenizer::Tokenizer& tokenizer) {
+  for (std::size_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    const std::size_t bytes = tokenizer.piece(static_cast<tokenizer::TokenId>(id)).size();
+    if (bytes > kTokenBytesMax) {
+      return base::fail(base::ErrorCode::kUnimplemented,
+                        "token " + std::to_string(id) + " has " + std::to_string(bytes) +
+                            " bytes, at most " + std::to_string(kTokenBytesMax) + " are served");
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+base::Result<std::unique_ptr<ModelRun>> ModelRun::load(
     const wire::ModelVersion& version, const kernels::Compute& compute,
     const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,
     fabric::CallClient& client, telemetry::Metrics& metrics, telemetry::Logger log) {
-  auto served = std::make_unique<ServedModel>();
+  auto served = std::make_shared<ServedModel>();
   served->version = version;
   CONCLAVE_TRY(served->backbone, engine::BackboneModel::load(version.uri, compute));
   const gguf::File& file = served->backbone->file();
   const model::ModelConfig& config = served->backbone->config();
   const tokenizer::Tokenizer& tokenizer = served->backbone->tokenizer();
+  CONCLAVE_TRY_VOID(check_tokens(tokenizer));
   CONCLAVE_TRY(PromptBuilder prompts, PromptBuilder::create(file.metadata(), tokenizer));
   served->prompts = std::make_unique<const PromptBuilder>(std::move(prompts));
+
+  auto run = std::make_unique<ModelRun>();
   CONCLAVE_TRY(std::vector<model::RowForms> forms, model::row_forms(file, config));
-  served->experts = std::make_unique<dispatch::RemoteExperts>(
+  run->experts = std::make_unique<dispatch::RemoteExperts>(
       config, std::move(forms), compute, client, dispatch, metrics, std::move(log));
-  served->batcher = std::make_unique<engine::Batcher>(
-      served->backbone->backbone(), *served->experts, tokenizer, compute.kernels, batch);
-  return served;
+  run->batcher = std::make_unique<engine::Batcher>(served->backbone->backbone(), *run->experts,
+                                                   tokenizer, compute.kernels, batch);
+  run->model = std::move(served);
+  return run;
 }
 
 }  // namespace conclave::router

@@ -1,6 +1,4 @@
-// One model as this router serves it: the backbone, the prompts, the batch, and the road to its
-// experts. Built once when the scheduler names a model; used by the engine's thread, but for the
-// immutable parts.
+// One model as this router serves it, built when the scheduler names it.
 #pragma once
 
 #include <memory>
@@ -15,19 +13,28 @@
 
 namespace conclave::router {
 
+/// What of a model any thread may use, and keep while it does: version, tokenizer and config of the
+/// backbone, prompts. The backbone computes on the engine's thread alone.
 struct ServedModel {
+  wire::ModelVersion version;
+  std::unique_ptr<engine::BackboneModel> backbone;
+  std::unique_ptr<const PromptBuilder> prompts;
+};
+
+/// What runs it: the road to its experts and the batch. Of the engine's thread, from load() to the
+/// destructor, since the links are that thread's; only what RemoteExperts says is for any.
+struct ModelRun {
   /// Opens the file and loads the backbone; takes seconds. Errors of BackboneModel::load,
-  /// PromptBuilder::create and model::row_forms. All that is borrowed must outlive it.
-  static base::Result<std::unique_ptr<ServedModel>> load(
+  /// PromptBuilder::create and model::row_forms; kUnimplemented: tokens that are too long to be
+  /// sent. All that is borrowed must outlive it.
+  static base::Result<std::unique_ptr<ModelRun>> load(
       const wire::ModelVersion& version, const kernels::Compute& compute,
       const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,
       fabric::CallClient& client, telemetry::Metrics& metrics, telemetry::Logger log);
 
-  wire::ModelVersion version;
-  std::unique_ptr<engine::BackboneModel> backbone;   // tokenizer() and config(): any thread
-  std::unique_ptr<const PromptBuilder> prompts;      // any thread
-  std::unique_ptr<dispatch::RemoteExperts> experts;  // as it says
-  std::unique_ptr<engine::Batcher> batcher;          // the engine's thread
+  std::shared_ptr<ServedModel> model;
+  std::unique_ptr<dispatch::RemoteExperts> experts;
+  std::unique_ptr<engine::Batcher> batcher;
 };
 
 }  // namespace conclave::router

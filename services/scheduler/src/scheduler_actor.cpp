@@ -1,5 +1,6 @@
 #include "scheduler_actor.hpp"
 
+#include <algorithm>
 #include <caf/all.hpp>
 #include <utility>
 
@@ -11,6 +12,8 @@ namespace {
 
 // The registry answers from memory and disk; digests of the largest model are 3 MB.
 constexpr std::chrono::seconds kRegistryTimeout{10};
+// While no model is known: a registry that reads a file has it any moment.
+constexpr std::chrono::milliseconds kFirstResolve{200};
 
 }  // namespace
 
@@ -80,10 +83,17 @@ void SchedulerState::resolved(const wire::ModelRecord& record) {
 // What is served stays; the registry is asked again.
 void SchedulerState::unresolved(const std::string& reason) {
   resolving_ = false;
+  // Nothing can be served before the first answer: that is worth asking sooner for.
+  if (known_.version == 0) {
+    resolve_at_ = parts_.now() + std::min(parts_.settings.resolve, kFirstResolve);
+  }
   parts_.core->on_no_model(reason);
   if (reason == last_problem_) return;
   last_problem_ = reason;
-  parts_.log.warn("model_not_resolved", {{"reference", parts_.settings.model}, {"reason", reason}});
+  // At the start the registry may still be reading the file.
+  const auto level = known_.version == 0 ? telemetry::Level::kInfo : telemetry::Level::kWarn;
+  parts_.log.log(level, "model_not_resolved",
+                 {{"reference", parts_.settings.model}, {"reason", reason}});
 }
 
 void SchedulerState::send_nudges() {

@@ -16,10 +16,6 @@
 
 namespace conclave::scheduler::test {
 
-using std::chrono_literals::operator""ms;
-using std::chrono_literals::operator""s;
-using std::chrono_literals::operator""h;
-
 constexpr std::uint64_t kExpertBytes = 1000;
 
 inline wire::ModelVersion version_of(std::uint32_t number) {
@@ -131,7 +127,8 @@ class FakeFleet {
     restart_scheduler();
   }
 
-  void restart_scheduler(std::chrono::seconds clock_step = 1s, bool registry_is_there = true) {
+  void restart_scheduler(std::chrono::seconds clock_step = std::chrono::seconds(1),
+                         bool registry_is_there = true) {
     wall_clock_ += clock_step;
     core_ = std::make_unique<SchedulerCore>(settings_, std::make_unique<placement::SpreadPlanner>(),
                                             wall_clock_, now_, telemetry::Logger());
@@ -172,8 +169,8 @@ class FakeFleet {
   /// A tenth of a second: every worker loads up to `loads` experts; who loaded, was nudged or is
   /// due reports.
   void step(int loads = 4) {
-    now_ += 100ms;
-    wall_clock_ += 100ms;
+    now_ += std::chrono::milliseconds(100);
+    wall_clock_ += std::chrono::milliseconds(100);
     ++steps_;
     std::set<std::string> talkative = std::exchange(new_, {});
     for (auto& [name, worker] : workers_) {
@@ -200,7 +197,9 @@ class FakeFleet {
   }
 
   void run(std::chrono::milliseconds time, int loads = 4) {
-    for (auto left = time; left > 0ms; left -= 100ms) step(loads);
+    for (auto left = time; left > std::chrono::milliseconds(0);
+         left -= std::chrono::milliseconds(100))
+      step(loads);
   }
 
   /// Everything that workers host, as names of workers by expert.
@@ -216,7 +215,7 @@ class FakeFleet {
   std::unique_ptr<SchedulerCore> core_;
   std::map<std::string, FakeWorker> workers_;
   std::map<std::string, FakeRouter> routers_;
-  Time now_{1h};
+  Time now_{std::chrono::hours(1)};
   std::chrono::system_clock::time_point wall_clock_{std::chrono::hours(24 * 365 * 55)};
   std::uint64_t incarnations_ = 0;
   int steps_ = 0;

@@ -24,6 +24,7 @@
 #include "conclave/model/pair_order.hpp"
 #include "conclave/telemetry/log.hpp"
 #include "conclave/telemetry/metrics.hpp"
+#include "conclave/wire/common.hpp"
 #include "conclave/wire/placement.hpp"
 
 namespace conclave::dispatch {
@@ -42,7 +43,8 @@ struct DispatchSettings {
   }
 };
 
-/// run() and maintain() on one thread (the engine's); update() and reachable() on any.
+/// run(), maintain() and the destructor on one thread (the engine's), which is also the client's;
+/// the others on any.
 class RemoteExperts final : public model::ExpertBackend {
  public:
   /// `forms` has one entry a layer (model::row_forms). Everything borrowed must outlive it.
@@ -53,19 +55,29 @@ class RemoteExperts final : public model::ExpertBackend {
   ~RemoteExperts() override;
 
   /// A newer table; older ones, and those of another shape, are dropped. Takes effect at the next
-  /// run() or maintain(), or while a run() waits.
+  /// run() or maintain(), or while one waits: it is woken.
   void update(std::shared_ptr<const wire::RoutingTable> table);
+
+  /// The epoch of the table in use; 0: none yet.
+  [[nodiscard]] std::uint64_t epoch() const { return epoch_.load(std::memory_order_relaxed); }
+
+  /// Ends a run() that waits, and every later one, with kCancelled: for whoever must not wait as
+  /// long as reload_wait_ms for a thread that does.
+  void stop();
 
   /// Applies the newest table and lets links make progress, until `until`, a link's news or
   /// CallClient::wake. For when there is nothing to run.
   void maintain(std::chrono::steady_clock::time_point until);
 
-  /// Ok if every expert has a worker with a link that is up, as of the last run() or maintain();
-  /// kUnavailable says what is missing.
+  /// Ok if every expert has a worker with a link that is up, as far as run() and maintain() have
+  /// heard; kUnavailable says what is missing.
   [[nodiscard]] base::Status reachable() const;
 
-  /// kUnavailable: an expert had no reachable worker for reload_wait_ms; kInvalidArgument as
-  /// model::PairOrder; kInternal: a worker refuses calls that are correct.
+  /// What the calls of the next runs carry, for those who follow a request through the processes.
+  void trace(const wire::TraceContext& trace) { trace_ = trace; }
+
+  /// kUnavailable: for reload_wait_ms no reachable worker computed some expert; kInvalidArgument as
+  /// model::PairOrder; kInternal: a worker refuses calls that are correct; kCancelled: stop().
   base::Status run(std::uint32_t layer, const float* x, std::size_t rows,
                    std::span<const model::ExpertPair> pairs,
                    std::span<const float*> outputs) override;
@@ -90,6 +102,8 @@ class RemoteExperts final : public model::ExpertBackend {
     std::vector<std::uint32_t> waiting;  // experts without an answer and without a call
     std::size_t under_way = 0;           // calls
     std::size_t missing = 0;             // experts without an answer
+    bool stalled = false;                // at some time nobody could be asked
+    std::string refusal;                 // the last one, for people
   };
 
   void apply_table();
@@ -106,6 +120,7 @@ class RemoteExperts final : public model::ExpertBackend {
   base::Status wait_for_answers(Clock::time_point give_up);
   void abandon();
   void release_replies();
+  [[nodiscard]] base::Error nobody_computes() const;
   Worker* worker_of(fabric::CallId call);
   [[nodiscard]] std::string whom_we_miss() const;
 
@@ -120,13 +135,18 @@ class RemoteExperts final : public model::ExpertBackend {
   telemetry::Counter& resends_;
   telemetry::Counter& stalls_;
 
+  std::atomic<std::uint64_t> epoch_{0};
+  std::atomic<bool> stopped_{false};
   mutable std::mutex mutex_;  // guards the two below
   std::shared_ptr<const wire::RoutingTable> next_;
   base::Status reachable_;
 
   std::shared_ptr<const wire::RoutingTable> table_;
   std::uint64_t model_key_ = 0;
-  std::vector<Worker> workers_;  // as table_->workers
+  std::vector<Worker> workers_;              // as table_->workers
+  std::vector<fabric::DataLinkId> parting_;  // of workers that are gone, while replies_ point there
+
+  wire::TraceContext trace_;
 
   // Room for one run, reused.
   Run run_;

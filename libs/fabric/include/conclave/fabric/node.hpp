@@ -172,7 +172,8 @@ class Node {
   /// Takes no new requests, waits until those in work are answered, says goodbye on all links and
   /// lets ZeroMQ flush; all of that takes at most `patience`, and the flushing may end after the
   /// return, with the context. Then everything is down, for good: `down` events have come, requests
-  /// in flight have failed, published actors and listeners are released. Not from a callback.
+  /// in flight have failed, published actors and listeners are released, and the addresses can be
+  /// used again. Not from a callback.
   void stop(std::chrono::milliseconds patience);
 
  private:

@@ -1,5 +1,5 @@
-// A typed CAF 0.17 actor around a plain state object: constructor injection, a name, and a state that
-// dies with the actor. CAF's own stateful_actor gives its state nothing but `self`.
+// A typed CAF 0.17 actor around a plain state object: constructor injection, a name, and a state
+// that dies with the actor. CAF's own stateful_actor gives its state nothing but `self`.
 #pragma once
 
 #include <caf/typed_event_based_actor.hpp>
@@ -8,8 +8,8 @@
 
 namespace conclave::fabric {
 
-/// State has `static constexpr const char* kName`, a constructor (Handle::pointer self, args...) and
-/// make_behavior(). Spawn with `system.spawn<StateActor<Handle, State>>(args...)`.
+/// State has `static constexpr const char* kName`, a constructor (Handle::pointer self, args...)
+/// and make_behavior(). Spawn with `system.spawn<StateActor<Handle, State>>(args...)`.
 template <class Handle, class State>
 class StateActor final : public Handle::base {
  public:

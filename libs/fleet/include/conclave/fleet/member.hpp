@@ -28,7 +28,8 @@ struct MemberCallbacks {
   std::function<void(wire::ReportReply)> apply;
 };
 
-/// Any thread. The node and the actor system must outlive it.
+/// Any thread. The node and the actor system must outlive it. One a node: it takes the node's name
+/// `reporter`.
 class Member {
  public:
   /// Returns at once; the scheduler need not be there. Errors of Node::connect.
@@ -36,21 +37,22 @@ class Member {
                                                     const MemberOptions& options,
                                                     MemberCallbacks callbacks,
                                                     telemetry::Logger log);
-  /// Reports no more; no callback runs once it returned.
+  /// Ends the actor and waits for that: no callback runs once it returned. Not from a callback.
   ~Member();
   Member(const Member&) = delete;
   Member& operator=(const Member&) = delete;
 
-  /// Something changed: report as soon as the report in flight, if any, is answered.
+  /// Something changed: report as soon as the report in flight, if any, is answered. However often
+  /// it is called meanwhile, one more report follows.
   void report_now();
 
   /// The scheduler answered within its lease.
   [[nodiscard]] bool in_touch() const;
 
  private:
-  struct Shared;
-  Member(std::shared_ptr<Shared> shared);
-  std::shared_ptr<Shared> shared_;
+  class Impl;
+  explicit Member(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace conclave::fleet

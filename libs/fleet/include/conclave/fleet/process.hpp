@@ -16,8 +16,8 @@
 
 namespace conclave::fleet {
 
-/// Any thread. Outlives every node made with it; actors must have ended before its destructor, which
-/// waits for them.
+/// Any thread. Outlives every node made with it; actors must have ended before its destructor,
+/// which waits for them.
 class Process {
  public:
   /// `keys_directory` empty: inproc addresses only. Errors of KeyRing::load and Context::create.

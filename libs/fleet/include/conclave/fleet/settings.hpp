@@ -20,7 +20,8 @@ struct FabricSettings {
   template <class Visitor>
   void visit(Visitor&& v) {
     v("keys", keys,
-      "Directory of the CURVE keys (`conclave keys fabric`); without it only inproc addresses work");
+      "Directory of the CURVE keys (`conclave keys fabric`); without it only inproc addresses "
+      "work");
     links.visit(v);
   }
 };

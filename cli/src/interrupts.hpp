@@ -1,0 +1,35 @@
+// Ctrl-C as an event of work in progress.
+#pragma once
+
+#include <functional>
+#include <mutex>
+#include <stop_token>
+#include <thread>
+
+namespace conclave::cli {
+
+/// While it lives SIGINT is taken by a thread of its own. Made before there are other threads; one
+/// in a process.
+class Interrupts {
+ public:
+  /// `idle` is called in that thread when Ctrl-C meets no work; it may end the process.
+  explicit Interrupts(std::function<void()> idle);
+  ~Interrupts();
+  Interrupts(const Interrupts&) = delete;
+  Interrupts& operator=(const Interrupts&) = delete;
+
+  /// From now until done() the first Ctrl-C asks `work` to stop, and further ones do nothing.
+  std::stop_token begin();
+  void done();
+
+ private:
+  void take();
+
+  std::function<void()> idle_;
+  std::mutex mutex_;  // guards work_ and ending_
+  std::stop_source work_{std::nostopstate};
+  bool ending_ = false;
+  std::thread thread_;
+};
+
+}  // namespace conclave::cli

@@ -1,0 +1,142 @@
+#include "local_fleet.hpp"
+
+#include <algorithm>
+#include <array>
+#include <span>
+#include <string_view>
+#include <utility>
+
+namespace conclave::cli {
+
+using base::ErrorCode;
+using base::fail;
+using Arguments = std::vector<std::string>;
+
+namespace {
+
+// In which order they end.
+constexpr int kGatewayStage = 0;
+constexpr int kRouterStage = 1;
+constexpr int kWorkerStage = 2;
+constexpr int kPlannerStage = 3;
+
+// Which sections of settings a service has: its own, and these.
+struct Service {
+  std::string_view name;
+  std::vector<std::string_view> shared;
+};
+
+const std::vector<Service>& services() {
+  static const std::vector<Service> all = {
+      {"registry", {"fabric"}},
+      {"scheduler", {"fabric"}},
+      {"expert-worker", {"fabric", "fabric.data", "fleet"}},
+      {"router", {"fabric", "fabric.data", "fleet"}},
+      {"gateway", {"fabric", "fleet"}},
+  };
+  return all;
+}
+
+// "router.batch.sequences-max=32" -> "router", "fabric.data.encryption=none" -> "fabric.data".
+std::string_view section_of(std::string_view setting) {
+  constexpr std::string_view kData = "fabric.data.";
+  if (setting.starts_with(kData)) return kData.substr(0, kData.size() - 1);
+  return setting.substr(0, setting.find('.'));
+}
+
+bool has_section(const Service& service, std::string_view section) {
+  return section == service.name || std::ranges::count(service.shared, section) > 0;
+}
+
+std::string tcp(std::uint16_t port) { return "tcp://127.0.0.1:" + std::to_string(port); }
+
+// Every worker gets its own share of the processors; more workers than processors share them.
+std::string device_of(const std::vector<unsigned>& cpus, std::size_t worker, std::size_t workers) {
+  if (workers > cpus.size()) return "cpu:" + std::to_string(cpus[worker % cpus.size()]);
+  const std::size_t first = worker * cpus.size() / workers;
+  const std::size_t end = (worker + 1) * cpus.size() / workers;
+  const std::span<const unsigned> share = std::span(cpus).subspan(first, end - first);
+  return "cpu:" + devices::CpuSet({share.begin(), share.end()}).to_string();
+}
+
+class Plan {
+ public:
+  explicit Plan(const LocalFleet& fleet) : fleet_(fleet) {}
+
+  void add(const std::string& name, const std::string& program, int stage, Arguments arguments) {
+    const auto service = std::ranges::find(services(), program, &Service::name);
+    ChildSpec child{name, {(fleet_.programs / ("conclave-" + program)).string()}, stage};
+    const Arguments common{"--node.name",
+                           name,
+                           "--node.drain-timeout-ms",
+                           std::to_string(fleet_.drain_ms),
+                           "--admin.port",  // any: `conclave status` shows it
+                           "0",
+                           "--log.level",
+                           fleet_.log_level,
+                           "--log.format",
+                           "text",
+                           "--fabric.keys",
+                           fleet_.keys};
+    for (const Arguments* some : {&common, &std::as_const(arguments)}) {
+      child.arguments.insert(child.arguments.end(), some->begin(), some->end());
+    }
+    for (const std::string& setting : fleet_.settings) {
+      if (has_section(*service, section_of(setting))) child.arguments.push_back("--" + setting);
+    }
+    children_.push_back(std::move(child));
+  }
+
+  std::vector<ChildSpec> take() { return std::move(children_); }
+
+ private:
+  const LocalFleet& fleet_;
+  std::vector<ChildSpec> children_;
+};
+
+}  // namespace
+
+std::string scheduler_address(const LocalFleet& fleet) { return tcp(fleet.scheduler_port); }
+
+std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Machine& machine) {
+  const std::string registry = tcp(fleet.registry_port);
+  const std::string scheduler = scheduler_address(fleet);
+  Plan plan(fleet);
+  plan.add("registry", "registry", kPlannerStage,
+           {"--registry.listen", registry, "--registry.database",
+            (fleet.state / "registry.db").string(), "--registry.models", fleet.model});
+  // The registry reads the model first, and until then knows none: ask again soon.
+  plan.add("scheduler", "scheduler", kPlannerStage,
+           {"--scheduler.listen", scheduler, "--scheduler.registry", registry, "--scheduler.model",
+            fleet.reference, "--scheduler.resolve-ms", "250"});
+  const std::uint64_t memory = machine.memory_limit_bytes / 4 * 3 / fleet.workers;
+  for (std::uint32_t i = 0; i < fleet.workers; ++i) {
+    plan.add(
+        "worker-" + std::to_string(i + 1), "expert-worker", kWorkerStage,
+        {"--fleet.scheduler", scheduler, "--expert-worker.memory-bytes", std::to_string(memory),
+         "--expert-worker.device", device_of(machine.cpus.cpus(), i, fleet.workers),
+         "--fabric.data.encryption", fleet.data_encryption});
+  }
+  for (std::uint32_t i = 1; i <= fleet.routers; ++i) {
+    plan.add("router-" + std::to_string(i), "router", kRouterStage,
+             {"--fleet.scheduler", scheduler, "--fabric.data.encryption", fleet.data_encryption});
+  }
+  plan.add("gateway", "gateway", kGatewayStage,
+           {"--fleet.scheduler", scheduler, "--gateway.host", fleet.host, "--gateway.port",
+            std::to_string(fleet.port)});
+  return plan.take();
+}
+
+base::Status check_setting(const std::string& setting) {
+  const std::string_view section = section_of(setting);
+  const bool is_known = std::ranges::any_of(
+      services(), [&](const Service& service) { return has_section(service, section); });
+  const std::size_t equals = setting.find('=');
+  if (is_known && equals != std::string::npos && setting.find('.') < equals) return {};
+  return fail(ErrorCode::kInvalidArgument,
+              "'" + setting +
+                  "' is not SECTION.KEY=VALUE of registry, scheduler, expert-worker, "
+                  "router, gateway, fleet or fabric");
+}
+
+}  // namespace conclave::cli

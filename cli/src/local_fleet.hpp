@@ -1,0 +1,45 @@
+// The processes of `conclave up`: which programs, with which settings, ended in which order.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "conclave/base/result.hpp"
+#include "conclave/devices/machine.hpp"
+#include "supervisor.hpp"
+
+namespace conclave::cli {
+
+struct LocalFleet {
+  std::filesystem::path programs;  // the directory of conclave-gateway and the others
+  std::filesystem::path state;     // absolute; holds registry.db
+  std::string keys;                // directory
+  std::string model;               // absolute path
+  std::string reference;           // under which the registry will know it
+  std::uint32_t workers = 2;       // at least one
+  std::uint32_t routers = 1;
+  std::uint16_t registry_port = 0;
+  std::uint16_t scheduler_port = 0;
+  std::string host = "127.0.0.1";  // of the HTTP API
+  std::uint16_t port = 8000;       // likewise
+  std::string log_level = "warn";
+  std::uint32_t drain_ms = 10'000;
+  std::string data_encryption = "curve";
+  std::vector<std::string> settings;  // "router.threads=2", see check_setting
+};
+
+/// registry, scheduler, worker-1.., router-1.., gateway. Requests are ended first: the gateway,
+/// then the routers, the workers, and those that plan at last. Workers share processors and three
+/// quarters of the memory, as if each were on a machine of its own.
+std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Machine& machine);
+
+/// "tcp://127.0.0.1:7600"
+std::string scheduler_address(const LocalFleet& fleet);
+
+/// Ok for SECTION.KEY=VALUE where SECTION is of some service (kInvalidArgument else). Whether there
+/// is such a key the service says when it starts.
+base::Status check_setting(const std::string& setting);
+
+}  // namespace conclave::cli

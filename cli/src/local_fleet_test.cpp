@@ -1,0 +1,133 @@
+#include "local_fleet.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace conclave::cli {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+devices::Machine machine_with(std::vector<unsigned> cpus) {
+  devices::Machine machine;
+  machine.cpus = devices::CpuSet(std::move(cpus));
+  machine.memory_limit_bytes = 4000;
+  return machine;
+}
+
+LocalFleet fleet_of(std::uint32_t workers, std::uint32_t routers) {
+  LocalFleet fleet;
+  fleet.programs = "/bin";
+  fleet.state = "/state";
+  fleet.keys = "/state/keys";
+  fleet.model = "/model.gguf";
+  fleet.reference = "demo@current";
+  fleet.workers = workers;
+  fleet.routers = routers;
+  fleet.registry_port = 11;
+  fleet.scheduler_port = 12;
+  return fleet;
+}
+
+const ChildSpec& child(const std::vector<ChildSpec>& children, const std::string& name) {
+  return *std::ranges::find(children, name, &ChildSpec::name);
+}
+
+// What follows `flag`; "-" if it is not there.
+std::string value(const ChildSpec& child, const std::string& flag) {
+  const auto found = std::ranges::find(child.arguments, flag);
+  return found == child.arguments.end() ? "-" : *(found + 1);
+}
+
+bool has(const ChildSpec& child, const std::string& argument) {
+  return std::ranges::count(child.arguments, argument) > 0;
+}
+
+TEST(LocalFleetTest, NamesItsProcesses) {
+  const auto children = processes_of(fleet_of(2, 2), machine_with({0, 1}));
+  std::vector<std::string> names;
+  for (const ChildSpec& each : children) names.push_back(each.name);
+  EXPECT_THAT(names, ElementsAre("registry", "scheduler", "worker-1", "worker-2", "router-1",
+                                 "router-2", "gateway"));
+  EXPECT_EQ(child(children, "worker-2").arguments.front(), "/bin/conclave-expert-worker");
+  EXPECT_EQ(value(child(children, "worker-2"), "--node.name"), "worker-2");
+}
+
+TEST(LocalFleetTest, EndsRequestsFirst) {
+  const auto children = processes_of(fleet_of(1, 1), machine_with({0}));
+  EXPECT_LT(child(children, "gateway").stage, child(children, "router-1").stage);
+  EXPECT_LT(child(children, "router-1").stage, child(children, "worker-1").stage);
+  EXPECT_LT(child(children, "worker-1").stage, child(children, "scheduler").stage);
+  EXPECT_EQ(child(children, "scheduler").stage, child(children, "registry").stage);
+}
+
+TEST(LocalFleetTest, ConnectsItsProcesses) {
+  LocalFleet fleet = fleet_of(1, 1);
+  fleet.host = "0.0.0.0";
+  fleet.port = 80;
+  const auto children = processes_of(fleet, machine_with({0}));
+  EXPECT_EQ(scheduler_address(fleet), "tcp://127.0.0.1:12");
+  EXPECT_EQ(value(child(children, "registry"), "--registry.listen"), "tcp://127.0.0.1:11");
+  EXPECT_EQ(value(child(children, "registry"), "--registry.models"), "/model.gguf");
+  EXPECT_EQ(value(child(children, "scheduler"), "--scheduler.listen"), scheduler_address(fleet));
+  EXPECT_EQ(value(child(children, "scheduler"), "--scheduler.registry"), "tcp://127.0.0.1:11");
+  EXPECT_EQ(value(child(children, "scheduler"), "--scheduler.model"), "demo@current");
+  for (const char* name : {"worker-1", "router-1", "gateway"}) {
+    EXPECT_EQ(value(child(children, name), "--fleet.scheduler"), scheduler_address(fleet)) << name;
+  }
+  EXPECT_EQ(value(child(children, "gateway"), "--gateway.host"), "0.0.0.0");
+  EXPECT_EQ(value(child(children, "gateway"), "--gateway.port"), "80");
+  for (const ChildSpec& each : children) EXPECT_EQ(value(each, "--fabric.keys"), "/state/keys");
+}
+
+TEST(LocalFleetTest, WorkersShareMemoryAndProcessors) {
+  const auto three = processes_of(fleet_of(3, 1), machine_with({0, 1, 4, 5}));
+  EXPECT_EQ(value(child(three, "worker-1"), "--expert-worker.device"), "cpu:0");
+  EXPECT_EQ(value(child(three, "worker-2"), "--expert-worker.device"), "cpu:1");
+  EXPECT_EQ(value(child(three, "worker-3"), "--expert-worker.device"), "cpu:4-5");
+  EXPECT_EQ(value(child(three, "worker-3"), "--expert-worker.memory-bytes"), "1000");
+  const auto crowd = processes_of(fleet_of(3, 1), machine_with({2, 3}));
+  EXPECT_EQ(value(child(crowd, "worker-2"), "--expert-worker.device"), "cpu:3");
+  EXPECT_EQ(value(child(crowd, "worker-3"), "--expert-worker.device"), "cpu:2");
+}
+
+TEST(LocalFleetTest, SettingsReachTheServicesThatHaveThem) {
+  LocalFleet fleet = fleet_of(1, 1);
+  fleet.settings = {"router.batch.sequences-max=3", "fabric.heartbeat-ms=50",
+                    "fabric.data.calls-max=2", "fleet.report-ms=20"};
+  const auto children = processes_of(fleet, machine_with({0}));
+  EXPECT_TRUE(has(child(children, "router-1"), "--router.batch.sequences-max=3"));
+  EXPECT_FALSE(has(child(children, "gateway"), "--router.batch.sequences-max=3"));
+  for (const ChildSpec& each : children) EXPECT_TRUE(has(each, "--fabric.heartbeat-ms=50"));
+  EXPECT_TRUE(has(child(children, "worker-1"), "--fabric.data.calls-max=2"));
+  EXPECT_FALSE(has(child(children, "gateway"), "--fabric.data.calls-max=2"));
+  EXPECT_TRUE(has(child(children, "gateway"), "--fleet.report-ms=20"));
+  EXPECT_FALSE(has(child(children, "scheduler"), "--fleet.report-ms=20"));
+}
+
+TEST(LocalFleetTest, SettingsOfNobodyAreRefused) {
+  for (const char* good : {"registry.a=1", "expert-worker.slots=", "fabric.data.x=y=z"}) {
+    EXPECT_TRUE(check_setting(good)) << good;
+  }
+  for (const char* bad : {"", "router", "router=1", "router.threads", "=router.a", "log.level=info",
+                          "worker.slots=1", "ro.uter.a=1", ".a=1"}) {
+    const base::Status status = check_setting(bad);
+    ASSERT_FALSE(status) << bad;
+    EXPECT_EQ(status.error().code, base::ErrorCode::kInvalidArgument);
+  }
+}
+
+TEST(LocalFleetTest, EncryptionIsThatOfBothEndsOfACall) {
+  LocalFleet fleet = fleet_of(1, 1);
+  fleet.data_encryption = "none";
+  const auto children = processes_of(fleet, machine_with({0}));
+  EXPECT_EQ(value(child(children, "worker-1"), "--fabric.data.encryption"), "none");
+  EXPECT_EQ(value(child(children, "router-1"), "--fabric.data.encryption"), "none");
+  EXPECT_EQ(value(child(children, "gateway"), "--fabric.data.encryption"), "-");
+}
+
+}  // namespace
+}  // namespace conclave::cli

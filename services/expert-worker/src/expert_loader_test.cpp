@@ -1,0 +1,252 @@
+#include "expert_loader.hpp"
+
+#include <gmock/gmock.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <future>
+#include <limits>
+#include <memory>
+#include <string>
+
+#include "conclave/model/digest.hpp"
+#include "conclave/testkit/events.hpp"
+#include "testing_model.hpp"
+
+namespace conclave::expert_worker {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::HasSubstr;
+
+constexpr const char* kModel = "qwen3moe-q8_0";
+constexpr milliseconds kNever{3'600'000};
+
+class ExpertLoaderTest : public ::testing::Test {
+ protected:
+  ExpertLoaderTest() : model_(kModel), host_(model_.compute->compute()) {}
+
+  void start(LoaderOptions options = {}) {
+    if (options.memory_bytes == 0) options.memory_bytes = ~std::uint64_t{0};
+    if (options.retry == LoaderOptions{}.retry) options.retry = kNever;
+    loader_ = std::make_unique<ExpertLoader>(
+        host_, options,
+        [this](bool settled) {
+          if (on_change_) on_change_(settled);
+          if (settled) settled_.add(true);
+        },
+        metrics_, telemetry::Logger());
+  }
+
+  // The first so many experts, layer after layer.
+  [[nodiscard]] wire::Assignment first(std::size_t experts, std::uint64_t epoch) const {
+    wire::Assignment assignment = testkit::whole_assignment(epoch, model_.version, model_.config);
+    assignment.experts.resize(experts);
+    return assignment;
+  }
+
+  void apply(wire::Assignment assignment) {
+    loader_->assign(std::move(assignment));
+    ASSERT_TRUE(settled_.wait());
+  }
+
+  TestModel model_;
+  telemetry::Metrics metrics_;
+  ExpertHost host_;
+  testkit::Events<bool> settled_;
+  std::function<void(bool)> on_change_;  // on the loader's thread
+  std::unique_ptr<ExpertLoader> loader_;
+};
+
+TEST_F(ExpertLoaderTest, HasNothingToDoAtFirst) {
+  start();
+
+  EXPECT_EQ(loader_->epoch(), 0u);
+  EXPECT_EQ(loader_->problem(), "no assignment yet");
+}
+
+TEST_F(ExpertLoaderTest, HostsWhatItIsGiven) {
+  start();
+
+  apply(first(3, 5));
+
+  EXPECT_EQ(loader_->epoch(), 5u);
+  EXPECT_EQ(loader_->problem(), "");
+  EXPECT_EQ(host_.ready().count(), 3u);
+  EXPECT_TRUE(host_.ready().test(0, 2));
+  EXPECT_EQ(host_.model(), model_.version);
+}
+
+TEST_F(ExpertLoaderTest, DropsWhatIsNoLongerListed) {
+  start();
+  apply(first(model_.experts(), 1));
+  const std::size_t bytes = host_.bytes();
+
+  wire::Assignment less = first(model_.experts(), 2);
+  less.experts.erase(less.experts.begin(), less.experts.end() - 2);
+  apply(less);
+
+  EXPECT_EQ(host_.size(), 2u);
+  EXPECT_LT(host_.bytes(), bytes);
+  EXPECT_FALSE(host_.ready().test(0, 0));
+  EXPECT_EQ(loader_->problem(), "");
+}
+
+TEST_F(ExpertLoaderTest, AnAssignmentReplacesOneThatIsHalfDone) {
+  std::promise<void> second_is_there;
+  std::shared_future<void> go_on(second_is_there.get_future());
+  on_change_ = [go_on](bool) { go_on.wait(); };  // after the first expert
+  start();
+
+  loader_->assign(first(model_.experts(), 1));
+  wire::Assignment other = first(model_.experts(), 2);
+  other.experts.erase(other.experts.begin(), other.experts.end() - 1);
+  loader_->assign(other);
+  EXPECT_EQ(loader_->problem(), "loading experts");
+  second_is_there.set_value();
+  ASSERT_TRUE(settled_.wait());
+
+  EXPECT_EQ(loader_->epoch(), 2u);
+  EXPECT_EQ(host_.size(), 1u);
+  EXPECT_EQ(metrics_.counter("conclave_expert_worker_loads_total", "", {{"outcome", "ok"}}).value(),
+            2);
+}
+
+TEST_F(ExpertLoaderTest, TakesNoOlderAssignment) {
+  start();
+  apply(first(3, 5));
+
+  loader_->assign(first(1, 5));
+  loader_->assign(first(1, 4));
+  apply(first(2, 6));
+
+  EXPECT_EQ(loader_->epoch(), 6u);
+  EXPECT_EQ(host_.size(), 2u);
+}
+
+TEST_F(ExpertLoaderTest, RefusesBytesThatWereNotRegistered) {
+  start();
+  wire::Assignment assignment = first(3, 1);
+  for (wire::AssignedExpert& expert : assignment.experts) {
+    expert.sha256 = *model::expert_digest(model_.file, model_.config, {expert.layer, expert.index});
+  }
+  assignment.experts[1].sha256[31] ^= 1;
+
+  apply(assignment);
+
+  EXPECT_EQ(host_.size(), 2u);
+  EXPECT_FALSE(host_.ready().test(0, 1));
+  EXPECT_THAT(loader_->problem(), HasSubstr("1 experts refused"));
+  EXPECT_THAT(loader_->problem(), HasSubstr("expert (0, 1)"));
+  EXPECT_THAT(loader_->problem(), HasSubstr("not those that were registered"));
+  EXPECT_EQ(
+      metrics_.counter("conclave_expert_worker_loads_total", "", {{"outcome", "refused"}}).value(),
+      1);
+}
+
+TEST_F(ExpertLoaderTest, HostsNoMoreThanItsMemory) {
+  const std::size_t each = model_.expert({0, 0}).bytes();
+  start({.memory_bytes = 3 * each + each / 2});
+
+  apply(first(5, 1));
+
+  EXPECT_EQ(host_.size(), 3u);
+  EXPECT_THAT(loader_->problem(), HasSubstr("2 experts refused"));
+  EXPECT_THAT(loader_->problem(), HasSubstr("bytes more"));
+}
+
+TEST_F(ExpertLoaderTest, HostsNoMoreThanItsSlots) {
+  start({.slots = 2});
+
+  apply(first(4, 1));
+
+  EXPECT_EQ(host_.size(), 2u);
+  EXPECT_THAT(loader_->problem(), HasSubstr("slots are taken"));
+}
+
+TEST_F(ExpertLoaderTest, MakesRoomBeforeItLoads) {
+  const std::size_t each = model_.expert({0, 0}).bytes();
+  start({.memory_bytes = 2 * each});
+  apply(first(2, 1));
+  wire::Assignment others = first(4, 2);
+  others.experts.erase(others.experts.begin(), others.experts.begin() + 2);
+
+  apply(others);
+
+  EXPECT_EQ(loader_->problem(), "");
+  EXPECT_TRUE(host_.ready().test(0, 3));
+}
+
+TEST_F(ExpertLoaderTest, LoadsTheRestIfTheModelHasNotAllThatIsListed) {
+  start();
+  wire::Assignment assignment = first(2, 1);
+  assignment.experts.insert(assignment.experts.begin(), {model_.config.layers, 0, {}});
+  assignment.experts.insert(assignment.experts.begin(), {0, model_.config.gate.experts, {}});
+
+  apply(assignment);
+
+  EXPECT_EQ(host_.size(), 2u);
+  EXPECT_THAT(loader_->problem(), HasSubstr("2 experts refused"));
+}
+
+TEST_F(ExpertLoaderTest, KeepsWhatItHasIfTheNextModelCannotBeOpened) {
+  start();
+  apply(first(2, 1));
+  wire::Assignment missing = first(2, 2);
+  missing.model = testkit::version_of("/no/such/file.gguf", "missing");
+
+  apply(missing);
+
+  EXPECT_THAT(loader_->problem(), HasSubstr("cannot open /no/such/file.gguf"));
+  EXPECT_EQ(host_.model(), model_.version);
+  EXPECT_EQ(host_.size(), 2u);
+}
+
+TEST_F(ExpertLoaderTest, StartsAnewWithAnotherModel) {
+  const TestModel other("qwen3moe-f32");
+  start();
+  apply(first(4, 1));
+
+  wire::Assignment assignment = testkit::whole_assignment(2, other.version, other.config);
+  assignment.experts.resize(1);
+  apply(assignment);
+
+  EXPECT_EQ(host_.model(), other.version);
+  EXPECT_EQ(host_.size(), 1u);
+  EXPECT_EQ(loader_->problem(), "");
+}
+
+TEST_F(ExpertLoaderTest, TriesAgainWhatFailed) {
+  const std::string path = ::testing::TempDir() + "conclave-late-model.gguf";
+  std::filesystem::remove(path);
+  start({.retry = milliseconds(1)});
+  wire::Assignment assignment = first(2, 1);
+  assignment.model = testkit::version_of(path, "late");
+  apply(assignment);
+  EXPECT_THAT(loader_->problem(), HasSubstr("cannot open"));
+
+  // First bytes that are no model, then the model, at once.
+  std::ofstream(path) << "not a model";
+  ASSERT_TRUE(settled_.wait());
+  EXPECT_THAT(loader_->problem(), HasSubstr("cannot open"));
+  std::filesystem::copy_file(model_.path, path + ".part");
+  std::filesystem::rename(path + ".part", path);
+
+  while (!loader_->problem().empty()) ASSERT_TRUE(settled_.wait());
+  EXPECT_EQ(host_.size(), 2u);
+  std::filesystem::remove(path);
+}
+
+TEST_F(ExpertLoaderTest, LoadsNothingOnceItIsStopped) {
+  start();
+  loader_->stop();
+
+  loader_->assign(first(1, 1));
+  loader_->stop();
+
+  EXPECT_EQ(host_.size(), 0u);
+}
+
+}  // namespace
+}  // namespace conclave::expert_worker

@@ -1,0 +1,570 @@
+// Decisions about requests, with routers and clients that only keep what they are told.
+#include "gateway_core.hpp"
+
+#include <gmock/gmock.h>
+
+#include <boost/json/parse.hpp>
+#include <set>
+
+#include "testing_exchange.hpp"
+
+namespace conclave::gateway {
+namespace {
+
+using base::ErrorCode;
+using gateway::testing::FakeExchange;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::SizeIs;
+using ::testing::StartsWith;
+using wire::FinishReason;
+using wire::TokenEvent;
+using TimePoint = GatewayCore::TimePoint;
+
+constexpr RouterId kA{1};
+constexpr RouterId kB{2};
+constexpr TimePoint kStart{seconds(1000)};
+
+class FakeRouters final : public RouterPort {
+ public:
+  struct Sent {
+    RouterId router{};
+    wire::Generate request;
+  };
+
+  std::optional<RouterId> connect(const std::string& address) override {
+    if (address.find("bad") != std::string::npos) return std::nullopt;
+    connected.push_back(address);
+    return RouterId{connected.size()};
+  }
+  void disconnect(RouterId router) override { disconnected.push_back(router); }
+  void generate(RouterId router, const wire::Generate& request) override {
+    sent.push_back({router, request});
+  }
+  void cancel(RouterId, const wire::CancelStream& cancel) override {
+    EXPECT_EQ(cancel.gateway, "gw");
+    cancelled.push_back(cancel.stream);
+  }
+
+  std::vector<std::string> connected;
+  std::vector<RouterId> disconnected;
+  std::vector<Sent> sent;
+  std::vector<std::uint64_t> cancelled;
+};
+
+wire::NodeStatus router(const std::string& name) {
+  wire::NodeStatus status;
+  status.report.node = name;
+  status.report.role = wire::NodeRole::kRouter;
+  status.report.state = wire::NodeState::kReady;
+  status.report.address = "tcp://" + name;
+  status.report.model = {"demo", 1, {}, {}};
+  return status;
+}
+
+wire::Fleet fleet_of(std::vector<wire::NodeStatus> nodes) {
+  wire::Fleet fleet;
+  fleet.model = {"demo", 1, "/m.gguf", std::string(64, 'a')};
+  fleet.nodes = std::move(nodes);
+  return fleet;
+}
+
+TokenEvent token(std::int32_t id, std::string text, std::uint32_t choice = 0) {
+  return {.choice = choice, .token = id, .text = std::move(text)};
+}
+TokenEvent end(FinishReason finish = FinishReason::kStop, std::uint32_t choice = 0) {
+  return {.choice = choice, .finish = finish};
+}
+TokenEvent failure(ErrorCode code, std::string message) {
+  return {.finish = FinishReason::kError, .error = {code, std::move(message)}};
+}
+
+/// A core whose fleet has routers a and b, both up.
+class GatewayCoreTest : public ::testing::Test {
+ protected:
+  GatewayCoreTest() {
+    core_.fleet(fleet_of({router("a"), router("b")}));
+    core_.link_changed(kA, true, now_);
+    core_.link_changed(kB, true, now_);
+  }
+
+  /// What a client asks for: `prompts` prompts of `n` choices.
+  static GenerationRequest request(bool stream, std::size_t prompts = 1, std::uint32_t n = 1) {
+    GenerationRequest request;
+    request.model = "demo";
+    request.format = {.stream = stream, .choices = n};
+    for (std::size_t i = 0; i < prompts; ++i) {
+      wire::Generate generate;
+      generate.model = "demo";
+      generate.text = "prompt " + std::to_string(i);
+      generate.choices = n;
+      request.prompts.push_back(std::move(generate));
+    }
+    return request;
+  }
+
+  std::shared_ptr<FakeExchange> submit(GenerationRequest request, RequestId id = RequestId{1}) {
+    auto client = std::make_shared<FakeExchange>();
+    const std::size_t prompts = request.prompts.size();
+    core_.submit({.id = id,
+                  .call = ApiCall(client, Route::kCompletions, "req-1", now_, metrics_),
+                  .request = std::move(request),
+                  .trace = {.flags = 1},
+                  .answer_id = "cmpl-1",
+                  .ticket = *admission_->enter(prompts)},
+                 now_);
+    return client;
+  }
+
+  void say(std::uint64_t stream, std::vector<TokenEvent> tokens) {
+    wire::TokenEvents events;
+    events.streams.push_back({.stream = stream, .tokens = std::move(tokens)});
+    core_.events(events, now_);
+  }
+
+  [[nodiscard]] std::uint64_t sent_stream(std::size_t index) const {
+    return routers_.sent.at(index).request.stream;
+  }
+
+  static std::string error_code(const FakeExchange& client) {
+    return std::string(boost::json::parse(client.answer->body).at("error").at("code").as_string());
+  }
+
+  /// The value of a series in the exposition, as text; empty if it is not there.
+  std::string metric(const std::string& series) const {
+    const std::string text = "\n" + registry_.expose();
+    const std::size_t at = text.find("\n" + series + " ");
+    if (at == std::string::npos) return {};
+    const std::size_t value = at + series.size() + 2;
+    return text.substr(value, text.find('\n', value) - value);
+  }
+
+  TimePoint now_ = kStart;
+  telemetry::Metrics registry_;
+  GatewayMetrics metrics_{registry_};
+  GatewayStatus status_;
+  FakeRouters routers_;
+  const std::shared_ptr<Admission> admission_ = Admission::create(8);
+  GatewayCore core_{{"gw", seconds(60), [] { return std::int64_t{1700000000}; }},
+                    routers_,
+                    metrics_,
+                    status_,
+                    telemetry::Logger()};
+};
+
+TEST_F(GatewayCoreTest, SendsARequestAndAnswersIt) {
+  const auto client = submit(request(false));
+
+  ASSERT_THAT(routers_.sent, SizeIs(1));
+  const wire::Generate& sent = routers_.sent[0].request;
+  EXPECT_EQ(sent.gateway, "gw");
+  EXPECT_EQ(sent.request_id, "req-1");
+  EXPECT_EQ(sent.text, "prompt 0");
+  EXPECT_EQ(sent.trace.flags, 1);
+  EXPECT_EQ(admission_->open(), 1u);
+
+  core_.accepted(sent.stream, {5});
+  say(sent.stream, {token(1, "a")});
+  EXPECT_FALSE(client->answer);
+  say(sent.stream, {token(2, "b"), end()});
+
+  ASSERT_TRUE(client->answer);
+  EXPECT_EQ(client->answer->status, 200u);
+  EXPECT_EQ(client->answer->header("x-request-id"), "req-1");
+  const auto body = boost::json::parse(client->answer->body);
+  EXPECT_EQ(body.at("id"), "cmpl-1");
+  EXPECT_EQ(body.at("created"), 1700000000);
+  EXPECT_EQ(body.at("system_fingerprint"), "fp_aaaaaaaaaaaa");
+  EXPECT_EQ(body.at("choices").at(0).at("text"), "ab");
+  EXPECT_EQ(body.at("usage").at("total_tokens"), 7);
+  EXPECT_EQ(core_.open_requests(), 0u);
+  EXPECT_EQ(admission_->open(), 0u);
+  EXPECT_THAT(routers_.cancelled, IsEmpty());
+}
+
+TEST_F(GatewayCoreTest, StreamsWithOneWriteAMessage) {
+  const auto client = submit(request(true, 1, 2));
+  const std::uint64_t stream = sent_stream(0);
+
+  EXPECT_FALSE(client->answer);  // a refusal may still get its status
+  say(stream, {token(1, "a", 0), token(2, "b", 1)});
+  EXPECT_EQ(client->answer->content_type, "text/event-stream; charset=utf-8");
+  EXPECT_EQ(client->writes, 1);
+  say(stream, {token(3, "")});  // nothing to tell
+  EXPECT_EQ(client->writes, 1);
+  say(stream, {end(FinishReason::kStop, 0), end(FinishReason::kLength, 1)});
+  EXPECT_EQ(client->writes, 2);
+  EXPECT_THAT(client->body, ::testing::EndsWith("data: [DONE]\n\n"));
+  EXPECT_TRUE(client->ended);
+  EXPECT_EQ(core_.open_requests(), 0u);
+}
+
+TEST_F(GatewayCoreTest, StreamsOfOneRequestInOneMessageAreOneWrite) {
+  const auto client = submit(request(true, 2));
+  wire::TokenEvents events;
+  events.streams.push_back({.stream = sent_stream(0), .tokens = {token(1, "a")}});
+  events.streams.push_back({.stream = sent_stream(1), .tokens = {token(2, "b")}});
+
+  core_.events(events, now_);
+
+  EXPECT_EQ(client->writes, 1);
+  EXPECT_THAT(client->body, HasSubstr(R"("index":0,"text":"a")"));
+  EXPECT_THAT(client->body, HasSubstr(R"("index":1,"text":"b")"));
+}
+
+TEST_F(GatewayCoreTest, SpreadsPromptsOverRouters) {
+  submit(request(false, 4));
+  std::vector<RouterId> to;
+  for (const auto& sent : routers_.sent) to.push_back(sent.router);
+  EXPECT_THAT(to, ::testing::UnorderedElementsAre(kA, kA, kB, kB));
+  std::set<std::uint64_t> streams;
+  for (const auto& sent : routers_.sent) streams.insert(sent.request.stream);
+  EXPECT_THAT(streams, SizeIs(4));
+}
+
+TEST_F(GatewayCoreTest, SeveralPromptsMakeOneAnswer) {
+  const auto client = submit(request(false, 2, 2));
+  for (const std::size_t prompt : {1u, 0u}) {
+    core_.accepted(sent_stream(prompt), {3});
+    say(sent_stream(prompt),
+        {token(1, "p" + std::to_string(prompt)), end(), end(FinishReason::kStop, 1)});
+  }
+  ASSERT_TRUE(client->answer);
+  const auto body = boost::json::parse(client->answer->body);
+  ASSERT_EQ(body.at("choices").as_array().size(), 4u);
+  EXPECT_EQ(body.at("choices").at(2).at("text"), "p1");
+  EXPECT_EQ(body.at("usage").at("prompt_tokens"), 6);
+}
+
+// --- models and readiness
+
+TEST_F(GatewayCoreTest, RefusesModelsThatAreNotServed) {
+  GenerationRequest other = request(false);
+  other.model = "other";
+  const auto client = submit(std::move(other));
+  EXPECT_EQ(client->answer->status, 404u);
+  EXPECT_EQ(error_code(*client), "model_not_found");
+  EXPECT_EQ(admission_->open(), 0u);
+}
+
+TEST_F(GatewayCoreTest, IsReadyOnceARouterServesTheModel) {
+  GatewayStatus status;
+  FakeRouters routers;
+  GatewayCore core({"gw", seconds(60), [] { return std::int64_t{5}; }}, routers, metrics_, status,
+                   telemetry::Logger());
+  EXPECT_FALSE(status.ready());
+
+  wire::Fleet empty;
+  empty.reason = "no model is deployed";
+  core.fleet(empty);
+  EXPECT_EQ(status.ready().error().message, "no model is deployed");
+  EXPECT_EQ(status.model(), std::nullopt);
+
+  core.fleet(fleet_of({router("a")}));
+  EXPECT_EQ(status.ready().error().message, "no connection to a");
+  EXPECT_EQ(status.model(), (ServedModel{"demo", "fp_aaaaaaaaaaaa", 5}));
+
+  core.link_changed(kA, true, now_);
+  EXPECT_TRUE(status.ready());
+  core.link_changed(kA, false, now_);
+  EXPECT_FALSE(status.ready());
+}
+
+TEST_F(GatewayCoreTest, ASchedulerThatStartedAnewTakesNothingAway) {
+  core_.fleet(wire::Fleet{});
+  EXPECT_TRUE(status_.ready());
+  submit(request(false));
+  EXPECT_THAT(routers_.sent, SizeIs(1));
+}
+
+TEST_F(GatewayCoreTest, WithoutARouterTheClientIsToldToComeBack) {
+  core_.link_changed(kA, false, now_);
+  core_.link_changed(kB, false, now_);
+  const auto client = submit(request(false));
+  EXPECT_EQ(client->answer->status, 503u);
+  EXPECT_EQ(client->answer->header("Retry-After"), "1");
+  EXPECT_THAT(client->answer->body, HasSubstr("no connection to a"));
+  EXPECT_EQ(core_.open_requests(), 0u);
+}
+
+TEST_F(GatewayCoreTest, AnAddressThatIsNoneIsNoRouter) {
+  wire::NodeStatus bad = router("c");
+  bad.report.address = "bad";
+  core_.fleet(fleet_of({router("a"), router("b"), bad}));
+  EXPECT_THAT(routers_.connected, ElementsAre("tcp://a", "tcp://b"));
+  EXPECT_TRUE(status_.ready());
+}
+
+TEST_F(GatewayCoreTest, RoutesOtherRequestsByModel) {
+  std::string model;
+  EXPECT_TRUE(core_.route(model));
+  EXPECT_EQ(model, "demo");
+  std::string other = "other";
+  EXPECT_EQ(core_.route(other).error().status, 404u);
+}
+
+// --- what routers refuse
+
+TEST_F(GatewayCoreTest, ARoutersRefusalIsTheClientsError) {
+  struct Case {
+    base::Error error;
+    unsigned status;
+    std::string code;
+  };
+  std::uint64_t id = 1;
+  for (const Case& each : std::vector<Case>{
+           {{ErrorCode::kInvalidArgument, "token 9 is outside the vocabulary"},
+            400,
+            "invalid_value"},
+           {{ErrorCode::kInvalidArgument, "9 tokens; the context of the model is 8"},
+            400,
+            "context_length_exceeded"},
+           {{ErrorCode::kFailedPrecondition, "no chat template"}, 400, "failed_precondition"},
+           {{ErrorCode::kNotFound, "another model"}, 404, "model_not_found"},
+           {{ErrorCode::kDeadlineExceeded, "too late"}, 504, "deadline_exceeded"},
+           {{ErrorCode::kCorruptData, "a logit is infinite"}, 502, "corrupt_data"},
+           {{ErrorCode::kUnimplemented, "no such thing"}, 501, "unimplemented"},
+           {{ErrorCode::kInternal, "a bug"}, 500, "internal_error"},
+       }) {
+    const auto client = submit(request(true), RequestId{id++});
+    core_.refused(routers_.sent.back().request.stream, each.error, now_);
+    ASSERT_TRUE(client->answer) << each.code;
+    EXPECT_EQ(client->answer->status, each.status);
+    EXPECT_EQ(error_code(*client), each.code);
+    EXPECT_THAT(client->answer->body, HasSubstr(each.error.message));
+  }
+  EXPECT_EQ(core_.open_requests(), 0u);
+}
+
+TEST_F(GatewayCoreTest, AFullRouterIsLeftForAnother) {
+  const auto client = submit(request(false));
+  const RouterId first = routers_.sent[0].router;
+
+  core_.refused(sent_stream(0), {ErrorCode::kOverloaded, "the queue is full"}, now_);
+
+  ASSERT_THAT(routers_.sent, SizeIs(2));
+  EXPECT_NE(routers_.sent[1].router, first);
+  EXPECT_NE(sent_stream(1), sent_stream(0));
+  EXPECT_EQ(metric("conclave_gateway_streams_retried_total"), "1");
+  say(sent_stream(1), {token(1, "a"), end()});
+  EXPECT_EQ(client->answer->status, 200u);
+}
+
+TEST_F(GatewayCoreTest, WhenAllAreFullTheClientWaits) {
+  const auto client = submit(request(false));
+  core_.refused(sent_stream(0), {ErrorCode::kOverloaded, "the queue is full"}, now_);
+  core_.refused(sent_stream(1), {ErrorCode::kOverloaded, "the queue is full"}, now_);
+  EXPECT_EQ(client->answer->status, 429u);
+  EXPECT_EQ(client->answer->header("Retry-After"), "1");
+  EXPECT_EQ(core_.open_requests(), 0u);
+}
+
+TEST_F(GatewayCoreTest, OneRefusedPromptEndsTheWholeRequest) {
+  const auto client = submit(request(false, 3));
+  core_.refused(sent_stream(1), {ErrorCode::kInvalidArgument, "no"}, now_);
+  EXPECT_EQ(client->answer->status, 400u);
+  EXPECT_THAT(routers_.cancelled,
+              ::testing::UnorderedElementsAre(sent_stream(0), sent_stream(1), sent_stream(2)));
+  EXPECT_EQ(core_.open_requests(), 0u);
+  EXPECT_EQ(admission_->open(), 0u);
+}
+
+// --- routers that go
+
+TEST_F(GatewayCoreTest, ALostRouterIsReplacedBeforeTheFirstEvent) {
+  const auto client = submit(request(true));
+  const RouterId first = routers_.sent[0].router;
+  core_.accepted(sent_stream(0), {5});
+
+  core_.link_changed(first, false, now_);
+
+  ASSERT_THAT(routers_.sent, SizeIs(2));
+  EXPECT_NE(routers_.sent[1].router, first);
+  EXPECT_EQ(routers_.sent[1].request.text, "prompt 0");
+  EXPECT_EQ(routers_.sent[1].request.sampling, routers_.sent[0].request.sampling);
+  core_.refused(sent_stream(0), {ErrorCode::kUnavailable, "link down"}, now_);  // the old one's
+  core_.accepted(sent_stream(1), {5});
+  say(sent_stream(1), {token(1, "a"), end()});
+  EXPECT_EQ(client->answer->status, 200u);
+  EXPECT_TRUE(client->ended);
+}
+
+TEST_F(GatewayCoreTest, ALostRouterWithinAStreamIsAnEventAndTheEnd) {
+  const auto client = submit(request(true));
+  say(sent_stream(0), {token(1, "a")});
+  const std::string before = client->body;
+
+  core_.link_changed(routers_.sent[0].router, false, now_);
+
+  EXPECT_THAT(client->body, StartsWith(before));
+  EXPECT_THAT(client->body.substr(before.size()),
+              StartsWith(R"(data: {"error":{"message":"The router)"));
+  EXPECT_THAT(client->body, HasSubstr("upstream_lost"));
+  EXPECT_THAT(client->body, Not(HasSubstr("[DONE]")));
+  EXPECT_TRUE(client->ended);
+  EXPECT_EQ(core_.open_requests(), 0u);
+}
+
+TEST_F(GatewayCoreTest, ALostRouterWithinAWholeAnswerIs502) {
+  const auto client = submit(request(false));
+  say(sent_stream(0), {token(1, "a")});
+  core_.link_changed(routers_.sent[0].router, false, now_);
+  EXPECT_EQ(client->answer->status, 502u);
+  EXPECT_EQ(error_code(*client), "upstream_lost");
+}
+
+TEST_F(GatewayCoreTest, ALostRouterTakesOnlyItsOwnStreams) {
+  submit(request(true), RequestId{1});
+  const auto other = submit(request(true), RequestId{2});
+  say(sent_stream(0), {token(1, "a")});
+  say(sent_stream(1), {token(1, "b")});
+  ASSERT_NE(routers_.sent[0].router, routers_.sent[1].router);
+
+  core_.link_changed(routers_.sent[0].router, false, now_);
+
+  EXPECT_EQ(core_.open_requests(), 1u);
+  say(sent_stream(1), {end()});
+  EXPECT_TRUE(other->ended);
+  EXPECT_THAT(other->body, Not(HasSubstr("error")));
+}
+
+TEST_F(GatewayCoreTest, AStreamOfSeveralPromptsEndsOnceWhenTheirRouterGoes) {
+  core_.link_changed(kB, false, now_);
+  const auto client = submit(request(true, 3));
+  for (std::size_t i = 0; i < 3; ++i) say(sent_stream(i), {token(1, "a")});
+
+  core_.link_changed(kA, false, now_);
+
+  std::size_t errors = 0;
+  for (std::size_t at = 0; (at = client->body.find("\"error\"", at)) != std::string::npos; ++at) {
+    ++errors;
+  }
+  EXPECT_EQ(errors, 1u);
+  EXPECT_EQ(core_.open_requests(), 0u);
+}
+
+TEST_F(GatewayCoreTest, AnErrorOfTheEngineComesAfterWhatWasSaid) {
+  const auto client = submit(request(true));
+  say(sent_stream(0), {token(1, "a")});
+  say(sent_stream(0), {token(2, "b"), failure(ErrorCode::kUnavailable, "the model was replaced")});
+  const std::size_t text = client->body.find("\"text\":\"b\"");
+  const std::size_t error = client->body.find("the model was replaced");
+  ASSERT_NE(error, std::string::npos);
+  EXPECT_LT(text, error);
+  EXPECT_TRUE(client->ended);
+  EXPECT_EQ(core_.open_requests(), 0u);
+}
+
+TEST_F(GatewayCoreTest, AnErrorOfTheEngineBeforeAnythingWasSentHasItsStatus) {
+  const auto client = submit(request(true));
+  say(sent_stream(0), {failure(ErrorCode::kUnavailable, "the model was replaced")});
+  EXPECT_EQ(client->answer->status, 503u);
+  EXPECT_THAT(client->body, IsEmpty());
+}
+
+TEST_F(GatewayCoreTest, ARouterThatCancelsByItselfFailsTheRequest) {
+  const auto client = submit(request(false));
+  say(sent_stream(0), {token(1, "a"), end(FinishReason::kCancelled)});
+  EXPECT_EQ(client->answer->status, 503u);
+}
+
+TEST_F(GatewayCoreTest, EventsOfStreamsThatAreOverAreCounted) {
+  const auto client = submit(request(false));
+  say(sent_stream(0), {token(1, "a"), end()});
+  say(sent_stream(0), {token(2, "b")});
+  say(12345, {token(2, "b")});
+  EXPECT_EQ(metric("conclave_gateway_stale_events_total"), "2");
+  EXPECT_THAT(client->answer->body, Not(HasSubstr("ab")));
+}
+
+// --- clients that go, and time
+
+TEST_F(GatewayCoreTest, AClientThatLeftIsCancelledAtTheRouters) {
+  submit(request(true, 2));
+  say(sent_stream(0), {token(1, "a"), end()});
+
+  core_.client_gone(RequestId{1}, now_);
+
+  EXPECT_THAT(routers_.cancelled, ElementsAre(sent_stream(1)));  // the other one is over
+  EXPECT_EQ(core_.open_requests(), 0u);
+  EXPECT_EQ(admission_->open(), 0u);
+  core_.client_gone(RequestId{1}, now_);  // and is not there twice
+  EXPECT_EQ(metric("conclave_gateway_clients_lost_total"), "1");
+}
+
+TEST_F(GatewayCoreTest, AClientThatIsTooSlowIsCancelled) {
+  const auto client = submit(request(true));
+  say(sent_stream(0), {token(1, "a")});
+  client->takes = false;
+  say(sent_stream(0), {token(2, "b")});
+  EXPECT_THAT(routers_.cancelled, ElementsAre(sent_stream(0)));
+  EXPECT_EQ(core_.open_requests(), 0u);
+  EXPECT_EQ(metric("conclave_gateway_clients_lost_total"), "1");
+}
+
+TEST_F(GatewayCoreTest, ARequestThatHadItsTimeEnds) {
+  const auto waiting = submit(request(false), RequestId{1});
+  const auto streaming = submit(request(true), RequestId{2});
+  say(sent_stream(1), {token(1, "a")});
+
+  core_.expire(kStart + seconds(60) - milliseconds(1));
+  EXPECT_EQ(core_.open_requests(), 2u);
+  core_.expire(kStart + seconds(60));
+
+  EXPECT_EQ(waiting->answer->status, 504u);
+  EXPECT_THAT(streaming->body, HasSubstr("deadline_exceeded"));
+  EXPECT_TRUE(streaming->ended);
+  EXPECT_THAT(routers_.cancelled, SizeIs(2));
+  EXPECT_EQ(core_.open_requests(), 0u);
+}
+
+// --- metrics
+
+TEST_F(GatewayCoreTest, KeepsTheSeriesThatDashboardsQuery) {
+  const std::string label = R"({model_name="demo"})";
+  submit(request(false));
+  EXPECT_EQ(metric("vllm:num_requests_waiting" + label), "1");
+  core_.accepted(sent_stream(0), {5});
+  now_ += milliseconds(30);
+  say(sent_stream(0), {token(1, "a")});
+  EXPECT_EQ(metric("vllm:num_requests_waiting" + label), "0");
+  EXPECT_EQ(metric("vllm:num_requests_running" + label), "1");
+  now_ += milliseconds(60);
+  say(sent_stream(0), {token(2, "b"), end(FinishReason::kLength)});
+
+  EXPECT_EQ(metric("vllm:num_requests_running" + label), "0");
+  EXPECT_EQ(metric("vllm:prompt_tokens_total" + label), "5");
+  EXPECT_EQ(metric("vllm:generation_tokens_total" + label), "2");
+  EXPECT_EQ(metric(R"(vllm:request_success_total{finished_reason="length",model_name="demo"})"),
+            "1");
+  EXPECT_EQ(metric("vllm:time_to_first_token_seconds_sum" + label), "0.03");
+  EXPECT_EQ(metric("vllm:inter_token_latency_seconds_sum" + label), "0.06");
+  EXPECT_EQ(metric("vllm:e2e_request_latency_seconds_sum" + label), "0.09");
+  EXPECT_EQ(metric("vllm:request_prompt_tokens_sum" + label), "5");
+  EXPECT_EQ(metric("vllm:request_generation_tokens_sum" + label), "2");
+  EXPECT_EQ(metric(R"(conclave_gateway_http_requests_total{path="/v1/completions",status="200"})"),
+            "1");
+}
+
+TEST_F(GatewayCoreTest, WhatARouterTookInVainIsCountedAsAborted) {
+  const std::string aborted =
+      R"(vllm:request_success_total{finished_reason="abort",model_name="demo"})";
+  submit(request(false, 1, 2), RequestId{1});
+  core_.refused(sent_stream(0), {ErrorCode::kInvalidArgument, "no"}, now_);
+  EXPECT_EQ(metric(aborted), "0");
+
+  submit(request(false, 1, 2), RequestId{2});
+  core_.accepted(sent_stream(1), {5});
+  core_.client_gone(RequestId{2}, now_);
+  EXPECT_EQ(metric(aborted), "2");
+  EXPECT_EQ(metric(R"(vllm:num_requests_waiting{model_name="demo"})"), "0");
+  EXPECT_EQ(metric(R"(conclave_gateway_http_requests_total{path="/v1/completions",status="499"})"),
+            "1");
+}
+
+}  // namespace
+}  // namespace conclave::gateway

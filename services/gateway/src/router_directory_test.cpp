@@ -1,0 +1,121 @@
+#include "router_directory.hpp"
+
+#include <gmock/gmock.h>
+
+namespace conclave::gateway {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr RouterId kA{1};
+constexpr RouterId kB{2};
+
+wire::NodeStatus router(std::string name, std::string model = "m",
+                        wire::NodeState state = wire::NodeState::kReady) {
+  wire::NodeStatus status;
+  status.report.node = name;
+  status.report.role = wire::NodeRole::kRouter;
+  status.report.state = state;
+  status.report.address = "tcp://" + name;
+  status.report.model = {std::move(model), 1, {}, {}};
+  return status;
+}
+
+wire::Fleet fleet_of(std::vector<wire::NodeStatus> nodes) {
+  wire::Fleet fleet;
+  fleet.nodes = std::move(nodes);
+  return fleet;
+}
+
+/// Routers a and b of model m, connected and up.
+class RouterDirectoryTest : public ::testing::Test {
+ protected:
+  RouterDirectoryTest() {
+    directory_.update(fleet_of({router("a"), router("b")}));
+    directory_.connected("tcp://a", kA);
+    directory_.connected("tcp://b", kB);
+    directory_.link_up(kA);
+    directory_.link_up(kB);
+  }
+
+  RouterDirectory directory_;
+};
+
+TEST_F(RouterDirectoryTest, ConnectsToEachRouterOnce) {
+  RouterDirectory directory;
+  wire::NodeStatus worker = router("w");
+  worker.report.role = wire::NodeRole::kExpertWorker;
+  const wire::Fleet fleet = fleet_of({router("a"), worker, router("b")});
+
+  EXPECT_THAT(directory.update(fleet).connect, ElementsAre("tcp://a", "tcp://b"));
+  EXPECT_THAT(directory.update(fleet).connect, IsEmpty());
+}
+
+TEST_F(RouterDirectoryTest, ChoosesTheOneWithTheLeastStreams) {
+  directory_.stream_opened(kA);
+  EXPECT_EQ(directory_.choose("m", {}), kB);
+  directory_.stream_opened(kB);
+  directory_.stream_opened(kB);
+  EXPECT_EQ(directory_.choose("m", {}), kA);
+  directory_.stream_closed(kB);
+  directory_.stream_closed(kB);
+  EXPECT_EQ(directory_.choose("m", {}), kB);
+}
+
+TEST_F(RouterDirectoryTest, EqualsTakeTurns) {
+  const auto first = directory_.choose("m", {});
+  const auto second = directory_.choose("m", {});
+  EXPECT_NE(first, second);
+  EXPECT_EQ(directory_.choose("m", {}), first);
+}
+
+TEST_F(RouterDirectoryTest, LeavesOutThoseThatWereTried) {
+  const std::vector<RouterId> tried{kA};
+  EXPECT_EQ(directory_.choose("m", tried), kB);
+  const std::vector<RouterId> both{kA, kB};
+  EXPECT_EQ(directory_.choose("m", both), std::nullopt);
+}
+
+TEST_F(RouterDirectoryTest, ChoosesNoneThatIsDownDrainingOrOfAnotherModel) {
+  EXPECT_EQ(directory_.choose("other", {}), std::nullopt);
+  EXPECT_EQ(directory_.link_down(kA), std::nullopt);
+  EXPECT_EQ(directory_.choose("m", {}), kB);
+  directory_.update(fleet_of({router("a"), router("b", "m", wire::NodeState::kDraining)}));
+  EXPECT_EQ(directory_.choose("m", {}), std::nullopt);
+  EXPECT_EQ(directory_.usable("m"), 0u);
+  directory_.link_up(kA);
+  EXPECT_EQ(directory_.choose("m", {}), kA);
+}
+
+TEST_F(RouterDirectoryTest, ARouterThatIsNoLongerListedServesWhileItsLinkIsUp) {
+  EXPECT_THAT(directory_.update(fleet_of({})).disconnect, IsEmpty());
+  EXPECT_EQ(directory_.usable("m"), 2u);
+
+  EXPECT_EQ(directory_.link_down(kA), kA);  // and is forgotten with it
+  EXPECT_EQ(directory_.usable("m"), 1u);
+  EXPECT_THAT(directory_.update(fleet_of({router("a")})).connect, ElementsAre("tcp://a"));
+}
+
+TEST_F(RouterDirectoryTest, ARouterThatIsNeitherListedNorUpIsForgotten) {
+  directory_.link_down(kA);
+  EXPECT_THAT(directory_.update(fleet_of({router("b")})).disconnect, ElementsAre(kA));
+}
+
+TEST_F(RouterDirectoryTest, SaysWhyNoneCanBeChosen) {
+  RouterDirectory directory;
+  EXPECT_EQ(directory.why_not_usable("m"), "no router is in the fleet");
+  wire::NodeStatus starting = router("a", "m", wire::NodeState::kStarting);
+  starting.report.reason = "loading m";
+  directory.update(fleet_of({starting}));
+  EXPECT_EQ(directory.why_not_usable("m"), "a is not ready: loading m");
+  directory.update(fleet_of({router("a")}));
+  EXPECT_THAT(directory.why_not_usable("m"), HasSubstr("no connection to a"));
+  directory.connected("tcp://a", kA);
+  directory.link_up(kA);
+  EXPECT_THAT(directory.why_not_usable("other"), HasSubstr("does not serve it"));
+}
+
+}  // namespace
+}  // namespace conclave::gateway

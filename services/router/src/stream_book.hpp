@@ -1,0 +1,84 @@
+// Whose sequences they are that the engine runs, and what its events mean for their streams. Knows
+// neither threads nor gateways.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "conclave/engine/sequence.hpp"
+#include "conclave/tokenizer/stream_decoder.hpp"
+#include "conclave/wire/common.hpp"
+#include "engine_news.hpp"
+
+namespace conclave::router {
+
+struct StreamOptions {
+  bool echo = false;      // report the prompt's tokens
+  bool logprobs = false;  // pieces and logprobs beside the tokens, of the prompt too
+  wire::TraceContext trace;
+};
+
+/// One thread. Holds one entry a sequence that runs, and the news since the last take_news().
+class StreamBook {
+ public:
+  /// A stream that the engine has taken on; `sequences` by choice, all of one prompt. The tokenizer
+  /// must outlive the stream.
+  void open(StreamKey stream, const std::vector<engine::SequenceId>& sequences,
+            std::span<const std::int32_t> prompt, const StreamOptions& options,
+            const tokenizer::Tokenizer& tokenizer);
+  /// Of every job, before its stream's events.
+  void submitted(StreamKey stream, base::Result<wire::Accepted> outcome);
+
+  /// The sequences of a stream that have not ended; none if there is no such stream.
+  [[nodiscard]] std::vector<engine::SequenceId> running(StreamKey stream) const;
+
+  /// Moves from the event. Events of sequences that are nobody's are dropped.
+  void collect(engine::TokenEvent& event);
+  /// All sequences end with this error.
+  void fail_all(const base::Error& error);
+
+  [[nodiscard]] EngineNews take_news();
+
+  /// Of the oldest stream that has one: a step is for many requests, and its calls carry one trace.
+  [[nodiscard]] wire::TraceContext trace() const;
+
+ private:
+  struct Choice {
+    StreamKey stream = 0;
+    std::uint32_t index = 0;
+  };
+  struct Stream {
+    std::vector<engine::SequenceId> sequences;  // by choice
+    std::size_t unfinished = 0;
+    bool logprobs = false;
+    const tokenizer::Tokenizer* tokenizer = nullptr;
+    // While the prompt is being reported: its decoder, how many of its tokens are missing, and what
+    // choices gave meanwhile that need not score it, since the prompt comes first.
+    std::optional<tokenizer::StreamDecoder> echo;
+    std::size_t echo_missing = 0;
+    std::vector<wire::TokenEvent> held;
+  };
+  // A hash map of its own for a scoped enum.
+  struct SequenceHash {
+    std::size_t operator()(engine::SequenceId id) const { return static_cast<std::size_t>(id); }
+  };
+
+  void echo_token(Stream& stream, StreamKey key, const engine::TokenLogprobs& token);
+  void end_echo(Stream& stream, StreamKey key);
+  void tell(Stream& stream, StreamKey key, wire::TokenEvent event);
+  wire::StreamEvents& events_of(StreamKey stream);
+
+  std::unordered_map<StreamKey, Stream> streams_;
+  std::map<StreamKey, wire::TraceContext> traces_;  // of the streams that have one
+  std::unordered_map<engine::SequenceId, Choice, SequenceHash> choices_;
+  EngineNews news_;
+  std::unordered_map<StreamKey, std::size_t> news_at_;  // index into news_.events
+};
+
+}  // namespace conclave::router
