@@ -39,12 +39,9 @@ build/%/build.ninja: CMakePresets.json
 build: setup build/release/build.ninja ## Build the release programs into build/release/bin
 	cmake --build --preset release -j $(JOBS)
 
-run: build ## Answer a question with the demo model
-	build/release/bin/conclave inspect models/demo/conclave-demo.gguf
-	@echo
-	@echo '> What is 47 + 385?'
-	build/release/bin/conclave generate -m models/demo/conclave-demo.gguf --chat \
-	  -p 'What is 47 + 385?' -n 32 --stats
+PORT ?= 8000
+run: build ## Serve the demo model on PORT and ask it a question (ARGS=--once: end then)
+	tools/run-demo build/release/bin $(PORT) $(ARGS)
 
 test: build ## Build and run all tests
 	ctest --preset release -j $(JOBS)

@@ -14,11 +14,12 @@ using Arguments = std::vector<std::string>;
 
 namespace {
 
-// In which order they end.
+// In which order they end. Those that plan go before the workers: no expert is to be moved to a
+// worker that ends next.
 constexpr int kGatewayStage = 0;
 constexpr int kRouterStage = 1;
-constexpr int kWorkerStage = 2;
-constexpr int kPlannerStage = 3;
+constexpr int kPlannerStage = 2;
+constexpr int kWorkerStage = 3;
 
 // Which sections of settings a service has: its own, and these.
 struct Service {
@@ -105,10 +106,9 @@ std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Mach
   plan.add("registry", "registry", kPlannerStage,
            {"--registry.listen", registry, "--registry.database",
             (fleet.state / "registry.db").string(), "--registry.models", fleet.model});
-  // The registry reads the model first, and until then knows none: ask again soon.
   plan.add("scheduler", "scheduler", kPlannerStage,
            {"--scheduler.listen", scheduler, "--scheduler.registry", registry, "--scheduler.model",
-            fleet.reference, "--scheduler.resolve-ms", "250"});
+            fleet.reference});
   const std::uint64_t memory = machine.memory_limit_bytes / 4 * 3 / fleet.workers;
   for (std::uint32_t i = 0; i < fleet.workers; ++i) {
     plan.add(

@@ -3,13 +3,25 @@
 
 Usage: command_test.py CONCLAVE SOURCE_DIR [unittest arguments]
 """
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
+import pty
+import select
+import signal
+import socket
+import stat
 import subprocess
 import sys
 import tempfile
+import termios
+import threading
+import time
 import unittest
+
+from openai_server import OpenAiServer, event, piece, says
 
 CONCLAVE = ""
 SOURCE = pathlib.Path()
@@ -235,6 +247,267 @@ class Eval(CommandCase):
         self.fails(1, "eval", "-m", model, "--set", "/no/such/set", says="not_found")
         self.fails(1, "eval", "-m", model, "--set", "/dev/zero", says="not a regular file")
         self.fails(2, "eval", "-m", model, "--set", file.name, "--limit", "-1", says="limit")
+
+
+class Keys(CommandCase):
+    def test_keys_are_secret_and_stay(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            keys = pathlib.Path(folder) / "keys"
+            printed = self.ok("keys", "fabric", "--out", str(keys)).split()
+            self.assertEqual({pathlib.Path(name).name for name in printed},
+                             {path.name for path in keys.iterdir()})
+            for role in ("gateway", "router", "expert-worker", "scheduler", "registry", "operator"):
+                secret = (keys / f"{role}.key").stat()
+                self.assertEqual(stat.S_IMODE(secret.st_mode), 0o600, role)
+                self.assertTrue((keys / f"{role}.pub").exists(), role)
+            before = {path.name: path.read_bytes() for path in keys.iterdir()}
+            self.assertIn("all keys", self.ok("keys", "fabric", "--out", str(keys)))
+            self.assertEqual(before, {path.name: path.read_bytes() for path in keys.iterdir()})
+
+    def test_what_cannot_be_written_is_said(self) -> None:
+        self.fails(1, "keys", "fabric", "--out", "/proc/keys", says="/proc/keys")
+        self.fails(2, "keys", says="subcommand")
+
+
+class Up(CommandCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.state = pathlib.Path(folder.name) / "state"
+        self.model = str(SOURCE / "models/demo/conclave-demo.gguf")
+
+    def test_wrong_settings_are_usage_errors_before_anything_starts(self) -> None:
+        up = ("up", self.model, "--state", str(self.state))
+        self.fails(2, "up", says="model")
+        self.fails(2, *up, "--workers", "0", says="workers")
+        self.fails(2, *up, "--routers", "17", says="routers")
+        self.fails(2, *up, "--port", "65536", says="port")
+        self.fails(2, *up, "--host", "localhost", says="no IPv4 or IPv6 address")
+        self.fails(2, *up, "--data-encryption", "rot13", says="data-encryption")
+        self.fails(2, *up, "--set", "gateway.port", says="SECTION.KEY=VALUE")
+        self.fails(2, *up, "--set", "worker.slots=1", says="SECTION.KEY=VALUE")
+        self.assertFalse(self.state.exists())
+
+    def test_a_model_that_cannot_be_served_is_refused_before_anything_starts(self) -> None:
+        self.fails(1, "up", "/no/such.gguf", "--state", str(self.state), says="not_found: /no/such")
+        self.fails(1, "up", __file__, "--state", str(self.state), says="corrupt_data")
+        self.fails(1, "serve", "/no/such.gguf", says="not_found: /no/such")
+        self.assertFalse(self.state.exists())
+
+    def test_a_port_that_is_taken_is_said_at_once(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = str(server.getsockname()[1])
+            self.fails(1, "up", self.model, "--port", port, "--state", str(self.state),
+                       says=f"port {port} of 127.0.0.1 is taken")
+        self.assertFalse(self.state.exists())
+
+    def test_two_do_not_share_a_state(self) -> None:
+        self.state.mkdir()
+        with open(self.state / "lock", "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.fails(1, "up", self.model, "--port", "0", "--state", str(self.state),
+                       says="--state")
+
+    def test_a_setting_that_a_service_refuses_ends_all(self) -> None:
+        self.fails(1, "up", self.model, "--port", "0", "--state", str(self.state), "--set",
+                   "router.no-such-key=1", says="router-1 ended with exit code 2")
+        self.assertFalse((self.state / "up.json").exists())
+        self.assertEqual(processes_with(str(self.state)), [])
+
+    def test_services_end_with_it_however_it_ends(self) -> None:
+        for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGKILL, -9)):
+            with subprocess.Popen(
+                    [CONCLAVE, "up", self.model, "--port", "0", "--state", str(self.state)],
+                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as up:
+                self.assertRegex(up.stdout.readline(), "^ready: http://127.0.0.1:[0-9]+ ")
+                self.assertEqual(len(processes_with(str(self.state))), 7)
+                up.send_signal(number)
+                self.assertEqual(up.wait(60), code)
+            eventually(lambda: processes_with(str(self.state)) == [])
+            self.assertEqual((self.state / "up.json").exists(), code != 0)
+
+
+class Status(CommandCase):
+    def test_without_a_running_up_it_says_so(self) -> None:
+        with tempfile.TemporaryDirectory() as state:
+            self.fails(1, "status", "--state", state, says="is `conclave up` running?")
+            pathlib.Path(state, "up.json").write_text("{}")
+            self.fails(1, "status", "--state", state, says="corrupt_data")
+
+    def test_a_scheduler_that_does_not_answer_is_not_waited_for_long(self) -> None:
+        with tempfile.TemporaryDirectory() as keys, socket.create_server(("127.0.0.1", 0)) as deaf:
+            self.ok("keys", "fabric", "--out", keys)
+            address = f"tcp://127.0.0.1:{deaf.getsockname()[1]}"
+            begin = time.monotonic()
+            self.fails(1, "status", "--scheduler", address, "--keys", keys, says=address)
+            self.assertLess(time.monotonic() - begin, 30)
+            self.fails(1, "status", "--scheduler", address, "--keys", "/no/such/keys",
+                       says="/no/such/keys")
+            self.fails(1, "status", "--scheduler", "nonsense", "--keys", keys, says="nonsense")
+
+
+class Chat(CommandCase):
+    def ask(self, server: OpenAiServer, *arguments: str, **kwargs: str):
+        return run("chat", "--url", server.url, *arguments, **kwargs)
+
+    def test_an_answer_is_printed_as_it_comes(self) -> None:
+        with OpenAiServer(says("Grü", "ß", "e 👋\n", "x")) as server:
+            done = self.ask(server, "--system", "be kind", "-p", "hello", "-n", "9", "--seed", "3")
+        self.assertEqual((done.returncode, done.stdout), (0, "Grüße 👋\nx\n"), done.stderr)
+        self.assertEqual(server.bodies, [{
+            "model": "first", "stream": True, "max_tokens": 9, "seed": 3,
+            "messages": [{"role": "system", "content": "be kind"},
+                         {"role": "user", "content": "hello"}]}])
+
+    def test_lines_of_standard_input_are_a_conversation(self) -> None:
+        answers = iter(("one", "two"))
+        with OpenAiServer(lambda body, write: says(next(answers))(body, write)) as server:
+            done = self.ask(server, "--model", "mine", stdin="first\nsecond\n")
+        self.assertEqual((done.returncode, done.stdout), (0, "one\ntwo\n"), done.stderr)
+        self.assertEqual(server.bodies[1]["model"], "mine")
+        self.assertEqual([m["content"] for m in server.bodies[1]["messages"]],
+                         ["first", "one", "second"])
+
+    def test_a_prompt_and_a_key_come_from_outside_the_command_line(self) -> None:
+        with OpenAiServer(says("yes")) as server:
+            done = self.ask(server, "-p", "-", stdin="a\nb", CONCLAVE_API_KEY="secret")
+        self.assertEqual((done.returncode, done.stdout), (0, "yes\n"), done.stderr)
+        self.assertEqual(server.bodies[0]["messages"][0]["content"], "a\nb")
+        self.assertEqual(server.headers[0]["Authorization"], "Bearer secret")
+
+    def test_errors_of_the_server_are_errors_here(self) -> None:
+        def breaks(_, write) -> None:
+            write(piece("half"))
+            write(event({"error": {"message": "no worker is left"}}))
+
+        cases = ((breaks, 200, "no worker is left"),
+                 (lambda _, write: write(piece("half")), 200, "broke off"),
+                 (lambda _, write: write(event("{")), 200, "no JSON"),
+                 (None, 429, "the server is tired (status 429)"))
+        for script, status, problem in cases:
+            with OpenAiServer(script, status) as server:
+                done = self.ask(server, "-p", "hello")
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertIn(problem, done.stderr)
+        with OpenAiServer(None, models=()) as server:
+            self.assertIn("serves no model yet", self.ask(server, "-p", "hello").stderr)
+            gone = server
+        self.fails(1, "chat", "--url", gone.url, "-p", "hello", says="unavailable")
+        self.fails(1, "chat", "--url", "nonsense://x", "-p", "hello", says="nonsense")
+        self.fails(2, "chat", "--temperature", "-1", says="temperature")
+
+    def test_text_that_is_not_utf8_is_refused(self) -> None:
+        with OpenAiServer(says("yes")) as server:
+            done = subprocess.run([CONCLAVE, "chat", "--url", server.url, "-p", b"\xff"],
+                                  capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("UTF-8", done.stderr)
+        self.assertEqual(server.bodies, [])
+
+    def test_an_interrupt_ends_the_answer_and_the_request(self) -> None:
+        with OpenAiServer(endless) as server, subprocess.Popen(
+                [CONCLAVE, "chat", "--url", server.url, "-p", "hello"], stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, text=True) as chat:
+            self.assertEqual(chat.stdout.read(3), "la ")
+            chat.send_signal(signal.SIGINT)
+            self.assertIn("interrupted", chat.stderr.read())
+            self.assertEqual(chat.wait(60), 1)
+            self.assertTrue(server.vanished.wait(60))
+
+    def test_at_a_terminal_an_interrupt_ends_an_answer_then_the_program(self) -> None:
+        answers = iter((endless, says("short")))
+        with OpenAiServer(lambda body, write: next(answers)(body, write)) as server, \
+                terminal(CONCLAVE, "chat", "--url", server.url) as (chat, screen):
+            screen.read_until("> ")
+            screen.write("go on\n")
+            screen.read_until("la la la")
+            screen.write("\x03")
+            screen.read_until("> ")
+            screen.write("be brief\n")
+            screen.read_until("short")
+            screen.read_until("> ")
+            screen.write("\x03")
+            self.assertEqual(chat.wait(60), 130)
+        said = [message["content"] for message in server.bodies[1]["messages"]]
+        self.assertEqual((said[0], said[2]), ("go on", "be brief"))
+        self.assertTrue(said[1].startswith("la la la"), said[1])
+
+    def test_at_a_terminal_an_error_is_not_the_end(self) -> None:
+        answers = iter((lambda _, write: write(event({"error": {"message": "not now"}})),
+                        says("better")))
+        with OpenAiServer(lambda body, write: next(answers)(body, write)) as server, \
+                terminal(CONCLAVE, "chat", "--url", server.url) as (chat, screen):
+            screen.read_until("> ")
+            screen.write("hello\n")
+            screen.read_until("(not now)")
+            screen.write("again\n")
+            screen.read_until("better")
+            screen.read_until("> ")
+            screen.write("\x04")  # Ctrl-D
+            self.assertEqual(chat.wait(60), 0)
+        self.assertEqual([m["content"] for m in server.bodies[1]["messages"]], ["again"])
+
+
+def endless(_, write) -> None:
+    while True:
+        write(piece("la "))
+
+
+def processes_with(word: str) -> list[int]:
+    """Ids of running processes with `word` in their command line."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if word.encode() in entry.read_bytes():
+                found.append(int(entry.parent.name))
+    return found
+
+
+def eventually(probe, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    pause = threading.Event()  # nobody sets it
+    while not probe():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s")
+        pause.wait(0.02)
+
+
+class Screen:
+    """The other end of a terminal."""
+
+    def __init__(self, descriptor: int):
+        self.descriptor = descriptor
+        self.seen = ""
+
+    def write(self, text: str) -> None:
+        os.write(self.descriptor, text.encode())
+
+    def read_until(self, text: str) -> None:
+        """Reads on after what the last call found."""
+        end = time.monotonic() + 60
+        while text not in self.seen:
+            left = end - time.monotonic()
+            if left <= 0 or not select.select([self.descriptor], [], [], left)[0]:
+                raise AssertionError(f"no {text!r} in {self.seen!r}")
+            self.seen += os.read(self.descriptor, 65536).decode(errors="replace")
+        self.seen = self.seen.split(text, 1)[1]
+
+
+@contextlib.contextmanager
+def terminal(*command: str):
+    """(process, its screen), as a user has it: Ctrl-C is a character that the terminal turns into a
+    signal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs,
+                               start_new_session=True,
+                               preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+    os.close(theirs)
+    try:
+        yield process, Screen(ours)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,11 @@ class ReporterState {
     return ready_ ? parts_.interval : std::min(parts_.interval, kUnreadyInterval);
   }
 
+  [[nodiscard]] bool holds_lease() const {
+    return SteadyClock::now().time_since_epoch().count() <
+           parts_.lease.load(std::memory_order_relaxed);
+  }
+
   // One report is under way at a time: what changes meanwhile goes into the next one.
   void report() {
     if (in_flight_) {
@@ -92,6 +97,7 @@ class ReporterState {
     reachable_ = true;
     const auto until = SteadyClock::now() + std::chrono::milliseconds(reply.lease_ms);
     parts_.lease.store(until.time_since_epoch().count(), std::memory_order_relaxed);
+    leased_ = true;
     parts_.callbacks.apply(std::move(reply));
     if (std::exchange(again_, false)) report();
   }
@@ -101,8 +107,12 @@ class ReporterState {
     in_flight_ = false;
     scheduler_ = nullptr;
     const bool was_reachable = std::exchange(reachable_, false);
-    if (was_reachable) {
-      parts_.log.warn("scheduler_lost", {{"error", fabric::from_caf(error).message}});
+    const std::string reason = fabric::from_caf(error).message;
+    if (was_reachable) parts_.log.info("scheduler_lost", {{"error", reason}});
+    // A scheduler that comes back within the lease was missed by nobody.
+    if (leased_ && !holds_lease()) {
+      leased_ = false;
+      parts_.log.warn("scheduler_away", {{"error", reason}});
     }
     // Not at once if it failed before: without a link every try fails on the spot.
     if (std::exchange(again_, false) && was_reachable) report();
@@ -115,6 +125,7 @@ class ReporterState {
   bool in_flight_ = false;
   bool again_ = false;
   bool reachable_ = false;
+  bool leased_ = false;  // and not yet said to have lapsed
 };
 
 }  // namespace

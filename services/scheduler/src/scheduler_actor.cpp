@@ -12,6 +12,8 @@ namespace {
 
 // The registry answers from memory and disk; digests of the largest model are 3 MB.
 constexpr std::chrono::seconds kRegistryTimeout{10};
+// While all services start the registry is not there yet, or still reads the model.
+constexpr std::chrono::seconds kStartPatience{5};
 // While no model is known: a registry that reads a file has it any moment.
 constexpr std::chrono::milliseconds kFirstResolve{200};
 
@@ -88,11 +90,13 @@ void SchedulerState::unresolved(const std::string& reason) {
     resolve_at_ = parts_.now() + std::min(parts_.settings.resolve, kFirstResolve);
   }
   parts_.core->on_no_model(reason);
-  if (reason == last_problem_) return;
+  const Time now = parts_.now();
+  if (last_problem_.empty()) problem_since_ = now;
+  const bool lasts = now - problem_since_ >= kStartPatience;
+  if (reason == last_problem_ && lasts == problem_lasts_) return;
   last_problem_ = reason;
-  // At the start the registry may still be reading the file.
-  const auto level = known_.version == 0 ? telemetry::Level::kInfo : telemetry::Level::kWarn;
-  parts_.log.log(level, "model_not_resolved",
+  problem_lasts_ = lasts;
+  parts_.log.log(lasts ? telemetry::Level::kWarn : telemetry::Level::kInfo, "model_not_resolved",
                  {{"reference", parts_.settings.model}, {"reason", reason}});
 }
 

@@ -52,6 +52,8 @@ class SchedulerState {
   bool resolving_ = false;
   wire::ModelVersion known_;  // whose sums the core has
   std::string last_problem_;  // with the registry: said once, not every two seconds
+  Time problem_since_{};      // if there is one
+  bool problem_lasts_ = false;
 };
 
 }  // namespace conclave::scheduler
