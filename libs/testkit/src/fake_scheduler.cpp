@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -35,7 +36,7 @@ class FakeScheduler::Impl {
     actor_ = caf::actor_cast<caf::actor>(actor);
     node_->publish(fabric::kFleetActor, actor, fabric::Run::kScheduled);
     node_->on_link([this](const fabric::LinkEvent& event) { note(event); });
-    address_ = node_->listen(address).value();
+    address_ = listen(address);
   }
 
   ~Impl() {
@@ -105,6 +106,17 @@ class FakeScheduler::Impl {
     caf::typed_response_promise<wire::ReportReply> promise;
     wire::NodeReport report;
   };
+
+  // ZeroMQ gives an address free a little after the socket that had it is closed.
+  std::string listen(const std::string& address) {
+    const auto give_up = std::chrono::steady_clock::now() + kPatience;
+    auto bound = node_->listen(address);
+    while (!bound && std::chrono::steady_clock::now() < give_up) {
+      std::this_thread::yield();
+      bound = node_->listen(address);
+    }
+    return bound.value();
+  }
 
   // On the lane's thread.
   void note(const fabric::LinkEvent& event) {
