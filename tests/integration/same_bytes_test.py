@@ -4,7 +4,8 @@
 log-probability must be the same, bit for bit.
 
 Usage: same_bytes_test.py CONCLAVE MODEL SHAPE
-SHAPE: serve, or WORKERSxROUTERS such as 3x2.
+SHAPE: serve, or WORKERSxROUTERS such as 3x2; then -frames if calls shall not go through shared memory,
+-plain if they shall not be encrypted either, as between hosts of a trusted network.
 """
 import concurrent.futures
 import json
@@ -24,6 +25,8 @@ SAMPLINGS = [
     {"temperature": 1.2, "seed": 4, "presence_penalty": 0.7, "frequency_penalty": 0.4},
 ]
 MAX_TOKENS = 24
+FRAMES = ["--set", "fabric.data.shared-memory=false"]
+ROADS = {"": [], "frames": FRAMES, "plain": [*FRAMES, "--data-encryption", "none"]}
 TOP = 3
 
 
@@ -60,8 +63,9 @@ def main() -> int:
 
     arguments = ["serve", model]
     if shape != "serve":
-        workers, routers = shape.split("x")
-        arguments = ["up", "-m", model, "--workers", workers, "--routers", routers]
+        fleet, _, road = shape.partition("-")
+        workers, routers = fleet.split("x")
+        arguments = ["up", "-m", model, "--workers", workers, "--routers", routers, *ROADS[road]]
     with Stack(conclave, *arguments) as stack:
         name = stack.call("/v1/models")[1]["data"][0]["id"]
         different = []
