@@ -42,8 +42,6 @@ void write_finish(JsonWriter& json, FinishReason finish) {
   }
 }
 
-std::string list_of(const std::string& items) { return "[" + items + "]"; }
-
 }  // namespace
 
 Answer::Answer(const AnswerFormat& format, const AnswerHead& head,
@@ -158,7 +156,7 @@ void Answer::send_chat(std::size_t index, std::string& out) {
   if (!choice.opened) {
     chunk(out, [&](JsonWriter& json) {
       if (format_.return_token_ids) {
-        json.key("prompt_token_ids").raw(list_of(prompt_of(index).token_ids));
+        json.key("prompt_token_ids").list(prompt_of(index).token_ids);
       }
       json.key("choices").begin_array().begin_object().key("index").number(index);
       json.key("delta").begin_object().key("role").text("assistant");
@@ -203,7 +201,7 @@ void Answer::write_completion_choice(JsonWriter& json, std::size_t index,
   choice.piece.write_logprobs(format_, json);
   write_finish(json, choice.finish);
   if (format_.return_token_ids) {
-    if (with_prompt_ids) json.key("prompt_token_ids").raw(list_of(prompt_of(index).token_ids));
+    if (with_prompt_ids) json.key("prompt_token_ids").list(prompt_of(index).token_ids);
     choice.piece.write_token_ids(json);
   }
   json.end_object();
@@ -245,7 +243,7 @@ void Answer::finish(std::string& out) const {
   out += head_;
   JsonWriter json(out);
   if (format_.chat && format_.return_token_ids) {
-    json.key("prompt_token_ids").raw(list_of(prompts_.front().token_ids));
+    json.key("prompt_token_ids").list(prompts_.front().token_ids);
   }
   json.key("choices").begin_array();
   for (std::size_t index = 0; index < choices_.size(); ++index) {

@@ -44,7 +44,8 @@ void GatewayActorState::on_events(wire::TokenEvents& events) {
 }
 
 void GatewayActorState::on_submit(const SubmitMessage& submission) {
-  core_.submit(std::move(*submission), now_());
+  const auto arrived = submission->call.arrived();
+  if (core_.submit(std::move(*submission), now_())) metrics_.dispatched(now_() - arrived);
 }
 
 void GatewayActorState::on_tokenize(const TokenizeMessage& call) {

@@ -69,49 +69,54 @@ Parsed<RouterId> GatewayCore::route(std::string& model) {
   if (!known) return tl::unexpected(std::move(known.error()));
   model = known->name;
   if (const auto router = routers_.choose(model, {})) return *router;
-  return tl::unexpected(unavailable("No router is ready: " + routers_.why_not_usable(model)));
+  return tl::unexpected(no_router());
 }
 
-void GatewayCore::submit(Submission submission, TimePoint now) {
-  GenerationRequest& request = submission.request;
-  const auto model = served(request.model);
+ApiError GatewayCore::no_router() const {
+  return unavailable("No router is ready: " + routers_.why_not_usable(model_->name));
+}
+
+bool GatewayCore::submit(Submission submission, TimePoint now) {
+  const auto model = served(submission.request.model);
   if (!model) {
     submission.call.fail(model.error());
-    return;
+    return false;
   }
-  const AnswerHead head{submission.answer_id, options_.unix_time(), model->name,
-                        model->fingerprint};
+  const auto request = open(std::move(submission), *model);
+  for (std::size_t prompt = 0; prompt < request->second.streams.size(); ++prompt) {
+    if (dispatch(request->first, request->second, prompt)) continue;
+    fail(request, no_router(), now);
+    return false;
+  }
+  return true;
+}
+
+GatewayCore::Requests::iterator GatewayCore::open(Submission submission, const ServedModel& model) {
+  const AnswerFormat& format = submission.request.format;
+  std::vector<wire::Generate>& prompts = submission.request.prompts;
+  Answer answer(format, {submission.answer_id, options_.unix_time(), model.name, model.fingerprint},
+                prompts);
   std::vector<Stream> streams;
-  for (wire::Generate& generate : request.prompts) {
+  for (wire::Generate& generate : prompts) {
     generate.gateway = options_.gateway;
     generate.request_id = submission.call.request_id();
     generate.trace = submission.trace;
-  }
-  Answer answer(request.format, head, request.prompts);
-  for (wire::Generate& generate : request.prompts) {
-    streams.push_back({.unfinished = request.format.choices, .generate = std::move(generate)});
+    streams.push_back({.unfinished = format.choices, .generate = std::move(generate)});
   }
   const TimePoint deadline = submission.call.arrived() + options_.request_timeout;
-  const std::size_t choices = streams.size() * request.format.choices;
-  const auto added = requests_.try_emplace(submission.id, Open{std::move(submission.call),
-                                                               std::move(submission.ticket),
-                                                               request.format,
-                                                               std::move(answer),
-                                                               metrics_.model(model->name),
-                                                               std::move(streams),
-                                                               std::vector<TimePoint>(choices),
-                                                               {},
-                                                               deadline});
-  CONCLAVE_CHECK(added.second);
-  Open& open = added.first->second;
-  open.metrics.request_waits();
-  for (std::size_t prompt = 0; prompt < open.streams.size(); ++prompt) {
-    if (dispatch(submission.id, open, prompt)) continue;
-    fail(added.first, unavailable("No router is ready: " + routers_.why_not_usable(model->name)),
-         now);
-    return;
-  }
-  metrics_.dispatched(now - open.call.arrived());
+  const std::size_t choices = streams.size() * format.choices;
+  const auto [request, is_new] =
+      requests_.try_emplace(submission.id, Open{.call = std::move(submission.call),
+                                                .ticket = std::move(submission.ticket),
+                                                .format = format,
+                                                .answer = std::move(answer),
+                                                .metrics = metrics_.model(model.name),
+                                                .streams = std::move(streams),
+                                                .last_tokens = std::vector<TimePoint>(choices),
+                                                .deadline = deadline});
+  CONCLAVE_CHECK(is_new);
+  request->second.metrics.request_waits();
+  return request;
 }
 
 bool GatewayCore::dispatch(RequestId id, Open& open, std::size_t prompt) {

@@ -55,8 +55,8 @@ class GatewayCore {
   GatewayCore(const GatewayCore&) = delete;
   GatewayCore& operator=(const GatewayCore&) = delete;
 
-  /// Sends every prompt to a router, or answers with the reason why not.
-  void submit(Submission submission, TimePoint now);
+  /// Sends every prompt to a router; or answers with the reason why not, and returns false.
+  bool submit(Submission submission, TimePoint now);
   /// The client does not want its answer any more. Unknown requests are passed over.
   void client_gone(RequestId request, TimePoint now);
   /// Ends what has had its time.
@@ -108,6 +108,7 @@ class GatewayCore {
   };
 
   [[nodiscard]] Parsed<ServedModel> served(std::string_view model) const;
+  Requests::iterator open(Submission submission, const ServedModel& model);
   /// False: there is no router for it; nothing was changed.
   bool dispatch(RequestId id, Open& open, std::size_t prompt);
   /// Gives a stream that its router does not take, or lost, to another one, or ends the request.
@@ -120,6 +121,7 @@ class GatewayCore {
   void close(Requests::iterator request, bool answered, TimePoint now);
   void release(Stream& stream);
   void publish_status();
+  [[nodiscard]] ApiError no_router() const;
   [[nodiscard]] static std::string_view prompt_field(const Open& open) {
     return open.format.chat ? "messages" : "prompt";
   }

@@ -51,6 +51,8 @@ class JsonWriter {
   }
   JsonWriter& boolean(bool value) { return raw(value ? "true" : "false"); }
   JsonWriter& null() { return raw("null"); }
+  /// A list of items that are JSON already: `1,2,3`.
+  JsonWriter& list(std::string_view items) { return open('[').raw_items(items).close(']'); }
   /// JSON that is written already: one value.
   JsonWriter& raw(std::string_view value) {
     separate();
@@ -68,6 +70,10 @@ class JsonWriter {
   JsonWriter& close(char bracket) {
     out_.push_back(bracket);
     comma_ = true;
+    return *this;
+  }
+  JsonWriter& raw_items(std::string_view items) {
+    out_ += items;
     return *this;
   }
   void separate() {

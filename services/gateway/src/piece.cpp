@@ -29,8 +29,6 @@ void write_chat_token(JsonWriter& json, std::string_view piece, float logprob) {
   json.end_array();
 }
 
-std::string list_of(const std::string& items) { return "[" + items + "]"; }
-
 }  // namespace
 
 void append_token_id(std::string& ids, std::int32_t token) {
@@ -92,9 +90,7 @@ void Piece::add_completion_logprob(const wire::TokenEvent& event, bool scored,
   json.end_object();
 }
 
-void Piece::write_token_ids(JsonWriter& json) const {
-  json.key("token_ids").raw(list_of(token_ids_));
-}
+void Piece::write_token_ids(JsonWriter& json) const { json.key("token_ids").list(token_ids_); }
 
 void Piece::write_logprobs(const AnswerFormat& format, JsonWriter& json) const {
   if (!format.logprobs) {
@@ -103,12 +99,12 @@ void Piece::write_logprobs(const AnswerFormat& format, JsonWriter& json) const {
   }
   json.begin_object();
   if (format.chat) {
-    json.key("content").raw(list_of(tokens_));
+    json.key("content").list(tokens_);
   } else {
-    json.key("text_offset").raw(list_of(text_offset_));
-    json.key("token_logprobs").raw(list_of(token_logprobs_));
-    json.key("tokens").raw(list_of(tokens_));
-    json.key("top_logprobs").raw(list_of(top_logprobs_));
+    json.key("text_offset").list(text_offset_);
+    json.key("token_logprobs").list(token_logprobs_);
+    json.key("tokens").list(tokens_);
+    json.key("top_logprobs").list(top_logprobs_);
   }
   json.end_object();
 }
