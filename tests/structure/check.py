@@ -60,7 +60,16 @@ def tracked(root: pathlib.Path) -> list[pathlib.Path]:
                 for p in (root / top).rglob("*.[ch]pp")]
 
 
+SERVICES = {"registry", "scheduler", "expert_worker", "router", "gateway"}
+
+
 def check_includes(path: pathlib.Path, name: str, text: str) -> list[str]:
+    service = re.match(r"services/([^/]+)/", name)
+    if service:  # what two services share is a library or a schema
+        own = service.group(1).replace("-", "_")
+        return [f"{name}: service {own} must not include service {used}"
+                for used in re.findall(r'#include "conclave/([^/]+)/', text)
+                if used in SERVICES - {own}]
     match = re.match(r"libs/([^/]+)/", name)
     if not match:
         return []

@@ -35,7 +35,7 @@ class FakeScheduler::Impl {
     actor_ = caf::actor_cast<caf::actor>(actor);
     node_->publish(fabric::kFleetActor, actor, fabric::Run::kScheduled);
     node_->on_link([this](const fabric::LinkEvent& event) { note(event); });
-    CONCLAVE_CHECK(node_->listen(address));
+    address_ = node_->listen(address).value();
   }
 
   ~Impl() {
@@ -46,6 +46,8 @@ class FakeScheduler::Impl {
   }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
+
+  [[nodiscard]] const std::string& address() const { return address_; }
 
   void publish(wire::RoutingTable table) {
     {
@@ -170,6 +172,7 @@ class FakeScheduler::Impl {
   caf::actor_system& system_;
   std::unique_ptr<fabric::Node> node_;
   caf::actor actor_;
+  std::string address_;
   std::vector<Waiting> waiting_;  // the actor's
   Events<wire::NodeReport> reports_;
 
@@ -186,6 +189,7 @@ class FakeScheduler::Impl {
 FakeScheduler::FakeScheduler(fleet::Process& process, const std::string& address)
     : impl_(std::make_unique<Impl>(process, address)) {}
 FakeScheduler::~FakeScheduler() = default;
+const std::string& FakeScheduler::address() const { return impl_->address(); }
 void FakeScheduler::publish(wire::RoutingTable table) { impl_->publish(std::move(table)); }
 void FakeScheduler::assign(const std::string& worker, wire::Assignment assignment) {
   impl_->assign(worker, std::move(assignment));

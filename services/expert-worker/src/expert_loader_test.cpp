@@ -96,10 +96,15 @@ TEST_F(ExpertLoaderTest, DropsWhatIsNoLongerListed) {
 TEST_F(ExpertLoaderTest, AnAssignmentReplacesOneThatIsHalfDone) {
   std::promise<void> second_is_there;
   std::shared_future<void> go_on(second_is_there.get_future());
-  on_change_ = [go_on](bool) { go_on.wait(); };  // after the first expert
+  testkit::Events<bool> came;
+  on_change_ = [&came, go_on](bool settled) {
+    came.add(settled);
+    go_on.wait();
+  };
   start();
 
   loader_->assign(first(model_.experts(), 1));
+  ASSERT_EQ(came.wait(), false);  // the first expert
   wire::Assignment other = first(model_.experts(), 2);
   other.experts.erase(other.experts.begin(), other.experts.end() - 1);
   loader_->assign(other);

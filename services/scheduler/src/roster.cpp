@@ -54,6 +54,10 @@ Result<Roster::Arrival> Roster::admit(const wire::NodeReport& report, Time now) 
   return report.incarnation == known ? Arrival::kRenewed : Arrival::kRestarted;
 }
 
+void Roster::forgive(std::chrono::steady_clock::duration time) {
+  for (auto& [name, entry] : nodes_) entry.heard += time;
+}
+
 std::vector<wire::NodeReport> Roster::expire(Time now) {
   std::vector<wire::NodeReport> gone;
   for (auto entry = nodes_.begin(); entry != nodes_.end();) {

@@ -32,6 +32,9 @@ class Roster {
   /// that was replaced by a newer one; kOverloaded: the fleet is full.
   base::Result<Arrival> admit(const wire::NodeReport& report, Time now);
 
+  /// Lengthens all leases by a time in which nobody could be heard.
+  void forgive(std::chrono::steady_clock::duration time);
+
   /// Removes those whose lease has run out, and returns their last reports.
   std::vector<wire::NodeReport> expire(Time now);
 

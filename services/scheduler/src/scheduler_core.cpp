@@ -1,12 +1,21 @@
 #include "scheduler_core.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "bits.hpp"
 #include "conclave/base/text.hpp"
 #include "reasons.hpp"
 
 namespace conclave::scheduler {
+
+namespace {
+
+// Ticks come once a publish interval. When so many in a row did not, this process was stopped or
+// starved, and so was its hearing: silence then says nothing about the nodes.
+constexpr int kTicksMissedMax = 10;
+
+}  // namespace
 
 using base::ErrorCode;
 using base::fail;
@@ -22,7 +31,8 @@ SchedulerCore::SchedulerCore(const SchedulerSettings& settings,
       planner_(std::move(planner)),
       log_(std::move(log)),
       roster_(settings.lease),
-      started_(now) {
+      started_(now),
+      last_call_(now) {
   const auto seconds =
       std::chrono::duration_cast<std::chrono::seconds>(wall_clock.time_since_epoch()).count();
   epoch_ = static_cast<std::uint64_t>(std::max<std::int64_t>(seconds, 0)) << 20;
@@ -89,6 +99,12 @@ void SchedulerCore::observe_worker(const wire::NodeReport& report, Time now) {
 }
 
 void SchedulerCore::expire(Time now) {
+  const auto away = now - std::exchange(last_call_, now);
+  if (away > kTicksMissedMax * settings_.publish) {
+    log_.warn("was_away",
+              {{"ms", std::chrono::duration_cast<std::chrono::milliseconds>(away).count()}});
+    roster_.forgive(away);
+  }
   for (const wire::NodeReport& gone : roster_.expire(now)) {
     log_.warn("node_lost", {{"node", gone.node},
                             {"role", to_string(gone.role)},

@@ -111,6 +111,7 @@ class SchedulerCore {
 
   Phase phase_ = Phase::kWaiting;
   const Time started_;
+  Time last_call_;
   Time settle_until_{};
   bool plan_is_due_ = false;
   bool may_rebalance_ = true;  // false once a plan that does got stuck, until the next change

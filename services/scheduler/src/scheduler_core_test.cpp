@@ -140,6 +140,23 @@ TEST(SchedulerCoreTest, ALostWorkersExpertsGoToTheOthers) {
   EXPECT_EQ(router.table.workers.size(), 2u);
 }
 
+TEST(SchedulerCoreTest, ASchedulerThatWasStoppedBlamesNobody) {
+  FakeFleet fleet;
+  fleet.add_worker("a");
+  fleet.add_worker("b");
+  fleet.add_router("r");
+  fleet.run(5s);
+
+  fleet.now_ += 60s;  // as if the process had been stopped, with reports waiting in its mailbox
+  fleet.core_->on_tick(fleet.now_);
+  EXPECT_EQ(fleet.fleet().nodes.size(), 3u);
+  EXPECT_TRUE(fleet.fleet().complete);
+
+  fleet.kill("b");
+  fleet.run(7s);
+  EXPECT_EQ(fleet.fleet().nodes.size(), 2u) << "leases run on";
+}
+
 TEST(SchedulerCoreTest, AWorkerThatJoinsTakesItsShareWithoutAGap) {
   FakeFleet fleet;
   fleet.add_worker("a");

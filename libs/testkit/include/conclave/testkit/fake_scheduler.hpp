@@ -23,6 +23,9 @@ class FakeScheduler {
   FakeScheduler(const FakeScheduler&) = delete;
   FakeScheduler& operator=(const FakeScheduler&) = delete;
 
+  /// Where nodes find it, with the real port.
+  [[nodiscard]] const std::string& address() const;
+
   /// What nodes get whose epoch_seen is lower; they are told to ask.
   void publish(wire::RoutingTable table);
   void assign(const std::string& worker, wire::Assignment assignment);
