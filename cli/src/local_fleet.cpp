@@ -8,8 +8,6 @@
 
 namespace conclave::cli {
 
-using base::ErrorCode;
-using base::fail;
 using Arguments = std::vector<std::string>;
 
 namespace {
@@ -127,16 +125,15 @@ std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Mach
   return plan.take();
 }
 
-base::Status check_setting(const std::string& setting) {
+std::string setting_problem(const std::string& setting) {
   const std::string_view section = section_of(setting);
   const bool is_known = std::ranges::any_of(
       services(), [&](const Service& service) { return has_section(service, section); });
   const std::size_t equals = setting.find('=');
-  if (is_known && equals != std::string::npos && setting.find('.') < equals) return {};
-  return fail(ErrorCode::kInvalidArgument,
-              "'" + setting +
-                  "' is not SECTION.KEY=VALUE of registry, scheduler, expert-worker, "
-                  "router, gateway, fleet or fabric");
+  if (is_known && equals != std::string::npos && setting.find('.') < equals) return "";
+  return "'" + setting +
+         "' is not SECTION.KEY=VALUE of registry, scheduler, expert-worker, router, gateway, fleet "
+         "or fabric";
 }
 
 }  // namespace conclave::cli

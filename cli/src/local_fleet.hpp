@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "conclave/base/result.hpp"
 #include "conclave/devices/machine.hpp"
 #include "supervisor.hpp"
 
@@ -27,7 +26,7 @@ struct LocalFleet {
   std::string log_level = "warn";
   std::uint32_t drain_ms = 10'000;
   std::string data_encryption = "curve";
-  std::vector<std::string> settings;  // "router.threads=2", see check_setting
+  std::vector<std::string> settings;  // "router.threads=2", see setting_problem
 };
 
 /// registry, scheduler, worker-1.., router-1.., gateway. Requests are ended first: the gateway,
@@ -38,8 +37,8 @@ std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Mach
 /// "tcp://127.0.0.1:7600"
 std::string scheduler_address(const LocalFleet& fleet);
 
-/// Ok for SECTION.KEY=VALUE where SECTION is of some service (kInvalidArgument else). Whether there
-/// is such a key the service says when it starts.
-base::Status check_setting(const std::string& setting);
+/// Empty for SECTION.KEY=VALUE where SECTION is of some service; whether it has such a key the
+/// service says when it starts. For CLI11's check().
+std::string setting_problem(const std::string& setting);
 
 }  // namespace conclave::cli

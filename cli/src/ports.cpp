@@ -97,13 +97,13 @@ base::Result<std::vector<std::uint16_t>> free_ports(std::size_t count) {
   return ports;
 }
 
-bool is_address(const std::string& host) { return address_of(host, 0).has_value(); }
+std::string address_problem(const std::string& host) {
+  return address_of(host, 0) ? "" : "'" + host + "' is no IPv4 or IPv6 address";
+}
 
 base::Status check_port(const std::string& host, std::uint16_t port) {
   const auto address = address_of(host, port);
-  if (!address) {
-    return fail(ErrorCode::kInvalidArgument, "'" + host + "' is no IPv4 or IPv6 address");
-  }
+  if (!address) return fail(ErrorCode::kInvalidArgument, address_problem(host));
   const int problem = listen_problem(*address);
   if (problem == 0) return {};
   const std::string where = "port " + std::to_string(port) + " of " + host;

@@ -16,11 +16,11 @@ namespace conclave::cli {
 /// up connected to themselves. kUnavailable: there are not so many.
 base::Result<std::vector<std::uint16_t>> free_ports(std::size_t count);
 
-/// Whether `host` is an IPv4 or IPv6 address, not a name.
-bool is_address(const std::string& host);
+/// Empty if `host` is an IPv4 or IPv6 address; a name is none. For CLI11's check().
+std::string address_problem(const std::string& host);
 
-/// Ok if a server could listen there now. kInvalidArgument: `host` is no IPv4 or IPv6 address;
-/// kUnavailable: the port is taken, or may not be used.
+/// Ok if a server could listen there now. kInvalidArgument: `host` is no address; kUnavailable: the
+/// port is taken, or may not be used.
 base::Status check_port(const std::string& host, std::uint16_t port);
 
 /// By which this machine reaches a server that listens on `host`: an address in a URL's form, of

@@ -59,10 +59,10 @@ TEST(PortsTest, AnAddressOfAnotherMachineIsSaidSo) {
 }
 
 TEST(PortsTest, NamesAreNoAddresses) {
-  EXPECT_TRUE(is_address("127.0.0.1"));
-  EXPECT_TRUE(is_address("::1"));
+  EXPECT_EQ(address_problem("127.0.0.1"), "");
+  EXPECT_EQ(address_problem("::1"), "");
   for (const char* host : {"", "localhost", "1.2.3", "[::1]", "127.0.0.1:8000"}) {
-    EXPECT_FALSE(is_address(host)) << host;
+    EXPECT_THAT(address_problem(host), HasSubstr("no IPv4 or IPv6 address")) << host;
     const base::Status status = check_port(host, 0);
     ASSERT_FALSE(status);
     EXPECT_EQ(status.error().code, base::ErrorCode::kInvalidArgument);

@@ -18,6 +18,7 @@
 #include "conclave/registry/registry_service.hpp"
 #include "conclave/router/router_service.hpp"
 #include "conclave/scheduler/scheduler_service.hpp"
+#include "ports.hpp"
 #include "served_model.hpp"
 
 namespace conclave::cli {
@@ -140,6 +141,7 @@ class Serve {
 
   Status run() {
     CONCLAVE_TRY(reference_, served_reference(options_.model));
+    if (options_.port != 0) CONCLAVE_TRY_VOID(check_port(options_.host, options_.port));
     const std::vector<app::ServiceRecipe> recipes = this->recipes();
     const int code = app::run_process("serve", options_.process, recipes);
     if (code == app::kExitOk) return {};
@@ -204,8 +206,7 @@ class Serve {
   }
 
   [[nodiscard]] std::string url() const {
-    return "http://" + (options_.host == "0.0.0.0" ? "127.0.0.1" : options_.host) + ":" +
-           std::to_string(gateway_->port());
+    return "http://" + url_host(options_.host) + ":" + std::to_string(gateway_->port());
   }
 
   const Options& options_;
@@ -222,11 +223,14 @@ void add_serve(CLI::App& app, Action& action) {
   options->process.admin.port = 0;
   CLI::App* command =
       app.add_subcommand("serve", "Serve a model from this process alone, over the OpenAI API");
-  command->add_option("model", options->model, "The GGUF file")
+  command->add_option("model,-m,--model", options->model, "The GGUF file to serve")
       ->required()
       ->envname("CONCLAVE_MODEL");
-  command->add_option("--host", options->host, "Address of the HTTP API")->capture_default_str();
+  command->add_option("--host", options->host, "Address of the HTTP API")
+      ->check(address_problem)
+      ->capture_default_str();
   command->add_option("--port", options->port, "Port of the HTTP API (0: a free one)")
+      ->check(config::within(0u, 65'535u))
       ->capture_default_str();
   command->add_option("--threads", options->threads, "Compute threads (0: one for each processor)")
       ->check(config::within(0u, 1024u))

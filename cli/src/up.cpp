@@ -153,15 +153,6 @@ class Up {
   bool reason_told_ = false;
 };
 
-// For CLI11: what is wrong, or nothing.
-std::string an_address(const std::string& host) {
-  return is_address(host) ? "" : "'" + host + "' is no IPv4 or IPv6 address";
-}
-std::string a_setting(const std::string& setting) {
-  const Status good = check_setting(setting);
-  return good ? "" : good.error().message;
-}
-
 }  // namespace
 
 void add_up(CLI::App& app, Action& action) {
@@ -179,7 +170,7 @@ void add_up(CLI::App& app, Action& action) {
       ->check(config::within(1u, 16u))
       ->capture_default_str();
   command->add_option("--host", fleet.host, "Address of the HTTP API")
-      ->check(an_address)
+      ->check(address_problem)
       ->capture_default_str();
   command->add_option("--port", fleet.port, "Port of the HTTP API (0: a free one)")
       ->check(config::within(0u, 65'535u))
@@ -201,7 +192,7 @@ void add_up(CLI::App& app, Action& action) {
       ->add_option("--set", fleet.settings,
                    "A setting of the services, as router.batch.sequences-max=32")
       ->allow_extra_args(false)  // what follows its value is the model
-      ->check(a_setting);
+      ->check(setting_problem);
   command->callback([options, &action] { action = [options] { return Up(*options).run(); }; });
 }
 
