@@ -226,7 +226,10 @@ void SchedulerCore::plan() {
   ++plans_total_;
   moves_total_ += made.moves;
   no_fit_ = made.replicas == 0 ? made.reason : "";
-  log_.log(made.reason.empty() ? telemetry::Level::kInfo : telemetry::Level::kWarn, "planned",
+  // A fleet of which every worker leaves is being ended.
+  const bool is_wanted = !std::ranges::all_of(request.workers, &placement::PlanWorker::leaving);
+  const bool is_short = is_wanted && !made.reason.empty();
+  log_.log(is_short ? telemetry::Level::kWarn : telemetry::Level::kInfo, "planned",
            {{"workers", request.workers.size()},
             {"moves", made.moves},
             {"replicas", made.replicas},
