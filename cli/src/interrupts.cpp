@@ -51,11 +51,7 @@ void Interrupts::take() {
   for (int number = 0; ::sigwait(&set, &number) == 0;) {
     const std::lock_guard lock(mutex_);
     if (ending_) return;
-    if (work_.stop_possible()) {
-      work_.request_stop();
-    } else {
-      idle_();
-    }
+    if (!work_.request_stop()) idle_();
   }
 }
 

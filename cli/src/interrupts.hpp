@@ -12,13 +12,14 @@ namespace conclave::cli {
 /// in a process.
 class Interrupts {
  public:
-  /// `idle` is called in that thread when Ctrl-C meets no work; it may end the process.
+  /// `idle` is called in that thread when Ctrl-C meets no work, or work that was asked before and
+  /// does not stop; it may end the process.
   explicit Interrupts(std::function<void()> idle);
   ~Interrupts();
   Interrupts(const Interrupts&) = delete;
   Interrupts& operator=(const Interrupts&) = delete;
 
-  /// From now until done() the first Ctrl-C asks `work` to stop, and further ones do nothing.
+  /// Until done() a Ctrl-C asks the work to stop.
   std::stop_token begin();
   void done();
 

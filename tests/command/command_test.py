@@ -410,9 +410,20 @@ class Chat(CommandCase):
                 stderr=subprocess.PIPE, text=True) as chat:
             self.assertEqual(chat.stdout.read(3), "la ")
             chat.send_signal(signal.SIGINT)
-            self.assertIn("interrupted", chat.stderr.read())
-            self.assertEqual(chat.wait(60), 1)
+            self.assertIn("interrupted", chat.communicate(timeout=60)[1])
+            self.assertEqual(chat.returncode, 1)
             self.assertTrue(server.vanished.wait(60))
+
+    def test_a_second_interrupt_ends_it_even_if_nobody_takes_its_output(self) -> None:
+        with OpenAiServer(endless) as server, subprocess.Popen(
+                [CONCLAVE, "chat", "--url", server.url, "-p", "hello"], stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL) as chat:
+            eventually(lambda: is_full(chat.stdout.fileno()))
+            chat.send_signal(signal.SIGINT)
+            # Two that come at once are one.
+            eventually(lambda: not signal_is_pending(chat.pid, signal.SIGINT))
+            chat.send_signal(signal.SIGINT)
+            self.assertEqual(chat.wait(60), 130)
 
     def test_at_a_terminal_an_interrupt_ends_an_answer_then_the_program(self) -> None:
         answers = iter((endless, says("short")))
@@ -451,6 +462,19 @@ class Chat(CommandCase):
 def endless(_, write) -> None:
     while True:
         write(piece("la "))
+
+
+def is_full(pipe: int) -> bool:
+    """Whether one more `la ` would have to wait."""
+    held = bytearray(4)
+    fcntl.ioctl(pipe, termios.FIONREAD, held)
+    return int.from_bytes(held, sys.byteorder) > fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) - len("la ")
+
+
+def signal_is_pending(process: int, number: int) -> bool:
+    status = pathlib.Path(f"/proc/{process}/status").read_text()
+    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith("ShdPnd")]
+    return any(mask >> (number - 1) & 1 for mask in masks)
 
 
 def processes_with(word: str) -> list[int]:
