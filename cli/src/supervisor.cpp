@@ -86,7 +86,9 @@ struct Pipe {
   ::setpgid(0, 0);  // Ctrl-C is for the supervisor alone
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (::getppid() != parent) ::_exit(1);  // it died before prctl
-  ::signal(SIGPIPE, SIG_DFL);             // what is ignored stays ignored over exec
+  // What is ignored stays ignored over exec: SIGPIPE here, SIGINT below `nohup` and in jobs of
+  // scripts.
+  for (int signal = 1; signal < __SIGRTMIN; ++signal) ::signal(signal, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);

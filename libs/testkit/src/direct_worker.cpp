@@ -19,12 +19,13 @@ DirectWorker::DirectWorker(fabric::Context& context, const std::string& name,
       config_(config),
       experts_(config, compute),
       server_(fabric::CallServer::create(context, name, 1, {}, {}).value()) {
-  CONCLAVE_CHECK(server_->serve_direct(name, [this](std::span<fabric::IncomingCall* const> calls) {
-    for (fabric::IncomingCall* call : calls) serve(*call);
-  }));
+  CONCLAVE_CHECK(server_->serve_direct(
+      name, [this, server = server_.get()](std::span<fabric::IncomingCall* const> calls) {
+        for (fabric::IncomingCall* call : calls) serve(*call, *server);
+      }));
 }
 
-DirectWorker::~DirectWorker() { server_.reset(); }
+DirectWorker::~DirectWorker() = default;
 
 wire::WorkerEndpoint DirectWorker::endpoint() const { return {name_, 1, "direct://" + name_}; }
 
@@ -61,7 +62,7 @@ wire::TraceContext DirectWorker::last_trace() {
   return last_trace_;
 }
 
-void DirectWorker::serve(fabric::IncomingCall& call) {
+void DirectWorker::serve(fabric::IncomingCall& call, fabric::CallServer& server) {
   std::function<void()> action;
   {
     const std::lock_guard lock(mutex_);
@@ -77,7 +78,7 @@ void DirectWorker::serve(fabric::IncomingCall& call) {
     reply.ok = false;
     reply.error = status.error();
   }
-  server_->answer(call, reply);
+  server.answer(call, reply);
 }
 
 base::Status DirectWorker::compute(fabric::IncomingCall& call) {

@@ -149,11 +149,13 @@ class ExpertWorkerService::Impl {
   Status listen() {
     if (settings_.worker.listen.starts_with(kDirect)) {
       address_ = settings_.worker.listen;
-      return server_->serve_direct(address_.substr(kDirect.size()),
-                                   [this](std::span<fabric::IncomingCall* const> calls) {
-                                     ExpertHost::Calls waiting(calls.begin(), calls.end());
-                                     while (!waiting.empty()) host_->serve_next(waiting, *server_);
-                                   });
+      // The server's destructor waits for calls, while server_ is null already.
+      return server_->serve_direct(
+          address_.substr(kDirect.size()),
+          [this, server = server_.get()](std::span<fabric::IncomingCall* const> calls) {
+            ExpertHost::Calls waiting(calls.begin(), calls.end());
+            while (!waiting.empty()) host_->serve_next(waiting, *server);
+          });
     }
     CONCLAVE_TRY(address_, server_->listen(settings_.worker.listen));
     thread_ = std::thread([this] { compute_loop(); });

@@ -23,11 +23,10 @@ engine::BatcherStats sum(const engine::BatcherStats& past, engine::BatcherStats 
 
 }  // namespace
 
-InferenceEngine::InferenceEngine(fabric::CallClient& client, Load load, Deliver deliver,
+InferenceEngine::InferenceEngine(fabric::CallClient& client, EngineCallbacks callbacks,
                                  telemetry::Logger log, std::chrono::milliseconds retry)
     : client_(client),
-      load_(std::move(load)),
-      deliver_(std::move(deliver)),
+      callbacks_(std::move(callbacks)),
       log_(std::move(log)),
       retry_(retry),
       no_model_(fail(ErrorCode::kUnavailable, "the scheduler has named no model yet")),
@@ -111,7 +110,7 @@ void InferenceEngine::work() {
     }
     if (stopping()) break;  // what a step said that was cut short is not true
     deliver();
-    note_stats();
+    note_state();
   }
   drop_model({ErrorCode::kUnavailable, "the router stops"});
 }
@@ -134,7 +133,7 @@ void InferenceEngine::serve(const wire::ModelVersion& version) {
     const std::lock_guard lock(mutex_);
     no_model_ = fail(ErrorCode::kUnavailable, "loading " + version.name);
   }
-  auto loaded = load_(version);
+  auto loaded = callbacks_.load(version);
   if (!loaded) {
     log_.error("model_refused", {{"model", version.name},
                                  {"version", version.version},
@@ -227,14 +226,21 @@ void InferenceEngine::wait_for_model() {
 
 void InferenceEngine::deliver() {
   EngineNews news = streams_.take_news();
-  if (!news.empty()) deliver_(std::move(news));
+  if (!news.empty()) callbacks_.deliver(std::move(news));
 }
 
-void InferenceEngine::note_stats() {
-  if (!run_) return;
-  const engine::BatcherStats stats = sum(past_, run_->batcher->stats());
-  const std::lock_guard lock(mutex_);
-  stats_ = stats;
+void InferenceEngine::note_state() {
+  if (run_) {
+    const engine::BatcherStats stats = sum(past_, run_->batcher->stats());
+    const std::lock_guard lock(mutex_);
+    stats_ = stats;
+  }
+  const bool is_ready = ready().has_value();
+  const std::uint64_t new_epoch = epoch();
+  if (is_ready == was_ready_ && new_epoch == old_epoch_) return;
+  was_ready_ = is_ready;
+  old_epoch_ = new_epoch;
+  callbacks_.changed();
 }
 
 }  // namespace conclave::router

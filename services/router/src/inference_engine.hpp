@@ -29,19 +29,24 @@ struct EngineJob {
   StreamOptions options;
 };
 
-/// Any thread, but for the callbacks, which come on the engine's thread. What waits for the thread
+/// All come on the engine's thread; all but `load` must be short.
+struct EngineCallbacks {
+  /// Loads a model for the engine's thread; may take seconds.
+  std::function<base::Result<std::unique_ptr<ModelRun>>(const wire::ModelVersion&)> load;
+  std::function<void(EngineNews)> deliver;
+  /// ready() or epoch() may have changed.
+  std::function<void()> changed;
+};
+
+/// Any thread. What waits for the thread
 /// is bounded by whoever submits: a job and at most one cancel a stream, and one routing table.
 class InferenceEngine {
  public:
-  /// Loads a model for the engine's thread; may take seconds.
-  using Load = std::function<base::Result<std::unique_ptr<ModelRun>>(const wire::ModelVersion&)>;
-  /// Must be short.
-  using Deliver = std::function<void(EngineNews)>;
   /// When a model that could not be loaded is tried again: a volume may come late.
   static constexpr std::chrono::milliseconds kRetry{10'000};
 
   /// Throws std::system_error if the system gives no thread.
-  InferenceEngine(fabric::CallClient& client, Load load, Deliver deliver, telemetry::Logger log,
+  InferenceEngine(fabric::CallClient& client, EngineCallbacks callbacks, telemetry::Logger log,
                   std::chrono::milliseconds retry = kRetry);
   ~InferenceEngine();
   InferenceEngine(const InferenceEngine&) = delete;
@@ -91,11 +96,10 @@ class InferenceEngine {
   void run_step();
   void wait_for_model();
   void deliver();
-  void note_stats();
+  void note_state();
 
   fabric::CallClient& client_;
-  const Load load_;
-  const Deliver deliver_;
+  const EngineCallbacks callbacks_;
   const telemetry::Logger log_;
   const std::chrono::milliseconds retry_;
 
@@ -115,6 +119,8 @@ class InferenceEngine {
   engine::BatcherStats past_;  // totals of models that were in service before
   std::optional<wire::ModelVersion> refused_;
   Clock::time_point next_try_{};  // to load that
+  bool was_ready_ = false;
+  std::uint64_t old_epoch_ = 0;
 
   std::thread thread_;  // last: it uses everything above
 };

@@ -1,5 +1,6 @@
 #include "conclave/router/router_service.hpp"
 
+#include <atomic>
 #include <caf/all.hpp>
 #include <mutex>
 #include <system_error>
@@ -57,8 +58,9 @@ class RouterService::Impl {
   // Nothing of the actor, which is waited for, and of the engine is left when their parts go.
   void stop() {
     admission_.close();
-    member_.reset();
     if (engine_) engine_->stop();
+    reporter_ = nullptr;
+    member_.reset();
     if (node_) node_->stop(kFlushPatience);
     end_actor();
     hook_ = {};
@@ -81,8 +83,13 @@ class RouterService::Impl {
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
                                              settings_.fabric.links, context_.wall_clock));
     keep_engine(std::make_unique<InferenceEngine>(
-        *client_, [this](const wire::ModelVersion& version) { return load(version); },
-        [this](EngineNews news) { deliver(std::move(news)); }, context_.log));
+        *client_,
+        EngineCallbacks{[this](const wire::ModelVersion& version) { return load(version); },
+                        [this](EngineNews news) { deliver(std::move(news)); },
+                        [this] {
+                          if (fleet::Member* member = reporter_.load()) member->report_now();
+                        }},
+        context_.log));
     start_actor();
     CONCLAVE_TRY(address_, node_->listen(settings_.router.listen));
     measure();
@@ -151,6 +158,7 @@ class RouterService::Impl {
                                      {settings_.fleet.scheduler,
                                       std::chrono::milliseconds(settings_.fleet.report_ms)},
                                      std::move(callbacks), context_.log));
+    reporter_ = member_.get();
     return {};
   }
 
@@ -216,6 +224,7 @@ class RouterService::Impl {
   caf::actor actor_;
   std::string address_;
   std::unique_ptr<fleet::Member> member_;
+  std::atomic<fleet::Member*> reporter_{nullptr};  // member_, for the engine's thread
   telemetry::Metrics::ScrapeHook hook_;
 };
 

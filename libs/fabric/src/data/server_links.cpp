@@ -146,7 +146,8 @@ void ServerLinks::read_router() {
 void ServerLinks::take(std::vector<zmq::message_t>& frames) {
   const std::string routing_id = frames[0].to_string();
   const auto known = peers_.find(routing_id);
-  const std::string_view name = known == peers_.end() ? "a stranger" : known->second->name;
+  std::string_view name = "a stranger";
+  if (known != peers_.end()) name = known->second->name;
   const auto head = wire::decode_envelope(frame_bytes(frames[1]));
   if (!head) return malformed(name, head.error());
   const auto body = frames.size() > 2 ? frame_bytes(frames[2]) : std::span<const std::byte>{};

@@ -43,7 +43,7 @@ class DirectWorker {
   [[nodiscard]] wire::TraceContext last_trace();
 
  private:
-  void serve(fabric::IncomingCall& call);
+  void serve(fabric::IncomingCall& call, fabric::CallServer& server);
   base::Status compute(fabric::IncomingCall& call);
 
   const std::string name_;

@@ -1,0 +1,725 @@
+#include "conclave/router/router_service.hpp"
+
+#include <gmock/gmock.h>
+
+#include <atomic>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "conclave/engine/generator.hpp"
+#include "conclave/testkit/direct_worker.hpp"
+#include "conclave/testkit/fake_scheduler.hpp"
+#include "conclave/testkit/placement.hpp"
+#include "conclave/testkit/service_host.hpp"
+#include "testing_gate.hpp"
+#include "testing_gateway.hpp"
+
+namespace conclave::router {
+namespace {
+
+using base::ErrorCode;
+using ::testing::HasSubstr;
+using wire::FinishReason;
+using Clock = std::chrono::steady_clock;
+
+constexpr const char* kDemo = CONCLAVE_SOURCE_DIR "/models/demo/conclave-demo.gguf";
+constexpr const char* kOther = CONCLAVE_SOURCE_DIR "/tests/golden/models/qwen3moe-q8_0.gguf";
+constexpr const char* kNode = "router-0";
+constexpr const char* kQuestion = "What is 47 + 385?";
+constexpr const char* kChat = R"({"messages": [{"role": "user", "content": "What is 47 + 385?"}]})";
+
+// Greedy, and past what ends a text, as far as it is not said otherwise.
+wire::Generate request(std::uint64_t stream, const std::string& text,
+                       std::uint32_t max_tokens = 12) {
+  wire::Generate request;
+  request.stream = stream;
+  request.request_id = "req-" + std::to_string(stream);
+  request.model = "demo";
+  request.text = text;
+  request.max_tokens = max_tokens;
+  request.sampling.temperature = 0.0f;
+  request.ignore_eos = true;
+  return request;
+}
+
+wire::Generate chat(std::uint64_t stream) {
+  wire::Generate asked = request(stream, kChat);
+  asked.kind = wire::PromptKind::kChat;
+  asked.ignore_eos = false;
+  return asked;
+}
+
+// Goes on for as long as the context lets it.
+wire::Generate endless(std::uint64_t stream) { return request(stream, kQuestion, 900); }
+
+// A router with its fleet in one process: a scheduler that is told what to say, and a worker with
+// all experts.
+class RouterServiceTest : public ::testing::Test {
+ protected:
+  RouterServiceTest()
+      : whole_(*engine::LocalModel::load(kDemo, {.threads = 1})),
+        compute_(*engine::ComputeHost::create(1, "")),
+        version_(testkit::version_of(kDemo, "demo")),
+        process_(*fleet::Process::create("", wire::NodeRole::kRouter, {}, metrics_)),
+        scheduler_(std::make_unique<testkit::FakeScheduler>(*process_)),
+        host_(kNode) {
+    settings_.router.listen = "inproc://router";
+    settings_.fleet.scheduler = scheduler_->address();
+  }
+  ~RouterServiceTest() override {
+    gate_.open();
+    gateway_.reset();
+    service_.reset();
+  }
+
+  base::Status start_service() {
+    service_ = *RouterService::create(settings_, host_.context(), {process_.get(), compute_.get()});
+    return service_->start();
+  }
+
+  // Until the demo model is served.
+  void start() {
+    ASSERT_TRUE(start_service());
+    worker_ = start_worker("worker");
+    worker_->before_call([this] { gate_.pass(); });
+    scheduler_->publish(table(worker_->endpoint()));
+    ASSERT_TRUE(wait_report(wire::NodeState::kReady));
+    gateway_ = std::make_unique<TestGateway>(*process_);
+  }
+
+  std::unique_ptr<testkit::DirectWorker> start_worker(const std::string& name) {
+    auto worker = std::make_unique<testkit::DirectWorker>(
+        process_->context(), name, compute_->compute(), version_, whole_->config());
+    worker->host_all(whole_->file());
+    return worker;
+  }
+
+  wire::RoutingTable table(const wire::WorkerEndpoint& worker) {
+    return testkit::table_of(++epoch_, version_, whole_->config(), worker);
+  }
+
+  std::optional<wire::NodeReport> wait_report(wire::NodeState state) {
+    return scheduler_->wait_report(
+        kNode, [state](const wire::NodeReport& report) { return report.state == state; });
+  }
+
+  // What the whole model in one process gives.
+  engine::Generation expected(std::string_view text, engine::SequenceRequest sequence) {
+    sequence.ignore_eos = true;
+    if (sequence.prompt.empty()) {
+      sequence.prompt = *whole_->tokenizer().encode(text, {.parse_special = true});
+    }
+    return engine::Generator(*whole_).run(std::span(&sequence, 1)).value().front();
+  }
+
+  // The answer to a request that must be accepted.
+  HeardStream answer(const wire::Generate& asked) {
+    const auto accepted = gateway_->generate(asked);
+    EXPECT_TRUE(accepted) << accepted.error().to_string();
+    return accepted ? gateway_->wait(asked.stream, asked.choices) : HeardStream{};
+  }
+  base::Error refusal(const wire::Generate& asked) {
+    const auto accepted = gateway_->generate(asked);
+    return accepted ? base::Error{} : accepted.error();
+  }
+  // All casts of the gateway so far have reached the engine.
+  void flush() { EXPECT_TRUE(gateway_->tokenize({.model = "demo", .text = "x"})); }
+
+  Gate gate_;  // before every call of the worker
+  std::unique_ptr<engine::LocalModel> whole_;
+  std::unique_ptr<engine::ComputeHost> compute_;
+  wire::ModelVersion version_;
+  telemetry::Metrics metrics_;
+  std::unique_ptr<fleet::Process> process_;
+  std::unique_ptr<testkit::FakeScheduler> scheduler_;
+  testkit::ServiceHost host_;
+  RouterService::Settings settings_;
+  std::unique_ptr<RouterService> service_;
+  std::unique_ptr<testkit::DirectWorker> worker_;
+  std::unique_ptr<TestGateway> gateway_;
+  std::uint64_t epoch_ = 0;
+};
+
+// ---- tokens ----
+
+TEST_F(RouterServiceTest, AnswersATextAsTheWholeModelDoes) {
+  start();
+  const engine::Generation whole = expected(kQuestion, {.max_tokens = 12});
+
+  const HeardStream heard = answer(request(1, kQuestion));
+
+  EXPECT_EQ(heard.choices[0].tokens, whole.tokens);
+  EXPECT_EQ(heard.choices[0].text, whole.text);
+  EXPECT_TRUE(heard.prompt.empty());
+  EXPECT_GT(worker_->served(), 0);
+}
+
+TEST_F(RouterServiceTest, AnswersAChat) {
+  start();
+
+  const HeardStream heard = answer(chat(1));
+
+  EXPECT_EQ(heard.choices[0].text, "432");
+  EXPECT_EQ(heard.choices[0].finish, FinishReason::kStop);
+}
+
+TEST_F(RouterServiceTest, TakesTokensAsTheyAre) {
+  start();
+  wire::Generate asked = request(1, "");
+  asked.kind = wire::PromptKind::kTokens;
+  asked.tokens = {30, 31, 32};
+
+  const HeardStream heard = answer(asked);
+
+  EXPECT_EQ(heard.choices[0].tokens,
+            expected("", {.prompt = asked.tokens, .max_tokens = 12}).tokens);
+}
+
+TEST_F(RouterServiceTest, EveryChoiceDrawsWithASeedOfItsOwn) {
+  start();
+  wire::Generate asked = request(1, kQuestion);
+  asked.choices = 3;
+  asked.sampling.temperature = 1.5f;
+  asked.sampling.seed = 17;
+
+  const HeardStream heard = answer(asked);
+
+  ASSERT_EQ(heard.choices.size(), 3u);
+  for (std::uint32_t choice = 0; choice < 3; ++choice) {
+    const engine::SequenceRequest alone{.max_tokens = 12,
+                                        .sampling = {.temperature = 1.5f, .seed = 17u + choice}};
+    EXPECT_EQ(heard.choices[choice].tokens, expected(kQuestion, alone).tokens) << choice;
+  }
+}
+
+TEST_F(RouterServiceTest, ManyAtOnceGetWhatEachGetsAlone) {
+  start();
+  std::vector<std::string> texts;
+  for (int i = 0; i < 20; ++i) texts.push_back("What is " + std::to_string(i * 37) + " + 5?");
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    ASSERT_TRUE(gateway_->generate(request(i + 1, texts[i])));
+  }
+
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    EXPECT_EQ(gateway_->wait(i + 1).choices[0].tokens,
+              expected(texts[i], {.max_tokens = 12}).tokens);
+  }
+}
+
+TEST_F(RouterServiceTest, ReportsLogprobsIfTheyAreWanted) {
+  start();
+  wire::Generate asked = request(1, kQuestion);
+  asked.logprobs = true;
+  asked.top_logprobs = 2;
+  const engine::Generation whole =
+      expected(kQuestion, {.max_tokens = 12, .logprobs = true, .top_logprobs = 2});
+
+  const HeardStream heard = answer(asked);
+
+  ASSERT_EQ(heard.choices[0].events.size(), whole.logprobs.size());
+  for (std::size_t i = 0; i < whole.logprobs.size(); ++i) {
+    const wire::TokenEvent& event = heard.choices[0].events[i];
+    EXPECT_EQ(event.logprob, whole.logprobs[i].logprob);
+    EXPECT_EQ(event.piece, whole_->tokenizer().piece(event.token));
+    ASSERT_EQ(event.top.size(), 2u);
+    EXPECT_EQ(event.top[0].token, whole.logprobs[i].top[0].id);
+  }
+}
+
+TEST_F(RouterServiceTest, EchoesThePrompt) {
+  start();
+  wire::Generate asked = request(1, kQuestion);
+  asked.echo = true;
+
+  const HeardStream heard = answer(asked);
+
+  std::string text;
+  for (const wire::TokenEvent& event : heard.prompt) text += event.text;
+  EXPECT_EQ(text, kQuestion);
+  EXPECT_TRUE(heard.prompt_came_first);
+}
+
+TEST_F(RouterServiceTest, ScoresThePromptThatItEchoes) {
+  start();
+  std::string text;
+  for (int i = 0; i < 40; ++i) text += kQuestion;  // over several steps
+  wire::Generate asked = request(1, text, 3);
+  asked.echo = true;
+  asked.logprobs = true;
+  asked.top_logprobs = 1;
+  asked.choices = 2;
+  const engine::Generation whole = expected(
+      text, {.max_tokens = 3, .logprobs = true, .top_logprobs = 1, .prompt_logprobs = true});
+
+  const HeardStream heard = answer(asked);
+
+  ASSERT_EQ(heard.prompt.size(), whole.prompt_logprobs.size() + 1);
+  EXPECT_TRUE(heard.prompt[0].top.empty());  // nothing is before the first one
+  for (std::size_t i = 0; i < whole.prompt_logprobs.size(); ++i) {
+    EXPECT_EQ(heard.prompt[i + 1].token, whole.prompt_logprobs[i].token);
+    EXPECT_EQ(heard.prompt[i + 1].logprob, whole.prompt_logprobs[i].logprob);
+  }
+  EXPECT_TRUE(heard.prompt_came_first);
+  EXPECT_EQ(heard.choices[0].tokens, whole.tokens);
+  EXPECT_EQ(heard.choices[1].tokens, whole.tokens);
+}
+
+TEST_F(RouterServiceTest, ScoresAPromptWithoutGoingOn) {
+  start();
+  wire::Generate asked = request(1, kQuestion, 0);
+  asked.echo = true;
+  asked.logprobs = true;
+
+  const HeardStream heard = answer(asked);
+
+  EXPECT_GT(heard.prompt.size(), 3u);
+  EXPECT_TRUE(heard.choices[0].tokens.empty());
+  EXPECT_EQ(heard.choices[0].finish, FinishReason::kLength);
+}
+
+TEST_F(RouterServiceTest, EndsAtAStopString) {
+  start();
+  wire::Generate asked = chat(1);
+  asked.stop = {"3"};
+
+  EXPECT_EQ(answer(asked).choices[0].text, "4");
+
+  asked.stream = 2;
+  asked.include_stop = true;
+  const HeardStream heard = answer(asked);
+  EXPECT_EQ(heard.choices[0].text, "43");
+  EXPECT_EQ(heard.choices[0].finish, FinishReason::kStop);
+}
+
+TEST_F(RouterServiceTest, EndsAtAStopToken) {
+  start();
+  const engine::Generation whole = expected(kQuestion, {.max_tokens = 12});
+  wire::Generate asked = request(1, kQuestion);
+  asked.stop_tokens = {whole.tokens[2]};
+
+  const HeardStream heard = answer(asked);
+
+  ASSERT_LE(heard.choices[0].tokens.size(), 2u);
+  EXPECT_EQ(heard.choices[0].finish, FinishReason::kStop);
+}
+
+TEST_F(RouterServiceTest, GoesOnToTheEndOfTheContextIfNoLengthIsAskedFor) {
+  settings_.batch.kv_tokens_max = 250;  // no multiple of a block
+  start();
+  wire::Generate asked = endless(1);
+  asked.max_tokens.reset();
+
+  const HeardStream heard = answer(asked);
+
+  const std::size_t prompt = whole_->tokenizer().encode(kQuestion)->size();
+  EXPECT_EQ(heard.choices[0].finish, FinishReason::kLength);
+  EXPECT_EQ(prompt + heard.choices[0].tokens.size(), 240u);
+}
+
+// ---- refusals ----
+
+TEST_F(RouterServiceTest, RefusesRequestsThatCannotRun) {
+  start();
+  wire::Generate none = request(1, kQuestion);
+  none.choices = 0;
+  EXPECT_EQ(refusal(none).code, ErrorCode::kInvalidArgument);
+  wire::Generate many = request(1, kQuestion);
+  many.choices = 4'000'000'000;
+  EXPECT_EQ(refusal(many).code, ErrorCode::kInvalidArgument);
+  wire::Generate token = request(1, "");
+  token.kind = wire::PromptKind::kTokens;
+  token.tokens = {1, 512};
+  EXPECT_EQ(refusal(token).code, ErrorCode::kInvalidArgument);
+  token.tokens.clear();
+  EXPECT_EQ(refusal(token).code, ErrorCode::kInvalidArgument);
+  wire::Generate hot = request(1, kQuestion);
+  hot.sampling.temperature = -1.0f;
+  EXPECT_EQ(refusal(hot).code, ErrorCode::kInvalidArgument);
+  wire::Generate talk = request(1, "no json");
+  talk.kind = wire::PromptKind::kChat;
+  EXPECT_EQ(refusal(talk).code, ErrorCode::kInvalidArgument);
+
+  // None of them left anything behind.
+  EXPECT_TRUE(service_->ready());
+  EXPECT_FALSE(answer(request(1, kQuestion)).choices.empty());
+}
+
+TEST_F(RouterServiceTest, RefusesAnotherModel) {
+  start();
+  wire::Generate asked = request(1, kQuestion);
+  asked.model = "olmoe";
+
+  const base::Error error = refusal(asked);
+
+  EXPECT_EQ(error.code, ErrorCode::kNotFound);
+  EXPECT_THAT(error.message, HasSubstr("serves demo, not olmoe"));
+}
+
+TEST_F(RouterServiceTest, RefusesPromptsThatAreTooLong) {
+  start();
+  std::string text;
+  for (int i = 0; i < 200; ++i) text += kQuestion;
+
+  EXPECT_THAT(refusal(request(1, text)).message, HasSubstr("the context of the model is 1024"));
+  EXPECT_EQ(refusal(request(1, kQuestion, 1024)).code, ErrorCode::kInvalidArgument);
+}
+
+TEST_F(RouterServiceTest, RefusesAStreamThatIsOpen) {
+  start();
+  gate_.close();
+  auto first = std::async(std::launch::async, [&] { return gateway_->generate(request(7, "a")); });
+  ASSERT_TRUE(gate_.wait_for_one());
+
+  EXPECT_EQ(refusal(request(7, kQuestion)).code, ErrorCode::kInvalidArgument);
+
+  gate_.open();
+  EXPECT_TRUE(first.get());
+  gateway_->wait(7);
+}
+
+TEST_F(RouterServiceTest, RefusesMoreThanItHasRoomFor) {
+  settings_.batch.sequences_max = 1;
+  settings_.batch.waiting_max = 2;
+  start();
+  wire::Generate two = endless(1);
+  two.choices = 2;
+  ASSERT_TRUE(gateway_->generate(two));
+  gateway_->wait_begun(1);
+  gate_.close();
+  ASSERT_TRUE(gate_.wait_for_one());
+
+  two.stream = 2;
+  EXPECT_EQ(refusal(two).code, ErrorCode::kOverloaded);
+
+  gateway_->cancel({"gateway-0", 1});
+  gate_.open();
+  gateway_->wait(1, 2);
+  two.max_tokens = 3;
+  EXPECT_EQ(answer(two).choices.size(), 2u);
+}
+
+// ---- ends ----
+
+TEST_F(RouterServiceTest, AStreamThatIsCancelledEnds) {
+  start();
+  ASSERT_TRUE(gateway_->generate(endless(1)));
+  gateway_->wait_begun(1);
+  gate_.close();
+  ASSERT_TRUE(gate_.wait_for_one());
+
+  gateway_->cancel({"gateway-0", 1});
+  gateway_->cancel({"gateway-0", 1});
+  gateway_->cancel({"gateway-0", 99});
+  flush();
+  gate_.open();
+
+  EXPECT_EQ(gateway_->wait(1).choices[0].finish, FinishReason::kCancelled);
+  EXPECT_FALSE(answer(request(1, kQuestion)).choices.empty()) << "the number is free again";
+}
+
+TEST_F(RouterServiceTest, OneGatewayCannotCancelAnothersStream) {
+  start();
+  TestGateway other(*process_, "gateway-1");
+  ASSERT_TRUE(gateway_->generate(request(1, kQuestion)));
+
+  other.cancel({"gateway-0", 1});
+  EXPECT_TRUE(other.tokenize({.model = "demo", .text = "x"}));
+
+  EXPECT_NE(gateway_->wait(1).choices[0].finish, FinishReason::kCancelled);
+}
+
+TEST_F(RouterServiceTest, AStreamEndsWithTheLinkOfItsGateway) {
+  start();
+  wire::Generate asked = endless(1);
+  asked.choices = 32;
+  asked.sampling.temperature = 1.0f;
+  ASSERT_TRUE(gateway_->generate(asked));
+  gateway_->wait_begun(1);
+
+  gateway_.reset();
+
+  const auto report = [&] {
+    std::optional<wire::NodeReport> last;
+    do {
+      scheduler_->nudge(kNode);
+      last = scheduler_->wait_report(kNode);
+    } while (last && last->load.running > 0);
+    return last;
+  }();
+  ASSERT_TRUE(report);
+  EXPECT_LT(report->load.tokens_total, 32u * 900u);
+  // Nothing of it counts any more.
+  service_->drain(Clock::now() + testkit::kPatience);
+  gateway_ = std::make_unique<TestGateway>(*process_);
+  EXPECT_THAT(refusal(request(1, kQuestion)).message, HasSubstr("draining"));
+}
+
+TEST_F(RouterServiceTest, ADrainFinishesWhatThereIsAndTakesNothingNew) {
+  start();
+  ASSERT_TRUE(gateway_->generate(request(1, kQuestion, 300)));
+  gateway_->wait_begun(1);
+  gate_.close();
+  ASSERT_TRUE(gate_.wait_for_one());
+  auto draining =
+      std::async(std::launch::async, [&] { service_->drain(Clock::now() + testkit::kPatience); });
+  ASSERT_TRUE(wait_report(wire::NodeState::kDraining));
+
+  const base::Error error = refusal(request(2, kQuestion));
+  EXPECT_EQ(error.code, ErrorCode::kUnavailable);
+  EXPECT_THAT(error.message, HasSubstr("draining"));
+  EXPECT_THAT(service_->ready().error().message, HasSubstr("draining"));
+  EXPECT_EQ(draining.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+  gate_.open();
+  draining.get();
+  service_->stop();
+
+  EXPECT_EQ(gateway_->wait(1).choices[0].tokens, expected(kQuestion, {.max_tokens = 300}).tokens);
+}
+
+TEST_F(RouterServiceTest, ADrainEndsWhenItsTimeIsOver) {
+  start();
+  gate_.close();
+  auto asked = std::async(std::launch::async, [&] { return gateway_->generate(endless(1)); });
+  ASSERT_TRUE(gate_.wait_for_one());
+
+  service_->drain(Clock::now() + std::chrono::milliseconds(20));
+
+  gate_.open();
+  service_->stop();
+  static_cast<void>(asked.get());  // accepted, or the link went down before that
+}
+
+// ---- tokens and text ----
+
+TEST_F(RouterServiceTest, TokenizesAndBack) {
+  start();
+
+  const auto tokens = gateway_->tokenize({.model = "demo", .text = kQuestion});
+  ASSERT_TRUE(tokens) << tokens.error().to_string();
+  const auto text = gateway_->detokenize({.model = "demo", .tokens = tokens->tokens});
+
+  EXPECT_EQ(tokens->tokens, *whole_->tokenizer().encode(kQuestion));
+  EXPECT_EQ(tokens->pieces.size(), tokens->tokens.size());
+  EXPECT_EQ(tokens->context_length, 1024u);
+  ASSERT_TRUE(text);
+  EXPECT_THAT(text->text, HasSubstr(kQuestion));
+}
+
+TEST_F(RouterServiceTest, TokenizesAChat) {
+  start();
+
+  const auto tokens =
+      gateway_->tokenize({.model = "demo", .kind = wire::PromptKind::kChat, .text = kChat});
+
+  ASSERT_TRUE(tokens) << tokens.error().to_string();
+  EXPECT_GT(tokens->tokens.size(), whole_->tokenizer().encode(kQuestion)->size());
+}
+
+TEST_F(RouterServiceTest, RefusesWhatHasNoTokensOrNoText) {
+  start();
+
+  EXPECT_EQ(gateway_->tokenize({.model = "other", .text = "x"}).error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(gateway_->tokenize({.model = "demo", .kind = wire::PromptKind::kTokens, .text = "x"})
+                .error()
+                .code,
+            ErrorCode::kInvalidArgument);
+  EXPECT_EQ(gateway_->detokenize({.model = "demo", .tokens = {-1}}).error().code,
+            ErrorCode::kInvalidArgument);
+  EXPECT_EQ(gateway_->detokenize({.model = "demo", .tokens = {512}}).error().code,
+            ErrorCode::kInvalidArgument);
+}
+
+TEST_F(RouterServiceTest, RefusesAnswersThatNoMessageHolds) {
+  start();
+  // Every byte of it is a token.
+  const std::string bytes(std::size_t{3} << 20, '\x01');
+  EXPECT_THAT(gateway_->tokenize({.model = "demo", .text = bytes}).error().message,
+              HasSubstr("are given back"));
+  std::int32_t longest = 0;
+  const tokenizer::Tokenizer& tokenizer = whole_->tokenizer();
+  for (std::int32_t id = 0; id < 512; ++id) {
+    if (tokenizer.piece(id).size() > tokenizer.piece(longest).size()) longest = id;
+  }
+  const std::vector<std::int32_t> tokens(std::size_t{4} << 20, longest);
+  EXPECT_THAT(gateway_->detokenize({.model = "demo", .tokens = tokens}).error().message,
+              HasSubstr("the text is longer than"));
+}
+
+// ---- the fleet ----
+
+TEST_F(RouterServiceTest, SaysWhatItIsUntilItHasAModel) {
+  settings_.router.advertise = "tcp://router:7400";
+  ASSERT_TRUE(start_service());
+
+  const auto report = scheduler_->wait_report(kNode);
+
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->state, wire::NodeState::kStarting);
+  EXPECT_THAT(report->reason, HasSubstr("named no model"));
+  EXPECT_EQ(report->role, wire::NodeRole::kRouter);
+  EXPECT_EQ(report->address, "tcp://router:7400");
+  EXPECT_EQ(report->epoch_seen, 0u);
+  gateway_ = std::make_unique<TestGateway>(*process_);
+  EXPECT_EQ(refusal(request(1, kQuestion)).code, ErrorCode::kUnavailable);
+}
+
+TEST_F(RouterServiceTest, ReportsTheModelAndTheTableThatItUses) {
+  start();
+  scheduler_->nudge(kNode);
+
+  const auto report = scheduler_->wait_report(
+      kNode, [&](const wire::NodeReport& some) { return some.epoch_seen == epoch_; });
+
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->model, version_);
+  EXPECT_EQ(report->load.kv_tokens_max, settings_.batch.kv_tokens_max);
+  EXPECT_THAT(host_.metrics().expose(), HasSubstr("conclave_router_sequences_running"));
+}
+
+TEST_F(RouterServiceTest, SaysWhyAModelCannotBeLoaded) {
+  ASSERT_TRUE(start_service());
+  version_.uri = "/no/such/file.gguf";
+  scheduler_->publish(table({"worker", 1, "direct://worker"}));
+
+  const auto report = scheduler_->wait_report(kNode, [](const wire::NodeReport& some) {
+    return some.reason.find("cannot load") != std::string::npos;
+  });
+
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->state, wire::NodeState::kStarting);
+  EXPECT_EQ(report->epoch_seen, 0u) << "it does not use the table";
+  EXPECT_THAT(service_->ready().error().message, HasSubstr("/no/such/file.gguf"));
+}
+
+TEST_F(RouterServiceTest, IsNotReadyWithoutALinkToEveryExpert) {
+  ASSERT_TRUE(start_service());
+  scheduler_->publish(table({"worker", 1, "direct://worker"}));
+
+  const auto report = scheduler_->wait_report(kNode, [](const wire::NodeReport& some) {
+    return some.reason.find("no link to worker") != std::string::npos;
+  });
+  ASSERT_TRUE(report);
+  worker_ = start_worker("worker");
+
+  EXPECT_TRUE(wait_report(wire::NodeState::kReady));
+}
+
+TEST_F(RouterServiceTest, AStreamOutlivesItsWorker) {
+  start();
+  const wire::Generate asked = request(1, kQuestion, 300);
+  ASSERT_TRUE(gateway_->generate(asked));
+  gateway_->wait_begun(1);
+
+  worker_.reset();
+  auto other = start_worker("other");
+  scheduler_->publish(table(other->endpoint()));
+
+  const HeardStream heard = gateway_->wait(1);
+  EXPECT_EQ(heard.choices[0].tokens, expected(kQuestion, {.max_tokens = 300}).tokens);
+  EXPECT_GT(other->served(), 0);
+}
+
+TEST_F(RouterServiceTest, AStreamEndsWithAnErrorIfItsExpertsStayAway) {
+  settings_.dispatch.reload_wait_ms = 10;
+  start();
+  ASSERT_TRUE(gateway_->generate(endless(1)));
+  gateway_->wait_begun(1);
+
+  worker_.reset();
+
+  const HeardStream heard = gateway_->wait(1);
+  EXPECT_EQ(heard.choices[0].finish, FinishReason::kError);
+  EXPECT_EQ(heard.choices[0].error.code, ErrorCode::kUnavailable);
+  EXPECT_THAT(heard.choices[0].error.message, HasSubstr("no link to worker"));
+  EXPECT_FALSE(service_->ready());
+}
+
+TEST_F(RouterServiceTest, AnotherModelReplacesTheFirst) {
+  start();
+  ASSERT_TRUE(gateway_->generate(endless(1)));
+  gateway_->wait_begun(1);
+  const auto other = *engine::LocalModel::load(kOther, {.threads = 1});
+  const wire::ModelVersion version = testkit::version_of(kOther, "other", 2);
+  testkit::DirectWorker worker(process_->context(), "other", compute_->compute(), version,
+                               other->config());
+  worker.host_all(other->file());
+
+  scheduler_->publish(testkit::table_of(++epoch_, version, other->config(), worker.endpoint()));
+
+  const HeardStream heard = gateway_->wait(1);
+  EXPECT_EQ(heard.choices[0].finish, FinishReason::kError);
+  EXPECT_EQ(heard.choices[0].error.code, ErrorCode::kUnavailable);
+  const auto report = scheduler_->wait_report(kNode, [&](const wire::NodeReport& some) {
+    return some.model == version && some.state == wire::NodeState::kReady;
+  });
+  ASSERT_TRUE(report);
+  EXPECT_GT(report->load.tokens_total, 0u) << "totals go on";
+  EXPECT_EQ(refusal(request(2, "a")).code, ErrorCode::kNotFound);
+  wire::Generate asked = request(3, "");
+  asked.model = "other";
+  asked.kind = wire::PromptKind::kTokens;
+  asked.tokens = {3, 4, 5};
+  engine::SequenceRequest alone{.prompt = asked.tokens, .max_tokens = 12, .ignore_eos = true};
+  EXPECT_EQ(answer(asked).choices[0].tokens,
+            engine::Generator(*other).run(std::span(&alone, 1))->front().tokens);
+}
+
+TEST_F(RouterServiceTest, ServesOnWithoutItsScheduler) {
+  start();
+  scheduler_.reset();
+
+  EXPECT_FALSE(answer(request(1, kQuestion)).choices.empty());
+  EXPECT_TRUE(service_->ready());
+
+  scheduler_ = std::make_unique<testkit::FakeScheduler>(*process_);
+  const auto report = scheduler_->wait_report(kNode);
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->model, version_);
+}
+
+TEST_F(RouterServiceTest, StopsWhileAStepWaitsForAnExpert) {
+  settings_.dispatch.reload_wait_ms = 3'600'000;
+  start();
+  ASSERT_TRUE(gateway_->generate(endless(1)));
+  gateway_->wait_begun(1);
+  worker_.reset();
+  scheduler_->publish(table({"nobody", 1, "direct://nobody"}));
+
+  const Clock::time_point start = Clock::now();
+  service_->stop();
+  service_->stop();
+
+  EXPECT_LT(Clock::now() - start, testkit::kPatience);
+}
+
+TEST_F(RouterServiceTest, RefusesAnAddressThatIsNone) {
+  settings_.router.listen = "smoke://signals";
+
+  const base::Status status = start_service();
+
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, ErrorCode::kInvalidArgument);
+  service_->stop();
+  EXPECT_FALSE(service_->ready());
+}
+
+TEST_F(RouterServiceTest, AnybodyMayAskWhetherItIsReadyAtAnyTime) {
+  service_ = *RouterService::create(settings_, host_.context(), {process_.get(), compute_.get()});
+  std::atomic<bool> over{false};
+  std::thread asker([&] {
+    while (!over) static_cast<void>(service_->ready());
+  });
+
+  EXPECT_TRUE(service_->start());
+  service_->drain(Clock::now());
+  service_->stop();
+
+  over = true;
+  asker.join();
+}
+
+}  // namespace
+}  // namespace conclave::router
