@@ -1,4 +1,5 @@
 // `conclave chat`: a conversation with any OpenAI-compatible server, streamed to the terminal.
+#include <poll.h>
 #include <unistd.h>
 
 #include <boost/json.hpp>
@@ -156,7 +157,11 @@ base::Status converse(Conversation& conversation, bool terminal) {
 
 base::Status chat(const Options& options) {
   Interrupts interrupts([] {
-    [[maybe_unused]] const auto written = ::write(STDOUT_FILENO, "\n", 1);
+    // Only where it does not wait: who reads the output may be the one that is stuck.
+    pollfd output{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
+    if (::poll(&output, 1, 0) == 1) {
+      [[maybe_unused]] const auto written = ::write(STDOUT_FILENO, "\n", 1);
+    }
     ::_exit(kExitInterrupted);
   });
   const Server server(options);
