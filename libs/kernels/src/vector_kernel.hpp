@@ -16,8 +16,9 @@ namespace {  // internal linkage: see kernel_instance.hpp
 template <class S>
 constexpr std::size_t kVectors = 16 / S::kLanes;
 
-float tree_sum(const float (&partial)[16]) {
-  float sums[8];
+template <class T>
+T tree_sum(const T (&partial)[16]) {
+  T sums[8];
   for (std::size_t i = 0; i < 8; ++i) sums[i] = partial[i] + partial[i + 8];
   for (std::size_t i = 0; i < 4; ++i) sums[i] += sums[i + 4];
   return (sums[0] + sums[2]) + (sums[1] + sums[3]);
