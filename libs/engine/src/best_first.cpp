@@ -12,6 +12,10 @@ constexpr std::size_t kBuckets = 1024;
 // So many are sorted faster than split again.
 constexpr std::size_t kSortedMax = 64;
 
+// Candidates that one comparison of registers looks at; what fills up the last of them.
+constexpr std::size_t kStride = 32;
+constexpr std::uint16_t kNoBucket = kBuckets;
+
 struct Range {
   float best;
   float worst;
@@ -21,21 +25,23 @@ struct Range {
 template <class At>
 Range range_of(std::size_t count, At at) {
   constexpr std::size_t kLanes = 8;
-  std::array<float, kLanes> best;
-  std::array<float, kLanes> worst;
-  best.fill(at(0));
-  worst.fill(at(0));
-  const auto take = [&](std::size_t lane, float value) {
-    best[lane] = value > best[lane] ? value : best[lane];
-    worst[lane] = value < worst[lane] ? value : worst[lane];
-  };
+  float best[kLanes];
+  float worst[kLanes];
+  for (std::size_t lane = 0; lane < kLanes; ++lane) best[lane] = worst[lane] = at(0);
   std::size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
-    for (std::size_t lane = 0; lane < kLanes; ++lane) take(lane, at(i + lane));
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      const float value = at(i + lane);
+      best[lane] = value > best[lane] ? value : best[lane];
+      worst[lane] = value < worst[lane] ? value : worst[lane];
+    }
   }
-  for (; i < count; ++i) take(0, at(i));
-  return {*std::max_element(best.begin(), best.end()),
-          *std::min_element(worst.begin(), worst.end())};
+  Range range{*std::max_element(best, best + kLanes), *std::min_element(worst, worst + kLanes)};
+  for (; i < count; ++i) {
+    range.best = std::max(range.best, at(i));
+    range.worst = std::min(range.worst, at(i));
+  }
+  return range;
 }
 
 // The bucket of a logit: rises, or stays, as logits fall. Halves, as the difference of two floats
@@ -77,7 +83,7 @@ void BestFirst::load(std::span<const float> logits, std::span<const float> weigh
   }
   const Split split(range);
   last_ = split(range.worst);
-  bucket_of_.resize(logits.size());
+  bucket_of_.assign((logits.size() + kStride - 1) / kStride * kStride, kNoBucket);
   for (std::size_t i = 0; i < logits.size(); ++i) bucket_of_[i] = split(logits[i]);
   sums_.assign(kBuckets, 0.0);
   for (std::size_t i = 0; i < logits.size(); ++i) sums_[bucket_of_[i]] += double{weights[i]};
@@ -88,13 +94,13 @@ BestFirst::Place BestFirst::find(double bound) {
   if (in_buckets_) {
     const auto wanted = static_cast<std::uint16_t>(find_bucket(sums_, last_, bound, sum));
     members_.clear();
-    constexpr std::size_t kStride = 32;
     for (std::size_t begin = 0; begin < bucket_of_.size(); begin += kStride) {
-      const std::size_t end = std::min(bucket_of_.size(), begin + kStride);
-      bool hit = false;
-      for (std::size_t i = begin; i < end; ++i) hit |= bucket_of_[i] == wanted;
-      if (!hit) continue;
-      for (std::size_t i = begin; i < end; ++i) {
+      std::uint16_t hit = 0;
+      for (std::size_t i = 0; i < kStride; ++i) {
+        hit = static_cast<std::uint16_t>(hit | (bucket_of_[begin + i] == wanted ? 1 : 0));
+      }
+      if (hit == 0) continue;
+      for (std::size_t i = begin; i < begin + kStride; ++i) {
         if (bucket_of_[i] == wanted) members_.push_back(static_cast<std::uint32_t>(i));
       }
     }

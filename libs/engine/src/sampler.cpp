@@ -110,7 +110,7 @@ class Sampler::Work {
   const kernels::KernelTable& kernels_;
   std::vector<float> adjusted_;
   std::vector<float> maxima_;  // of each block of kMaximaBlock logits
-  std::vector<float> falling_;
+  std::vector<float> group_maxima_;
   std::vector<std::size_t> stale_;    // blocks whose largest logit has been lowered
   std::vector<double> masses_;        // of each block of kMassBlock logits
   std::size_t taken_ = 0;             // candidates:
@@ -208,13 +208,23 @@ base::Result<std::int32_t> Sampler::Work::sample(std::span<const float> logits,
   return id(draw_best_first(scale, share * mass, uniform));
 }
 
-// A logit that at least `count` reach: so many blocks have one. Lowest of all for more than there
-// are blocks.
+// A logit that at least `count` reach: so many groups of blocks have one. The lowest of all if
+// there are fewer blocks.
 float Sampler::Work::least_of_best(std::size_t count) {
   if (count > maxima_.size()) return kLowest;
-  falling_ = maxima_;
-  const auto place = falling_.begin() + static_cast<std::ptrdiff_t>(count - 1);
-  std::nth_element(falling_.begin(), place, falling_.end(), std::greater<>());
+  group_maxima_ = maxima_;
+  std::size_t groups = maxima_.size();
+  // With four groups a candidate few logits are above the bound for nothing.
+  while (groups >= 8 * count) {
+    const std::size_t half = groups / 2;
+    float* most = group_maxima_.data();
+    const float* others = most + (groups - half);
+    for (std::size_t i = 0; i < half; ++i) most[i] = others[i] > most[i] ? others[i] : most[i];
+    groups -= half;
+  }
+  const auto begin = group_maxima_.begin();
+  const auto place = begin + static_cast<std::ptrdiff_t>(count - 1);
+  std::nth_element(begin, place, begin + static_cast<std::ptrdiff_t>(groups), std::greater<>());
   return std::max(kLowest, *place);
 }
 
