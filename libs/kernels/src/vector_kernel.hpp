@@ -226,14 +226,14 @@ struct VectorKernels {
     });
   }
 
-  // Any order gives the same value. 64 values at a time, so that one comparison need not wait for
+  // Any order gives the same value: 32 values at a time, so that one comparison need not wait for
   // another.
   static float max(const float* x, std::size_t n) {
-    constexpr std::size_t kChains = 64 / S::kLanes;
+    constexpr std::size_t kChains = 2 * kParts;
     F32 most[kChains];
     for (auto& part : most) part = S::set1(x[0]);
     std::size_t i = 0;
-    for (; i + 64 <= n; i += 64) {
+    for (; i + 32 <= n; i += 32) {
       for (std::size_t v = 0; v < kChains; ++v) {
         most[v] = S::max(S::load(x + i + v * S::kLanes), most[v]);
       }

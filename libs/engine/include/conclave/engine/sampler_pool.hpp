@@ -13,7 +13,7 @@ namespace conclave::engine {
 /// Which Sampler a row gets never shows in its result. One caller at a time.
 class SamplerPool {
  public:
-  /// Both outlive the pool of samplers.
+  /// What `compute` refers to must outlive the pool of samplers.
   explicit SamplerPool(const kernels::Compute& compute) : pool_(compute.pool) {
     for (unsigned i = 0; i < pool_.threads(); ++i) samplers_.emplace_back(compute.kernels);
   }
