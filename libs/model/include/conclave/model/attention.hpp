@@ -8,13 +8,14 @@
 #include <vector>
 
 #include "conclave/base/result.hpp"
-#include "conclave/gguf/file.hpp"
 #include "conclave/kernels/matmul.hpp"
 #include "conclave/model/config.hpp"
 #include "conclave/model/kv_pool.hpp"
 #include "conclave/model/rope.hpp"
 
 namespace conclave::model {
+
+class TensorReader;
 
 /// Where a row of a step stands: its position, and the blocks of its sequence up to that one. Rows
 /// of one sequence stand together in rising positions; every earlier position is cached already.
@@ -46,7 +47,7 @@ class Attention {
 };
 
 /// Loads the attention of a layer of either kind. kCorruptData: tensors missing or misshapen.
-base::Result<std::unique_ptr<Attention>> load_attention(const gguf::File& file,
+base::Result<std::unique_ptr<Attention>> load_attention(const TensorReader& reader,
                                                         const ModelConfig& config, const Rope& rope,
                                                         std::uint32_t layer);
 
