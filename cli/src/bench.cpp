@@ -12,6 +12,7 @@
 
 #include "bench_limits.hpp"
 #include "bench_model.hpp"
+#include "bench_serve.hpp"
 #include "bench_statistics.hpp"
 #include "bench_token_cost.hpp"
 #include "commands.hpp"
@@ -294,7 +295,8 @@ base::Status bench(const Options& options) {
 
 void add_bench(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("bench", "Measure a model on this machine");
+  CLI::App* command =
+      app.add_subcommand("bench", "Measure a model on this machine, or a server (bench serve URL)");
   auto* model = command
                     ->add_option("-m,--model", options->models,
                                  "A GGUF file; several are measured in turns, round by round")
@@ -322,7 +324,9 @@ void add_bench(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_option("--seed", options->seed, "Same seed, same prompts")->capture_default_str();
   add_output_option(*command, options->format);
-  command->callback([options, &action, model] {
+  CLI::App* serve = add_bench_serve(*command, action);
+  command->callback([options, &action, model, serve] {
+    if (serve->parsed()) return;
     if (options->models.empty()) throw CLI::RequiredError(model->get_name());
     action = [options] { return bench(*options); };
   });
