@@ -23,6 +23,7 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->envname("CONCLAVE_THREADS");
   app.add_option("--isa", options.isa, "Instruction set: scalar, avx2 or avx512 (default: best)")
       ->envname("CONCLAVE_ISA");
+  config::bind(app, options);
 }
 
 base::Result<std::unique_ptr<engine::LocalModel>> load_model(const ModelOptions& options) {

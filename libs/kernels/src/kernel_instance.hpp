@@ -4,6 +4,8 @@
 // run.
 #pragma once
 
+#include "attention_kernel.hpp"
+#include "kv_store_kernel.hpp"
 #include "matmul_kernel.hpp"
 #include "vector_kernel.hpp"
 
@@ -23,9 +25,9 @@ constexpr KernelTable make_kernel_table(Isa isa) {
   table.swiglu_clamped = V::swiglu_clamped;
   table.exp_sum = V::exp_sum;
   table.sigmoid = V::sigmoid;
-  table.key_scores = V::key_scores;
-  table.add_values = V::add_values;
   table.max = V::max;
+  table.attend = attend<S>;
+  table.store_kv = store_kv<S>;
   return table;
 }
 
