@@ -27,6 +27,7 @@ void add_compute_options(CLI::App& app, unsigned& threads, std::string& isa) {
       ->envname("CONCLAVE_THREADS");
   app.add_option("--isa", isa, "Instruction set: scalar, avx2 or avx512 (default: best)")
       ->envname("CONCLAVE_ISA");
+  config::bind(app, options);
 }
 
 base::Result<std::unique_ptr<engine::LocalModel>> load_model(const ModelOptions& options) {

@@ -31,6 +31,8 @@ struct BatcherOptions {
   std::uint32_t waiting_max = 1024;     // requests not admitted yet; beyond it kOverloaded
   std::uint64_t kv_tokens_max = 65536;  // tokens of KV cache over all running sequences; one takes
                                         // KvPool::block_bytes() / 16 bytes
+  model::KvType kv_type = model::KvType::kF16;  // their numbers: half precision costs no answer,
+                                                // 8 bits halve the memory again
 
   /// See SamplingParams::visit.
   template <class Visitor>
@@ -40,11 +42,12 @@ struct BatcherOptions {
     v("waiting-max", waiting_max, 0u, 1u << 20, "Most requests that wait for admission");
     v("kv-tokens-max", kv_tokens_max, std::uint64_t{16}, std::uint64_t{1} << 40,
       "Most tokens of KV cache over all running sequences");
+    v("kv-type", kv_type, "Numbers of the KV cache");
   }
 };
 
-/// The pool that `options` ask for: kv_tokens_max in whole blocks, at least one. Errors of
-/// KvPool::create.
+/// The pool that `options` ask for: kv_tokens_max in whole blocks of kv_type, at least one. Errors
+/// of KvPool::create.
 base::Result<std::unique_ptr<model::KvPool>> make_kv_pool(const model::ModelConfig& config,
                                                           const BatcherOptions& options);
 

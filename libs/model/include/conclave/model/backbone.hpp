@@ -98,6 +98,8 @@ class Backbone {
   // The step at hand.
   std::vector<RowPlace> places_;
   const KvPool* pool_ = nullptr;
+  StepPlan plan_;
+  AttentionScratch scratch_;
   std::vector<float> cos_, sin_;
   base::AlignedVector<float> normed_, out_, gate_, up_, router_logits_, share_;
   kernels::QuantizedRows quantized_;
