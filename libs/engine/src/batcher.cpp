@@ -47,7 +47,8 @@ Batcher::Batcher(model::Backbone& backbone, model::ExpertBackend& experts,
       options_(options),
       blocks_(pool.blocks()),
       forward_(backbone, experts, pool),
-      sampler_(kernels) {
+      sampler_(kernels),
+      pace_(options.prefill_slowdown_max) {
   options_.step_rows_max = std::max(1u, options_.step_rows_max);
   options_.sequences_max = std::clamp(options_.sequences_max, 1u, options_.step_rows_max);
   stats_.kv_tokens_max = std::uint64_t{blocks_.total()} * model::kKvBlockTokens;
@@ -84,18 +85,20 @@ bool Batcher::cancel(SequenceId id) {
   const auto waiting =
       std::ranges::find(waiting_, id, [](const auto& entry) { return entry.first.id; });
   const auto running = std::ranges::find(running_, id, &SequenceState::id);
+  TokenEvent event;
+  event.id = id;
+  event.finish = FinishReason::kCancelled;
   if (waiting != waiting_.end()) {
+    event.cached_tokens = waiting->second->cached_tokens();
     if (waiting->second->was_preempted()) --preempted_;
     waiting_.erase(waiting);
   } else if (running != running_.end()) {
+    event.cached_tokens = (*running)->cached_tokens();
     (*running)->leave(blocks_);
     running_.erase(running);
   } else {
     return false;
   }
-  TokenEvent event;
-  event.id = id;
-  event.finish = FinishReason::kCancelled;
   pending_.push_back(std::move(event));
   return true;
 }
@@ -121,12 +124,18 @@ std::span<TokenEvent> Batcher::step() {
       share.sequence->finish();
       TokenEvent& event = events_.emplace_back();
       event.id = share.sequence->id();
+      event.cached_tokens = share.sequence->cached_tokens();
       event.finish = FinishReason::kError;
       event.error = logits.error();
     }
   }
   remove_finished();
   return events_;
+}
+
+void Batcher::step_took(std::chrono::nanoseconds duration) {
+  pace_.took(duration, static_cast<std::uint32_t>(decodes_),
+             static_cast<std::uint32_t>(rows_.size() - decodes_));
 }
 
 BatcherStats Batcher::stats() const {
@@ -202,12 +211,16 @@ void Batcher::fill_step() {
       prompts_.push_back(sequence.get());
     }
   }
+  decodes_ = rows_.size();
+  const auto paced = pace_.prompt_rows(static_cast<std::uint32_t>(decodes_));
+  const std::size_t rows_max =
+      std::min<std::size_t>(options_.step_rows_max, paced ? decodes_ + *paced : ~std::size_t{0});
   std::ranges::sort(prompts_, {}, [](const SequenceState* sequence) {
     const auto served = static_cast<std::int64_t>(sequence->served());
     return std::pair(served + sequence->priority() * kAgingSteps, sequence->rank());
   });
   for (SequenceState* sequence : prompts_) {
-    const std::size_t left = options_.step_rows_max - rows_.size();
+    const std::size_t left = rows_max - rows_.size();
     if (left == 0) break;
     const std::uint32_t cached = sequence->cached_tokens();
     sequence->skip_known(blocks_);

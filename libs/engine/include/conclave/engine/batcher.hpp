@@ -3,6 +3,7 @@
 // it step by step, and the router's loop is `while (has_work()) deliver(step())`.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "conclave/engine/kv_blocks.hpp"
 #include "conclave/engine/sampler.hpp"
 #include "conclave/engine/sequence.hpp"
+#include "conclave/engine/step_pace.hpp"
 #include "conclave/kernels/kernel_table.hpp"
 #include "conclave/model/backbone.hpp"
 #include "conclave/model/expert_backend.hpp"
@@ -33,6 +35,8 @@ struct BatcherOptions {
   std::uint64_t kv_tokens_max = 65536;  // tokens of KV cache over all running sequences; one takes
                                         // KvPool::block_bytes() / 16 bytes
   bool prefix_cache = true;             // sequences share the blocks of equal prefixes
+  double prefill_slowdown_max = 1.5;    // how many times as long a step that decodes may take for
+                                        // the sake of prompts (StepPace)
 
   /// See SamplingParams::visit.
   template <class Visitor>
@@ -43,6 +47,8 @@ struct BatcherOptions {
     v("kv-tokens-max", kv_tokens_max, std::uint64_t{16}, std::uint64_t{1} << 40,
       "Most tokens of KV cache over all running sequences");
     v("prefix-cache", prefix_cache, "Compute equal beginnings of prompts once");
+    v("prefill-slowdown-max", prefill_slowdown_max, 1.0, 1e6,
+      "How many times as long tokens may take while prompts are read");
   }
 };
 
@@ -84,9 +90,9 @@ struct BatcherStats {
 /// up all of its own and waits again; then it computes again what the prefix cache has no more.
 ///
 /// Steps: one row of each sequence that decodes; what is left of step_rows_max goes to prompts, in
-/// chunks, in turns. What a prompt has in common with earlier ones is not computed again while
-/// blocks of it are there, the row apart that its next token is drawn from; and it waits for what
-/// another computes right now.
+/// chunks, in turns; less of it if the caller says how long steps take (step_took). What a prompt
+/// has in common with earlier ones is not computed again while blocks of it are there, the row
+/// apart that its next token is drawn from; and it waits for what another computes right now.
 ///
 /// What a sequence computes does not depend on the others, nor on what was cached, preempted or
 /// chunked, bit for bit (promise 1).
@@ -121,6 +127,10 @@ class Batcher {
   /// only that one ends.
   std::span<TokenEvent> step();
 
+  /// How long the last step() took. While sequences decode, steps then have so many rows of prompts
+  /// that they take prefill_slowdown_max times as long as without. What is computed stays the same.
+  void step_took(std::chrono::nanoseconds duration);
+
   [[nodiscard]] BatcherStats stats() const;
 
   /// See Forward::observe.
@@ -153,6 +163,7 @@ class Batcher {
   KvBlocks blocks_;
   Forward forward_;
   Sampler sampler_;
+  StepPace pace_;
 
   std::uint64_t next_id_ = 1;
   std::map<Rank, Sequence> waiting_;
@@ -163,6 +174,7 @@ class Batcher {
 
   // The step at hand; reused.
   std::vector<StepRow> rows_;
+  std::size_t decodes_ = 0;  // of these rows, the first, that are all their sequences miss
   std::vector<Share> shares_;
   std::vector<SequenceState*> prompts_;  // by turn
   std::vector<PrefixKey> under_way_;     // whole blocks of prompts that it computes
