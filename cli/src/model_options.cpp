@@ -18,6 +18,7 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->required()
       ->envname("CONCLAVE_MODEL");
   add_compute_options(app, options.threads, options.isa);
+  config::bind(app, options);
 }
 
 void add_compute_options(CLI::App& app, unsigned& threads, std::string& isa) {
@@ -27,7 +28,6 @@ void add_compute_options(CLI::App& app, unsigned& threads, std::string& isa) {
       ->envname("CONCLAVE_THREADS");
   app.add_option("--isa", isa, "Instruction set: scalar, avx2 or avx512 (default: best)")
       ->envname("CONCLAVE_ISA");
-  config::bind(app, options);
 }
 
 base::Result<std::unique_ptr<engine::LocalModel>> load_model(const ModelOptions& options) {
