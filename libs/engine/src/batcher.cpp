@@ -221,12 +221,14 @@ void Batcher::fill_step() {
     return std::pair(served + sequence->priority() * kAgingSteps, sequence->rank());
   });
   for (SequenceState* sequence : prompts_) {
-    const std::size_t left = rows_max - rows_.size();
-    if (left == 0) break;
     const std::uint32_t cached = sequence->cached_tokens();
     sequence->skip_known(blocks_);
     stats_.cached_tokens += sequence->cached_tokens() - cached;
-    if (!is_under_way(*sequence)) add_rows(*sequence, left);
+    if (is_under_way(*sequence)) {
+      sequence->serve(stats_.steps + 1);  // the other one keeps the lead
+    } else {
+      add_rows(*sequence, rows_max - rows_.size());
+    }
   }
 }
 
@@ -236,21 +238,10 @@ bool Batcher::is_under_way(SequenceState& sequence) const {
   return next && std::ranges::find(under_way_, *next) != under_way_.end();
 }
 
-// As many of the missing rows as fit. Where they do not, they end with a block, which others can
-// use then; a step that has less room than that serves one prompt only.
+// As many of the missing rows as fit.
 void Batcher::add_rows(SequenceState& sequence, std::size_t rows_max) {
   Share share{&sequence, sequence.computed(), 0, logits_rows_};
-  std::uint32_t rows = sequence.rows_missing();
-  if (rows > rows_max) {
-    rows = static_cast<std::uint32_t>(rows_max);
-    const std::uint32_t over = (share.position + rows) % model::kKvBlockTokens;
-    if (over < rows) {
-      rows -= over;
-    } else if (!under_way_.empty()) {
-      return;
-    }
-  }
-  for (; share.rows < rows; ++share.rows) {
+  for (; share.rows < sequence.rows_missing() && share.rows < rows_max; ++share.rows) {
     const std::uint32_t position = share.position + share.rows;
     const bool scores = sequence.scores(position);
     if (scores && prompt_logits_left_ == 0) break;

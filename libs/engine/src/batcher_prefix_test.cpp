@@ -161,7 +161,7 @@ TEST_F(BatcherPrefixTest, WhatStillRunsIsShared) {
 TEST_F(BatcherPrefixTest, EqualPromptsThatComeTogetherAreComputedOnce) {
   const SequenceRequest request = endless(kText, 5);
   const Outcome cold = alone(request);
-  for (const std::uint32_t rows : {16u, 40u, 512u}) {
+  for (const std::uint32_t rows : {9u, 16u, 29u, 512u}) {
     start({.sequences_max = 8, .step_rows_max = rows});
     std::vector<SequenceId> ids;
     for (int i = 0; i < 8; ++i) ids.push_back(submit(request));

@@ -56,8 +56,9 @@ bool SequenceCache::grow(KvBlocks& pool, std::uint32_t positions) {
   return wanted <= blocks_.size() || pool.allocate(wanted - blocks_.size(), blocks_);
 }
 
+// A block that is begun is given up for one that is whole.
 std::uint32_t SequenceCache::skip_known(KvBlocks& pool, Tokens tokens, std::uint32_t limit) {
-  if (!shares_ || computed_ % kKvBlockTokens != 0) return 0;
+  if (!shares_) return 0;
   const std::uint32_t before = computed_;
   const std::size_t whole = limit / kKvBlockTokens;
   find_keys(tokens, whole);
@@ -67,7 +68,7 @@ std::uint32_t SequenceCache::skip_known(KvBlocks& pool, Tokens tokens, std::uint
     pool.hold(*found);
     pool.release(blocks_[block]);
     blocks_[block] = *found;
-    computed_ += kKvBlockTokens;
+    computed_ = static_cast<std::uint32_t>(block + 1) * kKvBlockTokens;
   }
   return computed_ - before;
 }

@@ -36,8 +36,7 @@ std::optional<std::uint32_t> StepPace::prompt_rows(std::uint32_t decodes) const 
   if (row_ns_ == 0) return kRowsMin;
   const double rows = (slowdown_max_ - 1) * decode_ns_ / row_ns_;
   const double most = std::max(kRowsMin, kGrowth * last_rows_);
-  const auto whole = static_cast<std::uint32_t>(std::clamp(rows, double{kRowsMin}, most));
-  return whole / kRowsMin * kRowsMin;
+  return static_cast<std::uint32_t>(std::clamp(rows, double{kRowsMin}, most));
 }
 
 void StepPace::took(std::chrono::nanoseconds duration, std::uint32_t decodes,
