@@ -19,17 +19,24 @@ constexpr std::size_t kPromptLogitsMax = 64;
 
 }  // namespace
 
+base::Result<std::unique_ptr<model::KvPool>> make_kv_pool(const model::ModelConfig& config,
+                                                          const BatcherOptions& options) {
+  return model::KvPool::create(
+      config, std::max<std::uint64_t>(1, options.kv_tokens_max / model::kKvBlockTokens));
+}
+
 Batcher::Batcher(model::Backbone& backbone, model::ExpertBackend& experts,
-                 const tokenizer::Tokenizer& tokenizer, const kernels::KernelTable& kernels,
-                 const BatcherOptions& options)
+                 const model::KvPool& pool, const tokenizer::Tokenizer& tokenizer,
+                 const kernels::KernelTable& kernels, const BatcherOptions& options)
     : config_(backbone.config()),
       tokenizer_(tokenizer),
       options_(options),
-      forward_(backbone, experts),
+      blocks_(pool.blocks()),
+      forward_(backbone, experts, pool),
       sampler_(kernels) {
   options_.step_rows_max = std::max(1u, options_.step_rows_max);
   options_.sequences_max = std::clamp(options_.sequences_max, 1u, options_.step_rows_max);
-  stats_.kv_tokens_max = options_.kv_tokens_max;
+  stats_.kv_tokens_max = std::uint64_t{blocks_.total()} * model::kKvBlockTokens;
 }
 
 Batcher::~Batcher() = default;
@@ -43,10 +50,11 @@ base::Result<SequenceId> Batcher::submit(SequenceRequest request) {
   auto sequence = std::make_unique<SequenceState>(SequenceId{next_id_}, std::move(request), config_,
                                                   tokenizer_);
   CONCLAVE_TRY_VOID(sequence->replayed());
-  if (sequence->kv_tokens() > options_.kv_tokens_max) {
+  if (sequence->blocks_needed() > blocks_.total()) {
     return fail(ErrorCode::kInvalidArgument,
-                "prompt and max-tokens need " + std::to_string(sequence->kv_tokens()) +
-                    " tokens of KV cache, there are " + std::to_string(options_.kv_tokens_max));
+                "prompt and max-tokens need " +
+                    std::to_string(sequence->blocks_needed() * model::kKvBlockTokens) +
+                    " tokens of KV cache, there are " + std::to_string(stats_.kv_tokens_max));
   }
   ++next_id_;
   const SequenceId id = sequence->id();
@@ -65,7 +73,7 @@ bool Batcher::cancel(SequenceId id) {
   if (waiting != waiting_.end()) {
     waiting_.erase(waiting);
   } else if (running != running_.end()) {
-    stats_.kv_tokens_used -= (*running)->kv_tokens();
+    blocks_.release((*running)->blocks());
     running_.erase(running);
   } else {
     return false;
@@ -107,6 +115,7 @@ std::span<TokenEvent> Batcher::step() {
 
 BatcherStats Batcher::stats() const {
   BatcherStats now = stats_;
+  now.kv_tokens_used = std::uint64_t{blocks_.total() - blocks_.free()} * model::kKvBlockTokens;
   now.running = running_.size();
   now.waiting = waiting_.size();
   return now;
@@ -115,9 +124,8 @@ BatcherStats Batcher::stats() const {
 // In order: the first that does not fit holds up those behind it, or large ones would starve.
 void Batcher::admit() {
   while (!waiting_.empty() && running_.size() < options_.sequences_max) {
-    const std::uint64_t needed = waiting_.front()->kv_tokens();
-    if (needed > options_.kv_tokens_max - stats_.kv_tokens_used) return;
-    stats_.kv_tokens_used += needed;
+    SequenceState& first = *waiting_.front();
+    if (!blocks_.allocate(first.blocks_needed(), first.blocks())) return;
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
   }
@@ -145,7 +153,7 @@ void Batcher::add_rows(SequenceState& sequence) {
     const bool scores = sequence.scores(position);
     if (scores && prompt_logits_left_ == 0) break;
     const bool wants_logits = scores || sequence.draws(position);
-    rows_.push_back({sequence.token(position), position, &sequence.cache(), wants_logits});
+    rows_.push_back({sequence.token(position), position, sequence.blocks(), wants_logits});
     if (scores) --prompt_logits_left_;
     if (wants_logits) ++logits_rows_;
     if (sequence.is_prompt(position)) ++stats_.prompt_tokens;
@@ -179,7 +187,7 @@ void Batcher::finish_share(const Share& share, std::span<const float> logits) {
 
 void Batcher::remove_finished() {
   std::erase_if(running_, [this](const auto& sequence) {
-    if (sequence->finished()) stats_.kv_tokens_used -= sequence->kv_tokens();
+    if (sequence->finished()) blocks_.release(sequence->blocks());
     return sequence->finished();
   });
 }

@@ -10,6 +10,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <optional>
 
 #include "conclave/engine/local_model.hpp"
@@ -137,7 +138,10 @@ class FaultyExperts final : public model::ExpertBackend {
 struct BatcherTest : testing::Test {
   void start(const BatcherOptions& options = {}) {
     outcomes.clear();
-    batcher.emplace(demo().backbone(), experts, demo().tokenizer(), demo().kernels(), options);
+    batcher.reset();
+    pool = make_kv_pool(demo().config(), options).value();
+    batcher.emplace(demo().backbone(), experts, *pool, demo().tokenizer(), demo().kernels(),
+                    options);
   }
 
   SequenceId submit(SequenceRequest request) {
@@ -173,6 +177,7 @@ struct BatcherTest : testing::Test {
   }
 
   FaultyExperts experts;
+  std::unique_ptr<model::KvPool> pool;
   std::optional<Batcher> batcher;
   std::map<SequenceId, Outcome> outcomes;
 };
@@ -526,15 +531,17 @@ TEST_F(BatcherTest, PenaltiesEqualAPlainLoopOverTheModel) {
   const Outcome outcome = alone(request);
 
   const std::size_t vocab = demo().config().vocab;
-  model::KvCache cache(demo().config(), 1024);
-  Forward forward(demo().backbone(), demo().experts());
+  const auto cache = model::KvPool::create(demo().config(), 64).value();
+  std::vector<model::KvBlockId> blocks(64);
+  std::iota(blocks.begin(), blocks.end(), 0u);
+  Forward forward(demo().backbone(), demo().experts(), *cache);
   std::vector<std::int32_t> tokens = request.prompt;
   std::vector<int> output(vocab, 0);
   std::uint32_t computed = 0;
   for (std::size_t i = 0; i < outcome.tokens.size(); ++i) {
     std::vector<StepRow> rows;
     for (; computed < tokens.size(); ++computed) {
-      rows.push_back({tokens[computed], computed, &cache, computed + 1 == tokens.size()});
+      rows.push_back({tokens[computed], computed, blocks, computed + 1 == tokens.size()});
     }
     const auto logits = forward.step(rows).value();
     std::size_t best = 0;
@@ -568,10 +575,12 @@ TEST_F(BatcherTest, PromptLogprobsEqualThoseOfAFullForwardPass) {
   const std::size_t vocab = demo().config().vocab;
   const std::size_t n = request.prompt.size();
   ASSERT_GT(n, 130u);
-  model::KvCache cache(demo().config(), 1024);
-  Forward forward(demo().backbone(), demo().experts());
+  const auto cache = model::KvPool::create(demo().config(), 64).value();
+  std::vector<model::KvBlockId> blocks(64);
+  std::iota(blocks.begin(), blocks.end(), 0u);
+  Forward forward(demo().backbone(), demo().experts(), *cache);
   std::vector<StepRow> rows;
-  for (std::uint32_t i = 0; i < n; ++i) rows.push_back({request.prompt[i], i, &cache, true});
+  for (std::uint32_t i = 0; i < n; ++i) rows.push_back({request.prompt[i], i, blocks, true});
   const auto logits = forward.step(rows).value();
   ASSERT_EQ(outcome.prompt.size(), n - 1);
   for (std::size_t i = 0; i + 1 < n; ++i) {

@@ -80,7 +80,6 @@ SequenceState::SequenceState(SequenceId id, SequenceRequest request,
     : id_(id),
       request_(std::move(request)),
       tokenizer_(tokenizer),
-      cache_(config, static_cast<std::uint32_t>(request_.prompt.size()) + request_.max_tokens),
       given_(static_cast<std::uint32_t>(request_.prompt.size() + request_.generated.size())),
       scores_prompt_(request_.prompt_logprobs && request_.generated.empty() &&
                      request_.prompt.size() > 1),
@@ -118,12 +117,6 @@ void SequenceState::replay(const std::vector<std::int32_t>& generated) {
     ending_.stop_token = event.stop_token;
     ending_.stop_string = event.stop_string;
   }
-}
-
-std::uint64_t SequenceState::kv_tokens() const {
-  const std::uint64_t blocks =
-      (std::uint64_t{cache_.max_tokens()} + model::kKvBlockTokens - 1) / model::kKvBlockTokens;
-  return blocks * model::kKvBlockTokens;
 }
 
 std::int32_t SequenceState::token(std::uint32_t position) const {

@@ -14,7 +14,7 @@
 #include "conclave/engine/stop_matcher.hpp"
 #include "conclave/engine/token_counts.hpp"
 #include "conclave/model/config.hpp"
-#include "conclave/model/kv_cache.hpp"
+#include "conclave/model/kv_pool.hpp"
 #include "conclave/tokenizer/stream_decoder.hpp"
 #include "conclave/tokenizer/tokenizer.hpp"
 
@@ -40,9 +40,12 @@ class SequenceState {
   /// For a sequence that was finished before its first step: how.
   [[nodiscard]] const TokenEvent& ending() const { return ending_; }
 
-  /// Tokens of KV cache at worst, in whole blocks.
-  [[nodiscard]] std::uint64_t kv_tokens() const;
-  [[nodiscard]] model::KvCache& cache() { return cache_; }
+  /// Blocks of KV cache at worst.
+  [[nodiscard]] std::uint64_t blocks_needed() const {
+    return model::kv_blocks_of(request_.prompt.size() + std::uint64_t{request_.max_tokens});
+  }
+  /// The blocks it holds; the batcher's.
+  [[nodiscard]] std::vector<model::KvBlockId>& blocks() { return blocks_; }
 
   [[nodiscard]] std::int32_t token(std::uint32_t position) const;
   /// Rows until the next token can be drawn, or until the prompt is scored; at least 1 while the
@@ -81,7 +84,7 @@ class SequenceState {
   SequenceId id_;
   SequenceRequest request_;
   const tokenizer::Tokenizer& tokenizer_;
-  model::KvCache cache_;
+  std::vector<model::KvBlockId> blocks_;
   std::uint32_t given_;  // tokens that came with the request
   std::uint32_t computed_ = 0;
   bool scores_prompt_;

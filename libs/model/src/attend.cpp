@@ -28,8 +28,9 @@ void attend_one(const Head& head, const RowPlace& place, const float* q, float* 
   // scores[t - origin] belongs to position t.
   const std::uint32_t origin = first_block * kKvBlockTokens;
   for (std::uint32_t block = first_block; block <= last_block; ++block) {
-    head.kernels.key_scores(q, place.cache->keys(layer, block, head.kv_head), attention.key_dim,
-                            attention.scale, scores + (block * kKvBlockTokens - origin));
+    head.kernels.key_scores(q, head.call.pool->keys(place.blocks[block], layer, head.kv_head),
+                            attention.key_dim, attention.scale,
+                            scores + (block * kKvBlockTokens - origin));
   }
 
   float* seen = scores + (begin - origin);
@@ -47,8 +48,8 @@ void attend_one(const Head& head, const RowPlace& place, const float* q, float* 
     const std::uint32_t from = std::max(begin, start) - start;
     const std::uint32_t to = std::min(end, start + kKvBlockTokens) - start;
     head.kernels.add_values(scores + (start - origin),
-                            place.cache->values(layer, block, head.kv_head), from, to,
-                            attention.value_dim, out);
+                            head.call.pool->values(place.blocks[block], layer, head.kv_head), from,
+                            to, attention.value_dim, out);
   }
   const float inverse = 1.0f / sum;
   for (std::uint32_t d = 0; d < attention.value_dim; ++d) out[d] *= inverse;

@@ -32,7 +32,8 @@ void Backbone::embed(std::span<const std::int32_t> tokens, float* x) const {
   }
 }
 
-void Backbone::begin_step(std::span<const RowPlace> places) {
+void Backbone::begin_step(std::span<const RowPlace> places, const KvPool& pool) {
+  pool_ = &pool;
   places_.assign(places.begin(), places.end());
   cos_.resize(places.size() * rope_->pairs());
   sin_.resize(cos_.size());
@@ -51,7 +52,8 @@ void Backbone::attention(std::uint32_t index, float* x) {
     compute_.kernels.rms_norm(x + row * hidden, layer.attention_norm.data(), hidden,
                               config_.norm_eps, normed_.data() + row * hidden);
   });
-  layer.attention->run(compute_, {places_, cos_.data(), sin_.data()}, normed_.data(), out_.data());
+  layer.attention->run(compute_, {places_, pool_, cos_.data(), sin_.data()}, normed_.data(),
+                       out_.data());
   compute_.kernels.axpy(1.0f, out_.data(), rows() * hidden, x);
 }
 

@@ -47,7 +47,8 @@ class GroupedAttention final : public Attention {
     compute.pool.for_each(n, [&](std::size_t row, unsigned) { place_row(compute, rows, row); });
 
     attended_.resize(n * a.heads * a.value_dim);
-    attend(compute, {&config_, layer_, rows.places, q_rows_.data(), sinks_, attended_.data()});
+    attend(compute,
+           {&config_, layer_, rows.places, rows.pool, q_rows_.data(), sinks_, attended_.data()});
     SharedRows context(compute, attended_.data(), n, std::size_t{a.heads} * a.value_dim,
                        quantized_);
     apply(compute, output_, context, out);
@@ -73,7 +74,8 @@ class GroupedAttention final : public Attention {
     for (std::uint32_t h = 0; h < a.heads; ++h) rope_.rotate(q + h * a.key_dim, cos, sin);
     for (std::uint32_t h = 0; h < a.kv_heads; ++h) {
       rope_.rotate(k + h * a.key_dim, cos, sin);
-      store_kv(config_, layer_, h, rows.places[row], k + h * a.key_dim, v + h * a.value_dim);
+      store_kv(config_, *rows.pool, layer_, h, rows.places[row], k + h * a.key_dim,
+               v + h * a.value_dim);
     }
   }
 
@@ -107,17 +109,16 @@ base::Result<std::unique_ptr<Attention>> load_grouped_attention(const gguf::File
   return attention;
 }
 
-void store_kv(const ModelConfig& config, std::uint32_t layer, std::uint32_t head,
-              const RowPlace& place, const float* key, const float* value) {
-  const std::uint32_t block = place.position / kKvBlockTokens;
+void store_kv(const ModelConfig& config, const KvPool& pool, std::uint32_t layer,
+              std::uint32_t head, const RowPlace& place, const float* key, const float* value) {
+  const KvBlockId block = place.blocks[place.position / kKvBlockTokens];
   const std::uint32_t slot = place.position % kKvBlockTokens;
-  float* keys = place.cache->keys(layer, block, head);
+  float* keys = pool.keys(block, layer, head);
   for (std::uint32_t d = 0; d < config.attention.key_dim; ++d) {
     keys[d * kKvBlockTokens + slot] = key[d];
   }
-  std::copy_n(
-      value, config.attention.value_dim,
-      place.cache->values(layer, block, head) + std::size_t{slot} * config.attention.value_dim);
+  std::copy_n(value, config.attention.value_dim,
+              pool.values(block, layer, head) + std::size_t{slot} * config.attention.value_dim);
 }
 
 base::Result<std::unique_ptr<Attention>> load_attention(const gguf::File& file,

@@ -59,7 +59,8 @@ class LatentAttention final : public Attention {
     absorb_queries(compute, rows);
 
     attended_.resize(n * config_.attention.heads * l.kv_rank);
-    attend(compute, {&config_, layer_, rows.places, absorbed_.data(), {}, attended_.data()});
+    attend(compute,
+           {&config_, layer_, rows.places, rows.pool, absorbed_.data(), {}, attended_.data()});
     expand_values(compute, n);
     SharedRows context(compute, context_.data(), n, std::size_t{config_.attention.heads} * l.value,
                        quantized_);
@@ -126,7 +127,7 @@ class LatentAttention final : public Attention {
     float* latent = kv_rows_.data() + row * kv_.outputs();
     compute.kernels.rms_norm(latent, kv_norm_.data(), l.kv_rank, config_.norm_eps, latent);
     rope_.rotate(latent + l.kv_rank, cos, sin);
-    store_kv(config_, layer_, 0, rows.places[row], latent, latent);
+    store_kv(config_, *rows.pool, layer_, 0, rows.places[row], latent, latent);
     float* q = q_rows_.data() + row * q_.outputs();
     for (std::uint32_t h = 0; h < config_.attention.heads; ++h) {
       rope_.rotate(q + std::size_t{h} * (l.nope + l.rope) + l.nope, cos, sin);

@@ -5,7 +5,7 @@
 
 #include "conclave/base/utf8.hpp"
 #include "conclave/fabric/caf_error.hpp"
-#include "conclave/model/kv_cache.hpp"
+#include "conclave/model/kv_pool.hpp"
 #include "conclave/wire/limits.hpp"
 #include "token_messages.hpp"
 

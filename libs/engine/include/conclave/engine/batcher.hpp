@@ -11,6 +11,7 @@
 
 #include "conclave/base/result.hpp"
 #include "conclave/engine/forward.hpp"
+#include "conclave/engine/kv_blocks.hpp"
 #include "conclave/engine/sampler.hpp"
 #include "conclave/engine/sequence.hpp"
 #include "conclave/kernels/kernel_table.hpp"
@@ -29,7 +30,7 @@ struct BatcherOptions {
                                         // less often per row, and every token waits for the step
   std::uint32_t waiting_max = 1024;     // requests not admitted yet; beyond it kOverloaded
   std::uint64_t kv_tokens_max = 65536;  // tokens of KV cache over all running sequences; one takes
-                                        // KvCache::block_bytes() / 16 bytes
+                                        // KvPool::block_bytes() / 16 bytes
 
   /// See SamplingParams::visit.
   template <class Visitor>
@@ -41,6 +42,11 @@ struct BatcherOptions {
       "Most tokens of KV cache over all running sequences");
   }
 };
+
+/// The pool that `options` ask for: kv_tokens_max in whole blocks, at least one. Errors of
+/// KvPool::create.
+base::Result<std::unique_ptr<model::KvPool>> make_kv_pool(const model::ModelConfig& config,
+                                                          const BatcherOptions& options);
 
 /// Sizes now and totals since the start.
 struct BatcherStats {
@@ -62,8 +68,9 @@ struct BatcherStats {
 /// What a sequence computes does not depend on the others, bit for bit (promise 1).
 class Batcher {
  public:
-  /// All references must outlive the batcher. `kernels`: those that the backbone runs on.
-  Batcher(model::Backbone& backbone, model::ExpertBackend& experts,
+  /// All references must outlive the batcher. `kernels`: those that the backbone runs on. `pool` is
+  /// the batcher's alone; what it holds bounds the sequences (make_kv_pool()).
+  Batcher(model::Backbone& backbone, model::ExpertBackend& experts, const model::KvPool& pool,
           const tokenizer::Tokenizer& tokenizer, const kernels::KernelTable& kernels,
           const BatcherOptions& options);
   ~Batcher();
@@ -72,7 +79,7 @@ class Batcher {
 
   /// Queues a sequence. kOverloaded: waiting_max are waiting already; back off. kInvalidArgument:
   /// the request can never run: empty prompt, tokens outside the vocabulary, parameters out of
-  /// range, prompt + max_tokens beyond the context or beyond kv_tokens_max, or `generated` goes on
+  /// range, prompt + max_tokens beyond the context or beyond the pool, or `generated` goes on
   /// after its own end.
   base::Result<SequenceId> submit(SequenceRequest request);
 
@@ -114,6 +121,7 @@ class Batcher {
   const model::ModelConfig& config_;
   const tokenizer::Tokenizer& tokenizer_;
   BatcherOptions options_;
+  KvBlocks blocks_;
   Forward forward_;
   Sampler sampler_;
 

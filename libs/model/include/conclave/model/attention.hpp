@@ -11,21 +11,22 @@
 #include "conclave/gguf/file.hpp"
 #include "conclave/kernels/matmul.hpp"
 #include "conclave/model/config.hpp"
-#include "conclave/model/kv_cache.hpp"
+#include "conclave/model/kv_pool.hpp"
 #include "conclave/model/rope.hpp"
 
 namespace conclave::model {
 
-/// Where a row of a step stands: its sequence's cache (room for `position` reserved) and position.
-/// Rows of one sequence come in rising positions; every earlier position is cached already.
+/// Where a row of a step stands: its position, and the blocks of its sequence up to that one. Rows
+/// of one sequence stand together in rising positions; every earlier position is cached already.
 struct RowPlace {
-  KvCache* cache = nullptr;
+  KvTable blocks;
   std::uint32_t position = 0;
 };
 
 /// The rows of one step, with the rotation angles of their positions (rows, rope.pairs()).
 struct StepRows {
   std::span<const RowPlace> places;
+  const KvPool* pool = nullptr;
   const float* cos = nullptr;
   const float* sin = nullptr;
 };
@@ -56,6 +57,7 @@ struct AttendCall {
   const ModelConfig* config = nullptr;
   std::uint32_t layer = 0;
   std::span<const RowPlace> places;
+  const KvPool* pool = nullptr;
   const float* q = nullptr;
   std::span<const float> sinks;
   float* out = nullptr;
