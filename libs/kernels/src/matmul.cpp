@@ -49,7 +49,7 @@ RowsView quantize(const Compute& compute, const float* x, std::size_t rows, std:
   out.resize(rows, columns);
   compute.pool.for_each(rows, [&](std::size_t row, unsigned) {
     compute.kernels.quantize_row(x + row * columns, columns, out.quants(row), out.scales(row),
-                                 out.sums(row));
+                                 out.offsets(row));
   });
   return out.view(x);
 }

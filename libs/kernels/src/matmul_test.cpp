@@ -115,7 +115,7 @@ struct Multiplication {
       for (std::size_t row = 0; row < rows; ++row) {
         kernel_table(Isa::kScalar)
             .quantize_row(x.data() + row * inputs, inputs, room.quants(row), room.scales(row),
-                          room.sums(row));
+                          room.offsets(row));
         for (std::size_t i = 0; i < inputs; ++i) {
           rounded[row * inputs + i] =
               static_cast<float>(room.quants(row)[i]) * room.scales(row)[i / kRowBlock];
@@ -170,7 +170,7 @@ TEST_P(MatmulTest, ARowGivesTheSameBitsAloneAndInAnyBatch) {
   const Multiplication product(GetParam(), 48, inputs(), 19);
   for (const Isa isa : supported_isas()) {
     const auto all = product.run(isa, 3, 0, product.rows);
-    for (const std::size_t count : {1u, 2u, 3u, 4u, 7u, 8u, 13u}) {
+    for (const std::size_t count : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u, 9u, 13u}) {
       for (std::size_t first = 0; first + count <= product.rows; first += count) {
         const auto some = product.run(isa, 1, first, count);
         const std::vector<float> same(

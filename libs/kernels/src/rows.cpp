@@ -32,16 +32,19 @@ RowsView RowsView::slice(std::size_t first, std::size_t count) const {
   return {moved(values, columns),
           moved(quants, columns),
           moved(scales, columns / kRowBlock),
-          moved(sums, columns / kSumBlock),
+          moved(offsets, columns / kSumBlock),
           count,
           columns};
 }
 
-void sums_of(const std::int8_t* quants, std::size_t rows, std::size_t columns, std::int32_t* sums) {
-  CONCLAVE_CHECK(columns % kSumBlock == 0);
-  const std::size_t blocks = rows * (columns / kSumBlock);
+void offsets_of(const std::int8_t* quants, std::size_t rows, std::size_t columns,
+                std::int32_t* offsets) {
+  CONCLAVE_CHECK(columns % kRowBlock == 0);
+  const std::size_t blocks = rows * (columns / kRowBlock);
   for (std::size_t block = 0; block < blocks; ++block) {
-    sums[block] = sum16(quants + block * kSumBlock);
+    const std::int32_t later = sum16(quants + block * kRowBlock + kSumBlock);
+    offsets[2 * block] = -128 * (sum16(quants + block * kRowBlock) + later);
+    offsets[2 * block + 1] = -128 * later;
   }
 }
 
@@ -54,11 +57,11 @@ void QuantizedRows::resize(std::size_t rows, std::size_t columns) {
   };
   grow(quants_, rows * columns);
   grow(scales_, rows * (columns / kRowBlock));
-  grow(sums_, rows * (columns / kSumBlock));
+  grow(offsets_, rows * (columns / kSumBlock));
 }
 
 RowsView QuantizedRows::view(const float* values) const {
-  return {values, quants_.data(), scales_.data(), sums_.data(), rows_, columns_};
+  return {values, quants_.data(), scales_.data(), offsets_.data(), rows_, columns_};
 }
 
 }  // namespace conclave::kernels

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "conclave/base/thread_pool.hpp"
@@ -12,7 +13,7 @@
 namespace conclave::kernels {
 namespace {
 
-TEST(RowsTest, RecomputedSumsAreThoseOfQuantizing) {
+TEST(RowsTest, RecomputedOffsetsAreThoseOfQuantizing) {
   constexpr std::size_t kRows = 5;
   constexpr std::size_t kColumns = 96;
   std::mt19937 random(3);
@@ -23,21 +24,23 @@ TEST(RowsTest, RecomputedSumsAreThoseOfQuantizing) {
   QuantizedRows room;
   const RowsView rows = quantize({kernel_table(best_isa()), pool}, x.data(), kRows, kColumns, room);
 
-  std::vector<std::int32_t> sums(kRows * kColumns / kSumBlock);
-  sums_of(rows.quants, kRows, kColumns, sums.data());
+  std::vector<std::int32_t> offsets(kRows * kColumns / kSumBlock);
+  offsets_of(rows.quants, kRows, kColumns, offsets.data());
 
-  EXPECT_THAT(sums, testing::ElementsAreArray(rows.sums, sums.size()));
+  EXPECT_THAT(offsets, testing::ElementsAreArray(rows.offsets, offsets.size()));
 }
 
-TEST(RowsTest, SumsHoldAtTheEndsOfTheRangeAndAtAnyAddress) {
-  std::vector<std::int8_t> quants(1 + 3 * kSumBlock, -128);
+TEST(RowsTest, OffsetsHoldAtTheEndsOfTheRangeAndAtAnyAddress) {
+  std::vector<std::int8_t> quants(1 + 4 * kSumBlock, -128);
   for (std::size_t i = 0; i < kSumBlock; ++i) {
     quants[1 + kSumBlock + i] = 127;
     quants[1 + 2 * kSumBlock + i] = static_cast<std::int8_t>(i);
   }
-  std::vector<std::int32_t> sums(3);
-  sums_of(quants.data() + 1, 1, 3 * kSumBlock, sums.data());
-  EXPECT_THAT(sums, testing::ElementsAre(-2048, 2032, 120));
+  std::vector<std::int32_t> offsets(4);
+  offsets_of(quants.data() + 1, 1, 4 * kSumBlock, offsets.data());
+  const auto of_sums = [](int all, int later) { return std::vector{-128 * all, -128 * later}; };
+  EXPECT_THAT(std::span(offsets).first(2), testing::ElementsAreArray(of_sums(-2048 + 2032, 2032)));
+  EXPECT_THAT(std::span(offsets).last(2), testing::ElementsAreArray(of_sums(120 - 2048, -2048)));
 }
 
 TEST(RowsTest, ASliceHasTheRowsOfItsViewAndLeavesOutWhatIsAbsent) {
@@ -49,7 +52,7 @@ TEST(RowsTest, ASliceHasTheRowsOfItsViewAndLeavesOutWhatIsAbsent) {
   EXPECT_EQ(slice.values, values + 32);
   EXPECT_EQ(slice.quants, quants + 32);
   EXPECT_EQ(slice.scales, scales + 1);
-  EXPECT_EQ(slice.sums, nullptr);
+  EXPECT_EQ(slice.offsets, nullptr);
   EXPECT_EQ(slice.rows, 2u);
   EXPECT_EQ(slice.columns, 32u);
 }

@@ -77,14 +77,22 @@ struct SimdAvx2 {
   }
 
   static I32 set1_i32(std::int32_t x) { return _mm256_set1_epi32(x); }
+  static I32 load1_i32(const std::uint8_t* p) {
+    std::int32_t value;
+    std::memcpy(&value, p, sizeof value);
+    return _mm256_set1_epi32(value);
+  }
   static I32 load_u8_i32(const std::uint8_t* p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   }
   static I32 load_i8_i32(const std::uint8_t* p) {
     return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   }
-  static I32 mul_i32(I32 a, I32 b) { return _mm256_mullo_epi32(a, b); }
-  static I32 add_i32(I32 a, I32 b) { return _mm256_add_epi32(a, b); }
+  static I32 sub_i32(I32 a, I32 b) { return _mm256_sub_epi32(a, b); }
+  template <int kBits>
+  static I32 divide(I32 a) {
+    return _mm256_srai_epi32(a, kBits);
+  }
   static F32 to_f32(I32 a) { return _mm256_cvtepi32_ps(a); }
 
   static U8 load_u8(const std::uint8_t* p) {
@@ -107,17 +115,45 @@ struct SimdAvx2 {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(entries), index);
   }
 
-  // 63 * 127 * 2 < 2^15: the 16-bit sums of maddubs cannot saturate.
-  static I32 dot4(I32 acc, U8 w, const std::int8_t* x) {
-    return add_pairs(acc, _mm256_maddubs_epi16(w, broadcast4(x)));
-  }
-  static I32 biased_start(std::int32_t) { return _mm256_setzero_si256(); }
+  // 16-bit sums of maddubs are kept for as many groups as cannot saturate them, then widened.
+  template <int kMax>
+  struct Dots {
+    static constexpr std::size_t kRun = 32767 / (kMax * 127 * 2) >= 8   ? 8
+                                        : 32767 / (kMax * 127 * 2) >= 4 ? 4
+                                                                        : 2;
+    static_assert(kRun * kMax * 127 * 2 <= 32767);
+    I32 total;
+    __m256i pairs;
+
+    static U8 prepare(U8 w) { return w; }
+    void start(I32 offset) { total = offset; }
+    void add(std::size_t step, U8 w, const std::int8_t* x) {
+      const __m256i products = _mm256_maddubs_epi16(w, broadcast4(x));
+      pairs = step % kRun == 0 ? products : _mm256_add_epi16(pairs, products);
+      if (step % kRun == kRun - 1) total = add_pairs(total, pairs);
+    }
+    [[nodiscard]] I32 sum() const { return total; }
+  };
+
   // |w - 128| <= 128 and |x| <= 127: 128 * 127 * 2 < 2^15, so signs move to x and all is exact.
-  static I32 dot4_biased(I32 acc, U8 w, const std::int8_t* x) {
-    const __m256i sign = _mm256_xor_si256(w, _mm256_set1_epi8(static_cast<char>(0x80)));
-    const __m256i signed_x = _mm256_sign_epi8(broadcast4(x), sign);
-    return add_pairs(acc, _mm256_maddubs_epi16(_mm256_abs_epi8(sign), signed_x));
-  }
+  struct BiasedDots {
+    struct Weights {
+      __m256i magnitude;
+      __m256i sign;
+    };
+    I32 total;
+
+    static Weights prepare(U8 w) {
+      const __m256i sign = _mm256_xor_si256(w, _mm256_set1_epi8(static_cast<char>(0x80)));
+      return {_mm256_abs_epi8(sign), sign};
+    }
+    void start(const std::uint8_t*) { total = _mm256_setzero_si256(); }
+    void add(std::size_t, const Weights& w, const std::int8_t* x) {
+      const __m256i signed_x = _mm256_sign_epi8(broadcast4(x), w.sign);
+      total = add_pairs(total, _mm256_maddubs_epi16(w.magnitude, signed_x));
+    }
+    [[nodiscard]] I32 sum() const { return total; }
+  };
 
   static void store_f16(std::uint8_t* p, F32 v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p),

@@ -75,14 +75,22 @@ struct SimdAvx512 {
   }
 
   static I32 set1_i32(std::int32_t x) { return _mm512_set1_epi32(x); }
+  static I32 load1_i32(const std::uint8_t* p) {
+    std::int32_t value;
+    std::memcpy(&value, p, sizeof value);
+    return _mm512_set1_epi32(value);
+  }
   static I32 load_u8_i32(const std::uint8_t* p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
   static I32 load_i8_i32(const std::uint8_t* p) {
     return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
-  static I32 mul_i32(I32 a, I32 b) { return _mm512_mullo_epi32(a, b); }
-  static I32 add_i32(I32 a, I32 b) { return _mm512_add_epi32(a, b); }
+  static I32 sub_i32(I32 a, I32 b) { return _mm512_sub_epi32(a, b); }
+  template <int kBits>
+  static I32 divide(I32 a) {
+    return _mm512_srai_epi32(a, kBits);
+  }
   static F32 to_f32(I32 a) { return _mm512_cvtepi32_ps(a); }
 
   static U8 load_u8(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
@@ -102,14 +110,6 @@ struct SimdAvx512 {
     const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), index);
   }
-
-  static I32 dot4(I32 acc, U8 w, const std::int8_t* x) {
-    std::int32_t word;
-    std::memcpy(&word, x, sizeof word);
-    return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(word));
-  }
-  static I32 biased_start(std::int32_t sum) { return _mm512_set1_epi32(-128 * sum); }
-  static I32 dot4_biased(I32 acc, U8 w, const std::int8_t* x) { return dot4(acc, w, x); }
 
   static void store_f16(std::uint8_t* p, F32 v) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
@@ -140,6 +140,23 @@ struct SimdAvx512 {
       store(out + (k + 12) * 16, _mm512_shuffle_f32x4(low_odd, high_odd, 0xDD));
     }
   }
+
+  template <int kMax>
+  struct Dots {
+    I32 total;
+
+    static U8 prepare(U8 w) { return w; }
+    void start(I32 offset) { total = offset; }
+    void add(std::size_t, U8 w, const std::int8_t* x) {
+      std::int32_t word;
+      std::memcpy(&word, x, sizeof word);
+      total = _mm512_dpbusd_epi32(total, w, _mm512_set1_epi32(word));
+    }
+    [[nodiscard]] I32 sum() const { return total; }
+  };
+  struct BiasedDots : Dots<255> {
+    void start(const std::uint8_t* offset) { total = load1_i32(offset); }
+  };
 };
 
 }  // namespace conclave::kernels

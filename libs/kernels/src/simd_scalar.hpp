@@ -63,10 +63,20 @@ struct SimdScalar {
   }
 
   static I32 set1_i32(std::int32_t x) { return x; }
+  /// One value in all lanes.
+  static I32 load1_i32(const std::uint8_t* p) {
+    std::int32_t value;
+    std::memcpy(&value, p, sizeof value);
+    return value;
+  }
   static I32 load_u8_i32(const std::uint8_t* p) { return *p; }
   static I32 load_i8_i32(const std::uint8_t* p) { return static_cast<std::int8_t>(*p); }
-  static I32 mul_i32(I32 a, I32 b) { return a * b; }
-  static I32 add_i32(I32 a, I32 b) { return a + b; }
+  static I32 sub_i32(I32 a, I32 b) { return a - b; }
+  /// a / 2^kBits for multiples of it.
+  template <int kBits>
+  static I32 divide(I32 a) {
+    return a >> kBits;
+  }
   static F32 to_f32(I32 a) { return static_cast<float>(a); }
 
   static U8 load_u8(const std::uint8_t* p) {
@@ -94,15 +104,24 @@ struct SimdScalar {
     return out;
   }
 
-  /// acc + w[0] x[0] + .. + w[3] x[3] in each lane; w below 64, x in [-127, 127].
-  static I32 dot4(I32 acc, U8 w, const std::int8_t* x) {
-    for (int i = 0; i < 4; ++i) acc += static_cast<I32>((w >> (8 * i)) & 0xFFu) * x[i];
-    return acc;
-  }
-  /// The start of a sum of dot4_biased over 32 inputs whose quants sum to `sum`.
-  static I32 biased_start(std::int32_t sum) { return -128 * sum; }
-  /// As dot4, for w that stands for w - 128.
-  static I32 dot4_biased(I32 acc, U8 w, const std::int8_t* x) { return dot4(acc, w, x); }
+  /// The dot product of a sub block's weights, at most kMax, with a row: start, then add each group
+  /// (`step` counts them; all must come), then sum. `prepare` is what the rows of a group share.
+  template <int kMax>
+  struct Dots {
+    I32 total;
+
+    static U8 prepare(U8 w) { return w; }
+    void start(I32 offset) { total = offset; }
+    /// Adds w[0] x[0] + .. + w[3] x[3] in each lane; x in [-127, 127].
+    void add(std::size_t, U8 w, const std::int8_t* x) {
+      for (int i = 0; i < 4; ++i) total += static_cast<I32>((w >> (8 * i)) & 0xFFu) * x[i];
+    }
+    [[nodiscard]] I32 sum() const { return total; }
+  };
+  /// As Dots, for w that stands for w - 128; `offset` is -128 times the sum of the row's inputs.
+  struct BiasedDots : Dots<255> {
+    void start(const std::uint8_t* offset) { total = load1_i32(offset); }
+  };
 
   /// kLanes halves, rounded to nearest even. NaN keeps the upper bits of its payload, quiet.
   static void store_f16(std::uint8_t* p, F32 v) {

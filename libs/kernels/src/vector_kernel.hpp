@@ -76,7 +76,7 @@ typename S::F32 sigmoid_lanes(typename S::F32 x) {
 
 // Integer comparisons and the rounding by 1.5 * 2^23 make this the same under any compiler flags.
 void quantize_row(const float* x, std::size_t n, std::int8_t* quants, float* scales,
-                  std::int32_t* sums) {
+                  std::int32_t* offsets) {
   for (std::size_t block = 0; block < n / kRowBlock; ++block) {
     const float* values = x + block * kRowBlock;
     std::int8_t* out = quants + block * kRowBlock;
@@ -101,8 +101,8 @@ void quantize_row(const float* x, std::size_t n, std::int8_t* quants, float* sca
       out[i] = static_cast<std::int8_t>(quant);
       partial[i / kSumBlock] += quant;
     }
-    sums[2 * block] = partial[0];
-    sums[2 * block + 1] = partial[1];
+    offsets[2 * block] = -128 * (partial[0] + partial[1]);
+    offsets[2 * block + 1] = -128 * partial[1];
   }
 }
 

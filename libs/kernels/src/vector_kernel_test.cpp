@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -121,29 +122,29 @@ TEST_P(VectorKernelTest, AxpyAndMax) {
   }
 }
 
-TEST_P(VectorKernelTest, QuantizedRowsAreWithinHalfAStepAndKnowTheirSums) {
+TEST_P(VectorKernelTest, QuantizedRowsAreWithinHalfAStepAndKnowTheirOffsets) {
   constexpr std::size_t kValues = 96;
   auto x = random_values(kValues, 14);
   for (std::size_t i = 32; i < 64; ++i) x[i] = 0.0f;
   std::int8_t quants[kValues];
   float scales[3];
-  std::int32_t sums[6];
-  kernels().quantize_row(x.data(), kValues, quants, scales, sums);
+  std::int32_t offsets[6];
+  kernels().quantize_row(x.data(), kValues, quants, scales, offsets);
   EXPECT_EQ(scales[1], 0.0f);
   std::int8_t same_quants[kValues];
   float same_scales[3];
-  std::int32_t same_sums[6];
-  scalar().quantize_row(x.data(), kValues, same_quants, same_scales, same_sums);
+  std::int32_t same_offsets[6];
+  scalar().quantize_row(x.data(), kValues, same_quants, same_scales, same_offsets);
   EXPECT_EQ(std::memcmp(quants, same_quants, sizeof quants), 0);
   EXPECT_EQ(std::memcmp(scales, same_scales, sizeof scales), 0);
-  EXPECT_EQ(std::memcmp(sums, same_sums, sizeof sums), 0);
+  EXPECT_EQ(std::memcmp(offsets, same_offsets, sizeof offsets), 0);
   for (std::size_t i = 0; i < kValues; ++i) {
     EXPECT_NEAR(static_cast<float>(quants[i]) * scales[i / 32], x[i], 0.5001f * scales[i / 32]);
   }
-  for (std::size_t s = 0; s < 6; ++s) {
-    std::int32_t expected = 0;
-    for (std::size_t i = 0; i < 16; ++i) expected += quants[s * 16 + i];
-    EXPECT_EQ(sums[s], expected);
+  for (std::size_t block = 0; block < 3; ++block) {
+    const std::int8_t* begin = quants + block * 32;
+    EXPECT_EQ(offsets[2 * block], -128 * std::accumulate(begin, begin + 32, 0));
+    EXPECT_EQ(offsets[2 * block + 1], -128 * std::accumulate(begin + 16, begin + 32, 0));
   }
 }
 
@@ -154,11 +155,12 @@ TEST_P(VectorKernelTest, ABlockWithInfinityOrNaNShowsInItsScale) {
     x[40] = bad;
     std::int8_t quants[64];
     float scales[2];
-    std::int32_t sums[4];
-    kernels().quantize_row(x.data(), 64, quants, scales, sums);
+    std::int32_t offsets[4];
+    kernels().quantize_row(x.data(), 64, quants, scales, offsets);
     EXPECT_EQ(quants[0], 127);
     EXPECT_TRUE(std::isnan(scales[1]));
-    EXPECT_EQ(sums[2] + sums[3], 0);
+    EXPECT_EQ(offsets[2], 0);
+    EXPECT_EQ(offsets[3], 0);
   }
 }
 

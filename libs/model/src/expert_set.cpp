@@ -126,7 +126,7 @@ Status ExpertSet::group(std::uint32_t layer, const kernels::RowsView& x,
   return {};
 }
 
-// Sums that did not travel, and a check that every form that the groups need is there.
+// Offsets that did not travel, and a check that every form that the groups need is there.
 Status ExpertSet::complete_rows(kernels::RowsView& x) {
   RowForms needed;
   for (const Group& group : groups_) {
@@ -141,10 +141,10 @@ Status ExpertSet::complete_rows(kernels::RowsView& x) {
   if (x.quants == nullptr || x.scales == nullptr) {
     return fail(ErrorCode::kInvalidArgument, "the experts of this layer take 8-bit rows");
   }
-  if (x.sums == nullptr) {
-    grow(sums_, x.rows * (x.columns / kernels::kSumBlock));
-    kernels::sums_of(x.quants, x.rows, x.columns, sums_.data());
-    x.sums = sums_.data();
+  if (x.offsets == nullptr) {
+    grow(offsets_, x.rows * (x.columns / kernels::kSumBlock));
+    kernels::offsets_of(x.quants, x.rows, x.columns, offsets_.data());
+    x.offsets = offsets_.data();
   }
   return {};
 }
@@ -179,7 +179,8 @@ void ExpertSet::activate_rows() {
     add_bias(compute_, expert.up.bias, up);
     activate(compute_.kernels, config_.architecture->activation, gate, up, ffn);
     if (takes_quantized(expert.down)) {
-      compute_.kernels.quantize_row(gate, ffn, inner_.quants(p), inner_.scales(p), inner_.sums(p));
+      compute_.kernels.quantize_row(gate, ffn, inner_.quants(p), inner_.scales(p),
+                                    inner_.offsets(p));
     }
   });
 }

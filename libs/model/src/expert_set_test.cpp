@@ -46,7 +46,7 @@ struct ExpertSetTest : testing::TestWithParam<std::string> {
     kernels::RowsView view = kernels::quantize(compute, x.data(), kRows, config.hidden, room);
     if (!forms.floats) view.values = nullptr;
     if (!forms.quantized) view.quants = nullptr, view.scales = nullptr;
-    view.sums = nullptr;
+    view.offsets = nullptr;
     return view;
   }
 

@@ -35,13 +35,19 @@ struct KernelTable {
 
   /// The outputs of panels [panel_begin, panel_end) of a product.
   /// Float weights: one chain of fused multiply-adds from input 0 up. Block weights: the integer
-  /// dot product of each 32 inputs is exact, then one fused multiply-add per block, in order.
+  /// dot product of each 32 inputs is exact; blocks are added in order, each by fused
+  /// multiply-adds:
+  ///   Q8_0, Q4_0, MXFP4  y = fma(dot, d * dx, y)
+  ///   Q4_K, Q5_K         y = fma(fma(-128 sum(x), dmin / 128 * min, dot * (d * scale)), dx, y)
+  ///   Q6_K               y = fma(fma(dot1, d * scale1, dot0 * (d * scale0)), dx, y)
+  /// (dx: the scale of the row's block; dot0 and dot1: of its halves).
   void (*matmul)(const Product& product, std::size_t panel_begin, std::size_t panel_end) = nullptr;
 
   /// 8-bit form of one row of n values (n % 32 == 0): scale = max|x| / 127, quants rounded to
-  /// nearest even. A block that holds inf or NaN gets scale NaN, so that it shows in the result.
+  /// nearest even, offsets as offsets_of. A block that holds inf or NaN gets scale NaN, so that it
+  /// shows in the result.
   void (*quantize_row)(const float* x, std::size_t n, std::int8_t* quants, float* scales,
-                       std::int32_t* sums) = nullptr;
+                       std::int32_t* offsets) = nullptr;
 
   /// out = x / sqrt(mean(x^2) + eps) * weight . In place is fine.
   void (*rms_norm)(const float* x, const float* weight, std::size_t n, float eps,

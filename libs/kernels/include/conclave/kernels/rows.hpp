@@ -10,16 +10,16 @@ namespace conclave::kernels {
 
 /// Values that share one scale. 32 is the smallest block of the weight formats.
 inline constexpr std::size_t kRowBlock = 32;
-/// Block sums are kept for each 16 values: Q6_K has one scale for so many weights.
+/// Offsets are kept for each 16 values: Q6_K has one scale for so many weights.
 inline constexpr std::size_t kSumBlock = 16;
 
 /// Borrowed rows (rows, columns), row-major. `values` or the quantised part may be absent where a
 /// product does not need it.
 struct RowsView {
-  const float* values = nullptr;        // (rows, columns)
-  const std::int8_t* quants = nullptr;  // (rows, columns): value ~ quant * scale
-  const float* scales = nullptr;        // (rows, columns / 32)
-  const std::int32_t* sums = nullptr;   // (rows, columns / 16): sums of quants
+  const float* values = nullptr;          // (rows, columns)
+  const std::int8_t* quants = nullptr;    // (rows, columns): value ~ quant * scale
+  const float* scales = nullptr;          // (rows, columns / 32)
+  const std::int32_t* offsets = nullptr;  // (rows, columns / 16), of the quants: see offsets_of
   std::size_t rows = 0;
   std::size_t columns = 0;
 
@@ -27,9 +27,13 @@ struct RowsView {
   [[nodiscard]] RowsView slice(std::size_t first, std::size_t count) const;
 };
 
-/// sums (rows, columns / 16) of quants (rows, columns), for rows that travelled without them: they
-/// would be a fifth of the bytes. The same numbers: integer sums are exact. columns % 16 == 0.
-void sums_of(const std::int8_t* quants, std::size_t rows, std::size_t columns, std::int32_t* sums);
+/// Packed weights are unsigned, w + z for a z of their format: w x = (w + z) x - z sum(x). What is
+/// kept of the sums is the form that costs the inner loop least: for each block of 32 quants -128
+/// times their sum, then -128 times the sum of its last 16.
+/// For rows that travelled without offsets, which would be a fifth of the bytes. The same numbers
+/// as quantising gives: integers are exact. columns % 32 == 0 (checked).
+void offsets_of(const std::int8_t* quants, std::size_t rows, std::size_t columns,
+                std::int32_t* offsets);
 
 /// Room for the 8-bit form of rows; reused from step to step, it only grows.
 class QuantizedRows {
@@ -43,8 +47,8 @@ class QuantizedRows {
   [[nodiscard]] float* scales(std::size_t row) {
     return scales_.data() + row * (columns_ / kRowBlock);
   }
-  [[nodiscard]] std::int32_t* sums(std::size_t row) {
-    return sums_.data() + row * (columns_ / kSumBlock);
+  [[nodiscard]] std::int32_t* offsets(std::size_t row) {
+    return offsets_.data() + row * (columns_ / kSumBlock);
   }
 
  private:
@@ -52,7 +56,7 @@ class QuantizedRows {
   std::size_t columns_ = 0;
   base::AlignedVector<std::int8_t> quants_;
   base::AlignedVector<float> scales_;
-  base::AlignedVector<std::int32_t> sums_;
+  base::AlignedVector<std::int32_t> offsets_;
 };
 
 }  // namespace conclave::kernels

@@ -38,12 +38,12 @@ class ExpertSet {
 
   /// y[p, :] = expert(pairs[p].expert)(x[pairs[p].row, :]), unweighted. `pairs` come sorted by
   /// (expert, row), as PairOrder sorts them. x (rows, hidden) holds the forms that the experts take
-  /// (RowForms); `sums` may be absent beside `quants` and are then computed here. y (pairs, hidden)
-  /// is the caller's, written directly by the products: 64-byte alignment makes them fast, 4 bytes
-  /// are needed. The bits of a pair depend on its row and expert only, not on what else is hosted
-  /// or asked.
-  /// kNotFound: an expert is not hosted. kInvalidArgument: pairs unsorted or out of range, a layer
-  /// without experts, or rows without the form that is needed. Nothing is written after an error.
+  /// (RowForms); `offsets` may be absent beside `quants` and are then computed here. y (pairs,
+  /// hidden) is the caller's, written directly by the products: 64-byte alignment makes them fast,
+  /// 4 bytes are needed. The bits of a pair depend on its row and expert only, not on what else is
+  /// hosted or asked. kNotFound: an expert is not hosted. kInvalidArgument: pairs unsorted or out
+  /// of range, a layer without experts, or rows without the form that is needed. Nothing is written
+  /// after an error.
   base::Status run(std::uint32_t layer, const kernels::RowsView& x,
                    std::span<const ExpertPair> pairs, float* y);
 
@@ -74,7 +74,7 @@ class ExpertSet {
   std::vector<std::uint32_t> rows_;       // the row of each pair
   std::vector<const Expert*> expert_of_;  // the expert of each pair
   std::vector<kernels::Product> products_;
-  std::vector<std::int32_t> sums_;
+  std::vector<std::int32_t> offsets_;
   base::AlignedVector<float> gate_;  // (pairs, ffn)
   base::AlignedVector<float> up_;    // (pairs, ffn)
   kernels::QuantizedRows inner_;     // gate_ rounded
