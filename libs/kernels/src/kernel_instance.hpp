@@ -4,6 +4,7 @@
 // run.
 #pragma once
 
+#include "logit_kernel.hpp"
 #include "matmul_kernel.hpp"
 #include "vector_kernel.hpp"
 
@@ -26,6 +27,12 @@ constexpr KernelTable make_kernel_table(Isa isa) {
   table.key_scores = V::key_scores;
   table.add_values = V::add_values;
   table.max = V::max;
+  using L = LogitKernels<S>;
+  table.block_maxima = L::block_maxima;
+  table.at_least = L::at_least;
+  table.exp_scaled = L::exp_scaled;
+  table.exp_masses = L::exp_masses;
+  table.top_k = top_k;
   return table;
 }
 
