@@ -45,7 +45,7 @@ base::Result<std::vector<Generation>> Generator::run(std::span<const SequenceReq
                                                      const OnEvent& on_event) {
   const BatcherOptions options = room_for(requests, model_.config().context_length);
   CONCLAVE_TRY(const auto pool, make_kv_pool(model_.config(), options));
-  Batcher batcher(model_.backbone(), model_.experts(), *pool, model_.tokenizer(), model_.kernels(),
+  Batcher batcher(model_.backbone(), model_.experts(), *pool, model_.tokenizer(), model_.compute(),
                   options);
   batcher.observe(observer_);
   std::vector<SequenceId> ids;  // rising, as the batcher gives them
