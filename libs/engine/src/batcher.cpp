@@ -42,13 +42,13 @@ void BatcherStats::add_totals(const BatcherStats& other) {
 
 Batcher::Batcher(model::Backbone& backbone, model::ExpertBackend& experts,
                  const model::KvPool& pool, const tokenizer::Tokenizer& tokenizer,
-                 const kernels::KernelTable& kernels, const BatcherOptions& options)
+                 const kernels::Compute& compute, const BatcherOptions& options)
     : config_(backbone.config()),
       tokenizer_(tokenizer),
       options_(options),
       blocks_(pool.blocks()),
       forward_(backbone, experts, pool),
-      sampler_(kernels),
+      samplers_(compute),
       pace_(options.prefill_slowdown_max) {
   options_.step_rows_max = std::max(1u, options_.step_rows_max);
   options_.sequences_max = std::clamp(options_.sequences_max, 1u, options_.step_rows_max);
@@ -118,17 +118,13 @@ std::span<TokenEvent> Batcher::step() {
   ++stats_.steps;
   stats_.rows += rows_.size();
   const auto logits = forward_.step(rows_);
-  for (const Share& share : shares_) {
-    if (logits) {
-      finish_share(share, *logits);
-    } else {
-      share.sequence->finish();
-      TokenEvent& event = events_.emplace_back();
-      event.id = share.sequence->id();
-      event.cached_tokens = share.sequence->cached_tokens();
-      event.finish = FinishReason::kError;
-      event.error = logits.error();
-    }
+  if (logits) {
+    samplers_.for_each(shares_.size(), [&](std::size_t share, Sampler& sampler) {
+      judge(shares_[share], sampler, *logits);
+    });
+    for (Share& share : shares_) finish_share(share);
+  } else {
+    for (Share& share : shares_) fail_share(share, logits.error());
   }
   remove_finished();
   return events_;
@@ -240,7 +236,7 @@ bool Batcher::is_under_way(SequenceState& sequence) const {
 
 // As many of the missing rows as fit.
 void Batcher::add_rows(SequenceState& sequence, std::size_t rows_max) {
-  Share share{&sequence, sequence.computed(), 0, logits_rows_};
+  Share share{&sequence, sequence.computed(), 0, logits_rows_, {}};
   for (; share.rows < sequence.rows_missing() && share.rows < rows_max; ++share.rows) {
     const std::uint32_t position = share.position + share.rows;
     const bool scores = sequence.scores(position);
@@ -259,32 +255,46 @@ void Batcher::add_rows(SequenceState& sequence, std::size_t rows_max) {
   sequence.serve(stats_.steps + 1);
   const auto keys = sequence.next_keys(share.rows);
   under_way_.insert(under_way_.end(), keys.begin(), keys.end());
-  shares_.push_back(share);
+  shares_.push_back(std::move(share));
 }
 
-void Batcher::finish_share(const Share& share, std::span<const float> logits) {
+// On any thread: it touches the sequence of this share and nothing else.
+void Batcher::judge(Share& share, Sampler& sampler, std::span<const float> logits) const {
   SequenceState& sequence = *share.sequence;
   const std::size_t vocab = config_.vocab;
   std::size_t row = share.logits;
   const auto next_logits = [&] { return logits.subspan(row++ * vocab, vocab); };
-  TokenEvent event;
-  event.id = sequence.id();
-  event.cached_tokens = sequence.cached_tokens();
   for (std::uint32_t i = 0; i < share.rows && !sequence.finished(); ++i) {
     const std::uint32_t position = share.position + i;
     if (sequence.scores(position)) {
-      sequence.score(sampler_, position, next_logits(), event);
+      sequence.score(sampler, position, next_logits(), share.event);
     } else if (sequence.draws(position)) {
-      sequence.draw(sampler_, next_logits(), event);
+      sequence.draw(sampler, next_logits(), share.event);
       break;
     }
   }
+}
+
+void Batcher::finish_share(Share& share) {
+  SequenceState& sequence = *share.sequence;
+  TokenEvent& event = share.event;
+  event.id = sequence.id();
+  event.cached_tokens = sequence.cached_tokens();
   sequence.advance(blocks_, share.rows);
   if (!sequence.finished()) sequence.finish_scoring(event);
   if (event.token != tokenizer::kNoToken) ++stats_.generated_tokens;
   const bool says_something = event.token != tokenizer::kNoToken || !event.prompt.empty() ||
                               event.finish != FinishReason::kNone;
   if (says_something) events_.push_back(std::move(event));
+}
+
+void Batcher::fail_share(Share& share, const base::Error& error) {
+  share.sequence->finish();
+  TokenEvent& event = events_.emplace_back();
+  event.id = share.sequence->id();
+  event.cached_tokens = share.sequence->cached_tokens();
+  event.finish = FinishReason::kError;
+  event.error = error;
 }
 
 void Batcher::remove_finished() {

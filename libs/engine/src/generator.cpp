@@ -46,7 +46,7 @@ base::Result<std::vector<Generation>> Generator::run(std::span<const SequenceReq
   BatcherOptions options = room_for(requests, model_.config().context_length);
   options.kv_type = kv_type_;
   CONCLAVE_TRY(const auto pool, make_kv_pool(model_.config(), options));
-  Batcher batcher(model_.backbone(), model_.experts(), *pool, model_.tokenizer(), model_.kernels(),
+  Batcher batcher(model_.backbone(), model_.experts(), *pool, model_.tokenizer(), model_.compute(),
                   options);
   batcher.observe(observer_);
   std::vector<SequenceId> ids;  // rising, as the batcher gives them

@@ -107,7 +107,7 @@ void BatchTest::start(const BatcherOptions& options) {
   outcomes.clear();
   batcher.reset();
   pool = make_kv_pool(demo().config(), options).value();
-  batcher.emplace(demo().backbone(), experts, *pool, demo().tokenizer(), demo().kernels(), options);
+  batcher.emplace(demo().backbone(), experts, *pool, demo().tokenizer(), demo().compute(), options);
 }
 
 SequenceId BatchTest::submit(SequenceRequest request) {

@@ -209,6 +209,44 @@ TEST_F(RouterServiceTest, ManyAtOnceGetWhatEachGetsAlone) {
   }
 }
 
+TEST_F(RouterServiceTest, SaysWhatOfAPromptWasCachedForItsSalt) {
+  start();
+  const std::string text = "What is 47 + 385? Say it in one word, please.";
+  const auto asked = [&](std::uint64_t stream, const std::string& salt) {
+    wire::Generate generate = request(stream, text);
+    generate.cache_salt = salt;
+    return generate;
+  };
+  const HeardStream cold = answer(asked(1, "a"));
+  const HeardStream warm = answer(asked(2, "a"));
+  const HeardStream stranger = answer(asked(3, "b"));
+
+  EXPECT_EQ(cold.choices[0].events.back().cached_tokens, 0u);
+  EXPECT_GT(warm.choices[0].events.back().cached_tokens, 0u);
+  EXPECT_EQ(stranger.choices[0].events.back().cached_tokens, 0u);
+  EXPECT_EQ(warm.choices[0].tokens, cold.choices[0].tokens);
+  EXPECT_THAT(host_.metrics().expose(),
+              HasSubstr("conclave_router_prefix_cache_hit_tokens " +
+                        std::to_string(warm.choices[0].events.back().cached_tokens)));
+}
+
+TEST_F(RouterServiceTest, ABetterPriorityTakesThePlaceOfAWorseOne) {
+  settings_.batch.sequences_max = 1;
+  start();
+  wire::Generate low = endless(1);
+  low.priority = 2;
+  ASSERT_TRUE(gateway_->generate(low));
+  gateway_->wait_begun(1);
+  wire::Generate high = request(2, kQuestion);
+  high.priority = -1;
+
+  EXPECT_EQ(answer(high).choices[0].tokens, expected(kQuestion, {.max_tokens = 12}).tokens);
+
+  EXPECT_THAT(host_.metrics().expose(), HasSubstr("conclave_router_preemptions 1"));
+  gateway_->cancel({"gateway-0", 1});
+  gateway_->wait(1);
+}
+
 TEST_F(RouterServiceTest, ReportsLogprobsIfTheyAreWanted) {
   start();
   wire::Generate asked = request(1, kQuestion);

@@ -47,7 +47,7 @@ base::Result<std::unique_ptr<ModelRun>> ModelRun::load(
       config, std::move(forms), compute, client, dispatch, metrics, std::move(log));
   CONCLAVE_TRY(run->pool, engine::make_kv_pool(config, batch));
   run->batcher = std::make_unique<engine::Batcher>(served->backbone->backbone(), *run->experts,
-                                                   *run->pool, tokenizer, compute.kernels, batch);
+                                                   *run->pool, tokenizer, compute, batch);
   run->model = std::move(served);
   return run;
 }

@@ -13,10 +13,10 @@
 #include "conclave/base/result.hpp"
 #include "conclave/engine/forward.hpp"
 #include "conclave/engine/kv_blocks.hpp"
-#include "conclave/engine/sampler.hpp"
+#include "conclave/engine/sampler_pool.hpp"
 #include "conclave/engine/sequence.hpp"
 #include "conclave/engine/step_pace.hpp"
-#include "conclave/kernels/kernel_table.hpp"
+#include "conclave/kernels/matmul.hpp"
 #include "conclave/model/backbone.hpp"
 #include "conclave/model/expert_backend.hpp"
 #include "conclave/tokenizer/tokenizer.hpp"
@@ -101,10 +101,10 @@ struct BatcherStats {
 /// chunked, bit for bit (promise 1).
 class Batcher {
  public:
-  /// All references must outlive the batcher. `kernels`: those that the backbone runs on. `pool` is
-  /// the batcher's alone; what it holds bounds the sequences (make_kv_pool()).
+  /// All references must outlive the batcher. `compute`: what the backbone runs on. `pool` is the
+  /// batcher's alone; what it holds bounds the sequences (make_kv_pool()).
   Batcher(model::Backbone& backbone, model::ExpertBackend& experts, const model::KvPool& pool,
-          const tokenizer::Tokenizer& tokenizer, const kernels::KernelTable& kernels,
+          const tokenizer::Tokenizer& tokenizer, const kernels::Compute& compute,
           const BatcherOptions& options);
   ~Batcher();
   Batcher(const Batcher&) = delete;
@@ -146,6 +146,7 @@ class Batcher {
     std::uint32_t position = 0;  // of the first row
     std::uint32_t rows = 0;
     std::size_t logits = 0;  // index among the rows with logits
+    TokenEvent event;        // what it says of them
   };
 
   using Sequence = std::unique_ptr<SequenceState>;
@@ -157,7 +158,9 @@ class Batcher {
   void fill_step();
   [[nodiscard]] bool is_under_way(SequenceState& sequence) const;
   void add_rows(SequenceState& sequence, std::size_t rows_max);
-  void finish_share(const Share& share, std::span<const float> logits);
+  void judge(Share& share, Sampler& sampler, std::span<const float> logits) const;
+  void finish_share(Share& share);
+  void fail_share(Share& share, const base::Error& error);
   void remove_finished();
 
   const model::ModelConfig& config_;
@@ -165,7 +168,7 @@ class Batcher {
   BatcherOptions options_;
   KvBlocks blocks_;
   Forward forward_;
-  Sampler sampler_;
+  SamplerPool samplers_;
   StepPace pace_;
 
   std::uint64_t next_id_ = 1;

@@ -28,7 +28,7 @@ class LocalModel {
   [[nodiscard]] const gguf::File& file() const { return model_->file(); }
   [[nodiscard]] const model::ModelConfig& config() const { return model_->config(); }
   [[nodiscard]] const tokenizer::Tokenizer& tokenizer() const { return model_->tokenizer(); }
-  [[nodiscard]] const kernels::KernelTable& kernels() const { return host_->compute().kernels; }
+  [[nodiscard]] const kernels::Compute& compute() const { return host_->compute(); }
   [[nodiscard]] model::Backbone& backbone() { return model_->backbone(); }
   [[nodiscard]] model::ExpertBackend& experts() { return *experts_; }
 
