@@ -76,7 +76,7 @@ class Bench {
   base::Status run() {
     for (const std::string& path : options_.models) CONCLAVE_TRY_VOID(load(path));
     const engine::LocalModel& first = *subjects_.front().model;
-    isa_ = first.kernels().isa;
+    isa_ = first.compute().kernels.isa;
     const unsigned threads = options_.threads == 0 ? engine::available_threads() : options_.threads;
     CONCLAVE_TRY(LimitsProbe probe, LimitsProbe::create(threads, isa_));
     threads_ = probe.threads();
