@@ -19,9 +19,10 @@ constexpr KernelTable make_kernel_table(Isa isa) {
   KernelTable table;
   table.isa = isa;
   table.matmul = multiply_any<S>;
-  table.quantize_row = quantize_row;
+  table.quantize_row = V::quantize_row;
   table.rms_norm = V::rms_norm;
   table.axpy = V::axpy;
+  table.add_weighted = V::add_weighted;
   table.swiglu = V::swiglu;
   table.swiglu_clamped = V::swiglu_clamped;
   table.exp_sum = V::exp_sum;

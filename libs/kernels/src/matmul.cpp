@@ -9,8 +9,9 @@ namespace conclave::kernels {
 namespace {
 
 // A tile of work is a run of panels of one product. Its size is set so that the tiles of a group
-// are several for each thread, yet large beside the cost of handing one out (about 0.1 us).
-constexpr std::size_t kTilesPerThread = 4;
+// are many for each thread, so that none waits long for the last one, yet large beside the cost of
+// handing one out (about 0.1 us).
+constexpr std::size_t kTilesPerThread = 16;
 
 std::size_t panels_per_tile(std::span<const Product> products, unsigned threads) {
   std::size_t panels = 0;

@@ -115,6 +115,41 @@ struct SimdAvx2 {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(entries), index);
   }
 
+  static std::uint32_t largest_bits32(const float* x) {
+    const __m256i mask = _mm256_set1_epi32(0x7FFFFFFF);
+    __m256i largest = _mm256_setzero_si256();
+    for (int i = 0; i < 4; ++i) {
+      const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + 8 * i));
+      largest = _mm256_max_epu32(largest, _mm256_and_si256(bits, mask));
+    }
+    __m128i four =
+        _mm_max_epu32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
+    four = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0x4E));
+    four = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0xB1));
+    return static_cast<std::uint32_t>(_mm_cvtsi128_si32(four));
+  }
+  static void round32(const float* x, float factor, std::int8_t* quants) {
+    const F32 shift = set1(12582912.0f);
+    __m256i ints[4];
+    for (int i = 0; i < 4; ++i) {
+      const F32 shifted = add(mul(load(x + 8 * i), set1(factor)), shift);
+      ints[i] = _mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_castps_si256(shift));
+    }
+    const __m256i low = _mm256_packs_epi32(ints[0], ints[1]);
+    const __m256i high = _mm256_packs_epi32(ints[2], ints[3]);
+    // Packing works within halves of 128 bits: runs of 4 bytes come as 0 2 4 6 1 3 5 7.
+    const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high),
+                                                      _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(quants), bytes);
+  }
+  static std::int32_t sum16(const std::int8_t* quants) {
+    // Shifted to unsigned bytes, whose sums are one instruction; 16 shifts of 128 are taken back.
+    const __m128i bytes = _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(quants)),
+                                        _mm_set1_epi8(-128));
+    const __m128i halves = _mm_sad_epu8(bytes, _mm_setzero_si128());
+    return _mm_cvtsi128_si32(_mm_add_epi32(halves, _mm_srli_si128(halves, 8))) - 16 * 128;
+  }
+
   // 16-bit sums of maddubs are kept for as many groups as cannot saturate them, then widened.
   template <int kMax>
   struct Dots {

@@ -140,6 +140,28 @@ struct SimdAvx512 {
       store(out + (k + 12) * 16, _mm512_shuffle_f32x4(low_odd, high_odd, 0xDD));
     }
   }
+  static std::uint32_t largest_bits32(const float* x) {
+    const __m512i mask = _mm512_set1_epi32(0x7FFFFFFF);
+    const __m512i a = _mm512_and_si512(_mm512_loadu_si512(x), mask);
+    const __m512i b = _mm512_and_si512(_mm512_loadu_si512(x + 16), mask);
+    return _mm512_reduce_max_epu32(_mm512_max_epu32(a, b));
+  }
+  static void round32(const float* x, float factor, std::int8_t* quants) {
+    for (int half = 0; half < 2; ++half) {
+      const F32 shift = set1(12582912.0f);
+      const F32 shifted = add(mul(load(x + 16 * half), set1(factor)), shift);
+      const __m512i ints =
+          _mm512_sub_epi32(_mm512_castps_si512(shifted), _mm512_castps_si512(shift));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(quants + 16 * half), _mm512_cvtepi32_epi8(ints));
+    }
+  }
+  static std::int32_t sum16(const std::int8_t* quants) {
+    // Shifted to unsigned bytes, whose sums are one instruction; 16 shifts of 128 are taken back.
+    const __m128i bytes = _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(quants)),
+                                        _mm_set1_epi8(-128));
+    const __m128i halves = _mm_sad_epu8(bytes, _mm_setzero_si128());
+    return _mm_cvtsi128_si32(_mm_add_epi32(halves, _mm_srli_si128(halves, 8))) - 16 * 128;
+  }
 
   template <int kMax>
   struct Dots {

@@ -104,6 +104,31 @@ struct SimdScalar {
     return out;
   }
 
+  /// The largest of 32 magnitudes, as bits: |x| orders as its bits do; inf and NaN come last.
+  static std::uint32_t largest_bits32(const float* x) {
+    std::uint32_t largest = 0;
+    for (int i = 0; i < 32; ++i) {
+      std::uint32_t bits;
+      std::memcpy(&bits, x + i, sizeof bits);
+      bits &= 0x7FFFFFFFu;
+      largest = bits > largest ? bits : largest;
+    }
+    return largest;
+  }
+  /// 32 products with `factor`, within [-127, 127], rounded to the nearest even integer.
+  static void round32(const float* x, float factor, std::int8_t* quants) {
+    for (int i = 0; i < 32; ++i) {
+      const float rounded = (x[i] * factor + 12582912.0f) - 12582912.0f;
+      quants[i] = static_cast<std::int8_t>(rounded);
+    }
+  }
+  /// The sum of 16 bytes.
+  static std::int32_t sum16(const std::int8_t* quants) {
+    std::int32_t sum = 0;
+    for (int i = 0; i < 16; ++i) sum += quants[i];
+    return sum;
+  }
+
   /// The dot product of a sub block's weights, at most kMax, with a row: start, then add each group
   /// (`step` counts them; all must come), then sum. `prepare` is what the rows of a group share.
   template <int kMax>

@@ -74,42 +74,34 @@ typename S::F32 sigmoid_lanes(typename S::F32 x) {
   return S::div(one, S::add(one, exp_lanes<S>(S::sub(S::zero(), x))));
 }
 
-// Integer comparisons and the rounding by 1.5 * 2^23 make this the same under any compiler flags.
-void quantize_row(const float* x, std::size_t n, std::int8_t* quants, float* scales,
-                  std::int32_t* offsets) {
-  for (std::size_t block = 0; block < n / kRowBlock; ++block) {
-    const float* values = x + block * kRowBlock;
-    std::int8_t* out = quants + block * kRowBlock;
-    std::uint32_t bits[kRowBlock];
-    std::memcpy(bits, values, sizeof bits);
-    std::uint32_t largest = 0;  // |x| orders as its bits do; inf and NaN come last
-    for (const std::uint32_t b : bits) {
-      const std::uint32_t magnitude = b & 0x7FFFFFFFu;
-      largest = magnitude > largest ? magnitude : largest;
-    }
-    float amax;
-    std::memcpy(&amax, &largest, sizeof amax);
-    const bool finite = largest < 0x7F800000u;
-    const bool tiny = largest < 0x04000000u;  // 1.5e-36: the inverse of its scale is still finite
-    scales[block] = !finite ? std::numeric_limits<float>::quiet_NaN() : tiny ? 0.0f : amax / 127.0f;
-    const float inverse = finite && !tiny ? 127.0f / amax : 0.0f;
-    std::int32_t partial[2] = {0, 0};
-    for (std::size_t i = 0; i < kRowBlock; ++i) {
-      const float product = finite ? values[i] * inverse : 0.0f;
-      const float rounded = (product + 12582912.0f) - 12582912.0f;
-      const auto quant = static_cast<std::int32_t>(rounded);
-      out[i] = static_cast<std::int8_t>(quant);
-      partial[i / kSumBlock] += quant;
-    }
-    offsets[2 * block] = -128 * (partial[0] + partial[1]);
-    offsets[2 * block + 1] = -128 * partial[1];
-  }
-}
-
 template <class S>
 struct VectorKernels {
   using F32 = typename S::F32;
   static constexpr std::size_t kParts = kVectors<S>;
+
+  // Integer comparisons and the rounding by 1.5 * 2^23 make this the same under any compiler flags.
+  static void quantize_row(const float* x, std::size_t n, std::int8_t* quants, float* scales,
+                           std::int32_t* offsets) {
+    for (std::size_t block = 0; block < n / kRowBlock; ++block) {
+      const float* values = x + block * kRowBlock;
+      std::int8_t* out = quants + block * kRowBlock;
+      const std::uint32_t largest = S::largest_bits32(values);  // inf and NaN are the largest
+      float amax;
+      std::memcpy(&amax, &largest, sizeof amax);
+      const bool finite = largest < 0x7F800000u;
+      const bool tiny = largest < 0x04000000u;  // 1.5e-36: the inverse of its scale is still finite
+      if (finite && !tiny) {
+        scales[block] = amax / 127.0f;
+        S::round32(values, 127.0f / amax, out);
+      } else {
+        scales[block] = finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
+        std::memset(out, 0, kRowBlock);
+      }
+      const std::int32_t later = S::sum16(out + kSumBlock);
+      offsets[2 * block] = -128 * (S::sum16(out) + later);
+      offsets[2 * block + 1] = -128 * later;
+    }
+  }
 
   static void rms_norm(const float* x, const float* weight, std::size_t n, float eps, float* out) {
     F32 acc[kParts];
@@ -125,9 +117,12 @@ struct VectorKernels {
     float partial[16];
     for (std::size_t v = 0; v < kParts; ++v) S::store(partial + v * S::kLanes, acc[v]);
     const float scale = 1.0f / std::sqrt(tree_sum(partial) / static_cast<float>(n) + eps);
-    for (std::size_t i = 0; i < n; ++i) {
-      out[i] = x[i] * scale * weight[i];
+    const F32 factor = S::set1(scale);
+    std::size_t i = 0;
+    for (; i + S::kLanes <= n; i += S::kLanes) {
+      S::store(out + i, S::mul(S::mul(S::load(x + i), factor), S::load(weight + i)));
     }
+    for (; i < n; ++i) out[i] = x[i] * scale * weight[i];
   }
 
   static void axpy(float a, const float* x, std::size_t n, float* y) {
@@ -137,6 +132,28 @@ struct VectorKernels {
       const float* in = at16(x, offset, valid, room);
       for (std::size_t v = 0; v < 16; v += S::kLanes) {
         S::store(out + v, S::fma(factor, S::load(in + v), S::load(out + v)));
+      }
+    });
+  }
+
+  static void add_weighted(const WeightedRows& rows, const float* last, float last_weight,
+                           std::size_t n, float* y) {
+    each16(y, n, 0.0f, [&](float* out, std::size_t offset, std::size_t valid) {
+      F32 acc[kParts];
+      for (auto& sum : acc) sum = S::zero();
+      const auto add = [&](float weight, const float* row) {
+        float room[16];
+        const float* in = at16(row, offset, valid, room);
+        const F32 factor = S::set1(weight);
+        for (std::size_t v = 0; v < kParts; ++v) {
+          acc[v] = S::fma(factor, S::load(in + v * S::kLanes), acc[v]);
+        }
+      };
+      for (std::size_t i = 0; i < rows.count; ++i) add(rows.weights[i], rows.rows[i]);
+      if (last != nullptr) add(last_weight, last);
+      for (std::size_t v = 0; v < kParts; ++v) {
+        float* sum = out + v * S::kLanes;
+        S::store(sum, S::add(S::load(sum), acc[v]));
       }
     });
   }

@@ -102,7 +102,14 @@ void Backbone::feed_forward(const FeedForward& ffn, const float* h) {
 
 void Backbone::dense(std::uint32_t index, const float* h, float* x) {
   feed_forward(layers_[index].ffn, h);
-  compute_.kernels.axpy(1.0f, out_.data(), rows() * config_.hidden, x);
+  add_out(x);
+}
+
+void Backbone::add_out(float* x) {
+  compute_.pool.for_each(rows(), [&](std::size_t row, unsigned) {
+    const std::size_t at = row * config_.hidden;
+    compute_.kernels.axpy(1.0f, out_.data() + at, config_.hidden, x + at);
+  });
 }
 
 void Backbone::combine(std::uint32_t index, const Routing& routing,
@@ -120,14 +127,11 @@ void Backbone::combine(std::uint32_t index, const Routing& routing,
     }
   }
   compute_.pool.for_each(rows(), [&](std::size_t row, unsigned) {
-    float* sum = normed_.data() + row * hidden;
-    std::fill_n(sum, hidden, 0.0f);
-    for (std::uint32_t i = 0; i < config_.gate.used; ++i) {
-      const std::size_t pair = row * config_.gate.used + i;
-      compute_.kernels.axpy(routing.weights[pair], outputs[pair], hidden, sum);
-    }
-    if (shared) compute_.kernels.axpy(share_[row], out_.data() + row * hidden, hidden, sum);
-    compute_.kernels.axpy(1.0f, sum, hidden, x + row * hidden);
+    const std::size_t first = row * config_.gate.used;
+    const kernels::WeightedRows chosen{routing.weights.data() + first, outputs.data() + first,
+                                       config_.gate.used};
+    const float* const last = shared ? out_.data() + row * hidden : nullptr;
+    compute_.kernels.add_weighted(chosen, last, share_[row], hidden, x + row * hidden);
   });
 }
 

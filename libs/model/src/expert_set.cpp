@@ -1,5 +1,6 @@
 #include "conclave/model/expert_set.hpp"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -27,6 +28,21 @@ bool takes_quantized(const Linear& linear) {
   return kernels::takes_quantized_rows(linear.weight.type());
 }
 
+// Tiles are made of so many outputs, which are whole blocks of the next product's rows.
+constexpr std::size_t kUnit = kernels::kRowBlock;
+static_assert(kUnit % kernels::kPanelOutputs == 0);
+
+// Tiles of each of the two stages for each thread: what the last ones to work wait for in the end
+// is a small part of all.
+constexpr std::size_t kTilesPerThread = 8;
+
+// Reading an expert's weights takes as long as multiplying them with about so many rows.
+constexpr std::size_t kLeastRows = 4;
+
+std::size_t panels_of(std::size_t outputs) {
+  return (outputs + kernels::kPanelOutputs - 1) / kernels::kPanelOutputs;
+}
+
 std::string name_of(ExpertId id) {
   return "expert " + std::to_string(id.index) + " of layer " + std::to_string(id.layer);
 }
@@ -36,7 +52,8 @@ std::string name_of(ExpertId id) {
 ExpertSet::ExpertSet(const ModelConfig& config, const kernels::Compute& compute)
     : config_(config),
       compute_(compute),
-      experts_(std::size_t{config.layers - config.dense_layers} * config.gate.experts) {}
+      experts_(std::size_t{config.layers - config.dense_layers} * config.gate.experts),
+      inner_done_(config.gate.experts) {}
 
 const Expert* ExpertSet::find(ExpertId id) const {
   if (id.layer < config_.dense_layers || id.layer >= config_.layers ||
@@ -80,13 +97,15 @@ Status ExpertSet::run(std::uint32_t layer, const kernels::RowsView& x,
   if (pairs.empty()) return {};
   kernels::RowsView rows = x;
   CONCLAVE_TRY_VOID(complete_rows(rows));
-  run_up(rows);
-  activate_rows();
-  run_down(y);
+  make_room();
+  plan();
+  compute_.pool.for_each(tasks_.size(), [&](std::size_t i, unsigned) {
+    tasks_[i].down ? run_down(tasks_[i], y) : run_inner(tasks_[i], rows);
+  });
   return {};
 }
 
-// groups_, rows_ and expert_of_ from the pairs, which are checked on the way.
+// groups_ and rows_ from the pairs, which are checked on the way.
 Status ExpertSet::group(std::uint32_t layer, const kernels::RowsView& x,
                         std::span<const ExpertPair> pairs) {
   if (layer < config_.dense_layers || layer >= config_.layers) {
@@ -100,7 +119,6 @@ Status ExpertSet::group(std::uint32_t layer, const kernels::RowsView& x,
   }
   groups_.clear();
   rows_.resize(pairs.size());
-  expert_of_.resize(pairs.size());
   for (std::size_t p = 0; p < pairs.size(); ++p) {
     const ExpertPair& pair = pairs[p];
     const bool same = p > 0 && pairs[p - 1].expert == pair.expert;
@@ -121,7 +139,6 @@ Status ExpertSet::group(std::uint32_t layer, const kernels::RowsView& x,
     }
     ++groups_.back().count;
     rows_[p] = pair.row;
-    expert_of_[p] = groups_.back().expert;
   }
   return {};
 }
@@ -149,60 +166,106 @@ Status ExpertSet::complete_rows(kernels::RowsView& x) {
   return {};
 }
 
-void ExpertSet::run_up(const kernels::RowsView& x) {
+void ExpertSet::make_room() {
   const std::size_t ffn = config_.expert_ffn;
   grow(gate_, rows_.size() * ffn);
   grow(up_, rows_.size() * ffn);
-  products_.clear();
-  for (const Group& group : groups_) {
-    const auto add = [&](const Linear& linear, float* out) {
-      products_.push_back({&linear.weight, x, rows_.data() + group.first, group.count,
-                           out + group.first * ffn, ffn});
-    };
-    add(group.expert->gate, gate_.data());
-    add(group.expert->up, up_.data());
-  }
-  kernels::matmul(compute_, products_);
-}
-
-// gate_ = act(gate_ + bias, up_ + bias), and its 8-bit form where the next product takes it.
-void ExpertSet::activate_rows() {
-  const std::size_t ffn = config_.expert_ffn;
-  bool quantize = false;
-  for (const Group& group : groups_) quantize = quantize || takes_quantized(group.expert->down);
-  if (quantize) inner_.resize(rows_.size(), ffn);
-  compute_.pool.for_each(rows_.size(), [&](std::size_t p, unsigned) {
-    const Expert& expert = *expert_of_[p];
-    float* gate = gate_.data() + p * ffn;
-    float* up = up_.data() + p * ffn;
-    add_bias(compute_, expert.gate.bias, gate);
-    add_bias(compute_, expert.up.bias, up);
-    activate(compute_.kernels, config_.architecture->activation, gate, up, ffn);
-    if (takes_quantized(expert.down)) {
-      compute_.kernels.quantize_row(gate, ffn, inner_.quants(p), inner_.scales(p),
-                                    inner_.offsets(p));
-    }
+  const bool quantize = std::any_of(groups_.begin(), groups_.end(), [](const Group& group) {
+    return takes_quantized(group.expert->down);
   });
+  if (quantize) inner_.resize(rows_.size(), ffn);
 }
 
-void ExpertSet::run_down(float* y) {
-  const std::size_t hidden = config_.hidden;
+// tasks_ in the order in which the pool hands them out: experts with many rows first, and the tiles
+// of an expert's down product behind so many others that its inner rows are ready by then.
+void ExpertSet::plan() {
+  const std::size_t threads = compute_.pool.threads();
+  const auto cost = [](const Group& group) { return std::max(group.count, kLeastRows); };
+  std::size_t total = 0;
+  for (const Group& group : groups_) total += cost(group);
+  std::sort(groups_.begin(), groups_.end(), [](const Group& a, const Group& b) {
+    return a.count != b.count ? a.count > b.count : a.first < b.first;
+  });
+
+  tasks_.clear();
+  const auto add = [&](std::size_t g, bool down, std::size_t outputs) {
+    const std::size_t units = (outputs + kUnit - 1) / kUnit;
+    const std::size_t wanted = kTilesPerThread * threads * cost(groups_[g]) / total;
+    const std::size_t tiles = std::clamp<std::size_t>(wanted, 1, units);
+    for (std::size_t i = 0; i < tiles; ++i) {
+      tasks_.push_back(
+          {g, down, units * i / tiles * kUnit, std::min(outputs, units * (i + 1) / tiles * kUnit)});
+    }
+    return tiles;
+  };
+  std::size_t next = 0;  // the first group whose down product is not planned
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    groups_[g].inner_tiles = static_cast<std::uint32_t>(add(g, false, config_.expert_ffn));
+    groups_[g].inner_end = tasks_.size();
+    inner_done_[g].store(0, std::memory_order_relaxed);
+    for (; next < g && tasks_.size() - groups_[next].inner_end >= threads; ++next) {
+      add(next, true, config_.hidden);
+    }
+  }
+  for (; next < groups_.size(); ++next) add(next, true, config_.hidden);
+}
+
+// A tile of an expert's inner rows: gate and up products, activation and, where the down product
+// takes it, the 8-bit form, which a column tile of whole blocks has to itself.
+void ExpertSet::run_inner(const Task& task, const kernels::RowsView& x) {
+  const Group& group = groups_[task.group];
+  const Expert& expert = *group.expert;
+  const std::size_t ffn = config_.expert_ffn;
+  const std::size_t columns = task.end - task.begin;
+  const auto multiply = [&](const Linear& linear, float* out) {
+    const kernels::Product product{
+        &linear.weight, x, rows_.data() + group.first, group.count, out + group.first * ffn, ffn};
+    compute_.kernels.matmul(product, task.begin / kernels::kPanelOutputs, panels_of(task.end));
+  };
+  multiply(expert.gate, gate_.data());
+  multiply(expert.up, up_.data());
+  for (std::size_t p = group.first; p < group.first + group.count; ++p) {
+    float* gate = gate_.data() + p * ffn + task.begin;
+    float* up = up_.data() + p * ffn + task.begin;
+    add_bias_part(expert.gate, task, gate);
+    add_bias_part(expert.up, task, up);
+    activate(compute_.kernels, config_.architecture->activation, gate, up, columns);
+    if (takes_quantized(expert.down)) {
+      compute_.kernels.quantize_row(gate, columns, inner_.quants(p) + task.begin,
+                                    inner_.scales(p) + task.begin / kernels::kRowBlock,
+                                    inner_.offsets(p) + task.begin / kernels::kSumBlock);
+    }
+  }
+  std::atomic<std::uint32_t>& done = inner_done_[task.group];
+  if (done.fetch_add(1, std::memory_order_acq_rel) + 1 == group.inner_tiles) done.notify_all();
+}
+
+void ExpertSet::run_down(const Task& task, float* y) {
+  const Group& group = groups_[task.group];
+  const Linear& down = group.expert->down;
+  // Tasks are handed out in their order: whoever works on the inner tiles waits for nobody.
+  const std::atomic<std::uint32_t>& done = inner_done_[task.group];
+  for (auto tiles = done.load(std::memory_order_acquire); tiles != group.inner_tiles;
+       tiles = done.load(std::memory_order_acquire)) {
+    done.wait(tiles, std::memory_order_acquire);
+  }
   const kernels::RowsView floats{gate_.data(), nullptr,      nullptr,
                                  nullptr,      rows_.size(), config_.expert_ffn};
-  bool any_bias = false;
-  products_.clear();
-  for (const Group& group : groups_) {
-    const Linear& down = group.expert->down;
-    const kernels::RowsView rows = takes_quantized(down) ? inner_.view(gate_.data()) : floats;
-    products_.push_back({&down.weight, rows.slice(group.first, group.count), nullptr, group.count,
-                         y + group.first * hidden, hidden});
-    any_bias = any_bias || !down.bias.empty();
+  const kernels::RowsView rows = takes_quantized(down) ? inner_.view(gate_.data()) : floats;
+  float* const out = y + group.first * config_.hidden;
+  const kernels::Product product{&down.weight, rows.slice(group.first, group.count),
+                                 nullptr,      group.count,
+                                 out,          config_.hidden};
+  compute_.kernels.matmul(product, task.begin / kernels::kPanelOutputs, panels_of(task.end));
+  for (std::size_t row = 0; row < group.count; ++row) {
+    add_bias_part(down, task, out + row * config_.hidden + task.begin);
   }
-  kernels::matmul(compute_, products_);
-  if (!any_bias) return;
-  compute_.pool.for_each(rows_.size(), [&](std::size_t p, unsigned) {
-    add_bias(compute_, expert_of_[p]->down.bias, y + p * hidden);
-  });
+}
+
+// y (columns of the tile) += its part of the bias.
+void ExpertSet::add_bias_part(const Linear& linear, const Task& task, float* y) const {
+  if (linear.bias.empty()) return;
+  compute_.kernels.axpy(1.0f, linear.bias.data() + task.begin, task.end - task.begin, y);
 }
 
 }  // namespace conclave::model

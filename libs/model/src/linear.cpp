@@ -1,5 +1,10 @@
 #include "conclave/model/linear.hpp"
 
+#include <array>
+#include <span>
+
+#include "conclave/base/check.hpp"
+
 namespace conclave::model {
 
 kernels::RowsView SharedRows::for_weights(const kernels::PackedMatrix& weights) {
@@ -19,17 +24,20 @@ void apply(const kernels::Compute& compute, const Linear& linear, SharedRows& x,
 
 void apply(const kernels::Compute& compute, std::initializer_list<LinearCall> calls,
            SharedRows& x) {
-  std::vector<kernels::Product> products;
+  std::array<kernels::Product, kMaxLinearCalls> products;
+  CONCLAVE_CHECK(calls.size() <= products.size());
+  std::size_t count = 0;
   for (const LinearCall& call : calls) {
     const kernels::RowsView rows = x.for_weights(call.linear.weight);
-    products.push_back(
-        {&call.linear.weight, rows, nullptr, rows.rows, call.y, call.linear.outputs()});
+    products[count++] = {&call.linear.weight, rows,   nullptr,
+                         rows.rows,           call.y, call.linear.outputs()};
   }
-  kernels::matmul(compute, products);
+  kernels::matmul(compute, std::span(products).first(count));
   for (const LinearCall& call : calls) {
-    for (std::size_t row = 0; row < products.front().count; ++row) {
+    if (call.linear.bias.empty()) continue;
+    compute.pool.for_each(x.rows(), [&](std::size_t row, unsigned) {
       add_bias(compute, call.linear.bias, call.y + row * call.linear.outputs());
-    }
+    });
   }
 }
 

@@ -26,7 +26,8 @@ class ThreadPool {
   [[nodiscard]] unsigned threads() const { return static_cast<unsigned>(workers_.size()) + 1; }
 
   /// Calls body(task, thread) once for each task in [0, tasks), thread in [0, threads()); tasks
-  /// are handed out in rising order, so put long ones first. Returns when all have ended.
+  /// are handed out in rising order, so put long ones first; a task may wait for lower ones, which
+  /// are then done or in work. Returns when all have ended.
   template <class Body>
   void for_each(std::size_t tasks, Body&& body) {
     using Plain = std::remove_reference_t<Body>;

@@ -30,6 +30,13 @@ inline constexpr std::size_t kMaximaBlock = 64;
 /// Values that share one entry of exp_masses: a draw walks the blocks, then one block's values.
 inline constexpr std::size_t kMassBlock = 256;
 
+/// Rows and a factor for each. Borrowed.
+struct WeightedRows {
+  const float* weights = nullptr;
+  const float* const* rows = nullptr;
+  std::size_t count = 0;
+};
+
 struct KernelTable {
   Isa isa = Isa::kScalar;
 
@@ -55,6 +62,11 @@ struct KernelTable {
 
   /// y += a * x.
   void (*axpy)(float a, const float* x, std::size_t n, float* y) = nullptr;
+
+  /// y += the sum of weights[i] * rows[i] over i rising, then last_weight * last unless `last` is
+  /// null: one chain of fused multiply-adds from zero, then one addition. Rows of n values.
+  void (*add_weighted)(const WeightedRows& rows, const float* last, float last_weight,
+                       std::size_t n, float* y) = nullptr;
 
   /// gate = silu(gate) * up.
   void (*swiglu)(float* gate, const float* up, std::size_t n) = nullptr;

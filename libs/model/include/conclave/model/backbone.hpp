@@ -85,6 +85,8 @@ class Backbone {
   [[nodiscard]] std::size_t rows() const { return places_.size(); }
   /// out_ (rows, hidden) = the layer's dense or shared network of h.
   void feed_forward(const FeedForward& ffn, const float* h);
+  /// x += out_.
+  void add_out(float* x);
 
   const gguf::File& file_;
   ModelConfig config_;

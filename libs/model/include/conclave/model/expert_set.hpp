@@ -2,6 +2,7 @@
 // This is the whole of what a worker computes; it knows no sequence, no gate and no network.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -53,15 +54,26 @@ class ExpertSet {
     const Expert* expert = nullptr;
     std::size_t first = 0;
     std::size_t count = 0;
+    std::uint32_t inner_tiles = 0;
+    std::size_t inner_end = 0;  // the task after them
+  };
+  // Outputs [begin, end) of the inner rows of a group, or of its down product.
+  struct Task {
+    std::size_t group = 0;
+    bool down = false;
+    std::size_t begin = 0;
+    std::size_t end = 0;
   };
 
   [[nodiscard]] const Expert* find(ExpertId id) const;
   base::Status group(std::uint32_t layer, const kernels::RowsView& x,
                      std::span<const ExpertPair> pairs);
   base::Status complete_rows(kernels::RowsView& x);
-  void run_up(const kernels::RowsView& x);
-  void activate_rows();
-  void run_down(float* y);
+  void make_room();
+  void plan();
+  void run_inner(const Task& task, const kernels::RowsView& x);
+  void run_down(const Task& task, float* y);
+  void add_bias_part(const Linear& linear, const Task& task, float* y) const;
 
   ModelConfig config_;
   kernels::Compute compute_;
@@ -71,9 +83,9 @@ class ExpertSet {
 
   // Room for one call, reused.
   std::vector<Group> groups_;
-  std::vector<std::uint32_t> rows_;       // the row of each pair
-  std::vector<const Expert*> expert_of_;  // the expert of each pair
-  std::vector<kernels::Product> products_;
+  std::vector<std::uint32_t> rows_;  // the row of each pair
+  std::vector<Task> tasks_;
+  std::vector<std::atomic<std::uint32_t>> inner_done_;  // (experts): tiles, for each of groups_
   std::vector<std::int32_t> offsets_;
   base::AlignedVector<float> gate_;  // (pairs, ffn)
   base::AlignedVector<float> up_;    // (pairs, ffn)

@@ -29,6 +29,8 @@ class SharedRows {
   /// The form that `weights` multiplies with.
   kernels::RowsView for_weights(const kernels::PackedMatrix& weights);
 
+  [[nodiscard]] std::size_t rows() const { return rows_; }
+
  private:
   const kernels::Compute& compute_;
   const float* values_;
@@ -41,7 +43,9 @@ class SharedRows {
 /// y (rows, outputs) = x W^T + bias.
 void apply(const kernels::Compute& compute, const Linear& linear, SharedRows& x, float* y);
 
-/// Several products of the same rows, as one group: one barrier instead of one each.
+/// Several products of the same rows, at most kMaxLinearCalls (checked), as one group: one barrier
+/// instead of one each.
+inline constexpr std::size_t kMaxLinearCalls = 4;
 struct LinearCall {
   const Linear& linear;
   float* y;
