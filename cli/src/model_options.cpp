@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "conclave/config/bind.hpp"
+#include "conclave/devices/memory_limit.hpp"
 #include "conclave/telemetry/progress_bar.hpp"
 
 namespace conclave::cli {
@@ -30,11 +31,14 @@ void add_compute_options(CLI::App& app, unsigned& threads, std::string& isa) {
       ->envname("CONCLAVE_ISA");
 }
 
+std::uint64_t available_memory() { return devices::available_memory().value_or(~std::uint64_t{0}); }
+
 base::Result<std::unique_ptr<engine::LocalModel>> load_model(const ModelOptions& options) {
   telemetry::ProgressBar bar("loading " + options.path);
   engine::LoadOptions load;
   load.threads = options.threads;
   load.isa = options.isa;
+  load.memory_available = available_memory();
   load.progress = [&bar](std::size_t done, std::size_t total) { bar.update(done, total); };
   return engine::LocalModel::load(options.path, load);
 }

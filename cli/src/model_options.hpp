@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -29,6 +30,9 @@ void add_model_options(CLI::App& app, ModelOptions& options);
 
 /// Adds --threads and --isa.
 void add_compute_options(CLI::App& app, unsigned& threads, std::string& isa);
+
+/// In bytes; the largest number where the system does not tell.
+std::uint64_t available_memory();
 
 base::Result<std::unique_ptr<engine::LocalModel>> load_model(const ModelOptions& options);
 

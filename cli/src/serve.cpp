@@ -20,6 +20,7 @@
 #include "conclave/scheduler/scheduler_service.hpp"
 #include "ports.hpp"
 #include "served_model.hpp"
+#include "state_directory.hpp"
 
 namespace conclave::cli {
 namespace {
@@ -40,6 +41,7 @@ struct Options {
   std::string isa;
   app::ProcessSettings process;
   engine::BatcherOptions batch;
+  bool verify = false;
 };
 
 // What the services share; made first and gone last.
@@ -140,7 +142,7 @@ class Serve {
   explicit Serve(const Options& options) : options_(options) {}
 
   Status run() {
-    CONCLAVE_TRY(reference_, served_reference(options_.model));
+    CONCLAVE_TRY(reference_, check_served(options_.model, options_.batch, 1));
     if (options_.port != 0) CONCLAVE_TRY_VOID(check_port(options_.host, options_.port));
     const std::vector<app::ServiceRecipe> recipes = this->recipes();
     const int code = app::run_process("serve", options_.process, recipes);
@@ -158,6 +160,8 @@ class Serve {
       registry::RegistryService::Settings settings;
       settings.registry.listen = kRegistry;
       settings.registry.database = ":memory:";
+      settings.registry.sums = (state_directory("") / "sums").string();
+      settings.registry.verify = options_.verify;
       settings.registry.models = {std::filesystem::absolute(options_.model).string()};
       return registry::RegistryService::create(settings, context, {foundation_->process.get()});
     }));
@@ -238,6 +242,8 @@ void add_serve(CLI::App& app, Action& action) {
       ->envname("CONCLAVE_THREADS");
   command->add_option("--isa", options->isa, "Instruction set: scalar, avx2 or avx512")
       ->envname("CONCLAVE_ISA");
+  command->add_flag("--verify", options->verify,
+                    "Sum the whole file again, even if it has not changed since the last time");
   config::bind_section(*command, "batch", options->batch);
   config::bind_section(*command, "log", options->process.log);
   config::bind_section(*command, "admin", options->process.admin);

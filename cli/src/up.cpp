@@ -48,7 +48,8 @@ class Up {
   explicit Up(const Options& options) : fleet_(options.fleet), state_choice_(options.state) {}
 
   Status run() {
-    CONCLAVE_TRY(fleet_.reference, served_reference(fleet_.model));
+    CONCLAVE_TRY(const engine::BatcherOptions batch, batch_settings());
+    CONCLAVE_TRY(fleet_.reference, check_served(fleet_.model, batch, fleet_.routers));
     if (fleet_.port != 0) CONCLAVE_TRY_VOID(check_port(fleet_.host, fleet_.port));
     fleet_.state = fs::absolute(state_directory(state_choice_));
     CONCLAVE_TRY(const StateLock lock, StateLock::take(fleet_.state));
@@ -73,6 +74,24 @@ class Up {
     if (fleet_.port == 0) fleet_.port = ports[2];
     url_ = "http://" + url_host(fleet_.host) + ":" + std::to_string(fleet_.port);
     return write_addresses(fleet_.state, {url_, scheduler_address(fleet_), fleet_.keys});
+  }
+
+  // Those of the routers, as far as --set has them. What a router would not take it says itself.
+  [[nodiscard]] base::Result<engine::BatcherOptions> batch_settings() const {
+    constexpr std::string_view kSection = "router.batch.";
+    engine::BatcherOptions batch;
+    std::vector<std::string> arguments;
+    for (const std::string& setting : fleet_.settings) {
+      if (setting.starts_with(kSection)) arguments.push_back("--" + setting);
+    }
+    CLI::App app;
+    config::bind_section(app, kSection.substr(0, kSection.size() - 1), batch);
+    try {
+      app.parse(arguments);
+    } catch (const CLI::ParseError& error) {
+      return fail(ErrorCode::kInvalidArgument, std::string("--set: ") + error.what());
+    }
+    return batch;
   }
 
   Status supervise(std::vector<ChildSpec> children) {

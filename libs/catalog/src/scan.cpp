@@ -14,6 +14,7 @@
 #include "conclave/base/text.hpp"
 #include "conclave/base/thread_pool.hpp"
 #include "conclave/catalog/reference.hpp"
+#include "conclave/catalog/sum_store.hpp"
 #include "conclave/model/digest.hpp"
 #include "conclave/wire/limits.hpp"
 
@@ -74,12 +75,44 @@ struct Item {
 
 class Scanner {
  public:
-  Scanner(const gguf::File& file, const model::ModelConfig& config, const ScanProgress& progress)
-      : file_(file), config_(config), progress_(progress) {}
+  Scanner(const gguf::File& file, const model::ModelConfig& config, const ScanProgress& progress,
+          const SumStore* known)
+      : file_(file), config_(config), progress_(progress), known_(known) {}
 
   Result<ModelScan> run() {
     describe();
     CONCLAVE_TRY(const std::vector<Item> items, plan());
+    if (known_ == nullptr) {
+      CONCLAVE_TRY_VOID(sum(items));
+      return std::move(scan_);
+    }
+    CONCLAVE_TRY(const std::vector<FileStamp> before, stamps());
+    if (auto sums = known_->find(before, scan_.digests.expert.size())) {
+      scan_.record.model.sha256 = std::move(sums->file);
+      scan_.digests.backbone = sums->backbone;
+      scan_.digests.expert = std::move(sums->expert);
+      return std::move(scan_);
+    }
+    CONCLAVE_TRY_VOID(sum(items));
+    // What cannot be kept is summed again next time, and that is all.
+    if (const auto after = stamps(); after && *after == before) {
+      scan_.kept = known_->keep(
+          before, {scan_.record.model.sha256, scan_.digests.backbone, scan_.digests.expert});
+    }
+    return std::move(scan_);
+  }
+
+ private:
+  Result<std::vector<FileStamp>> stamps() const {
+    std::vector<FileStamp> stamps;
+    for (const gguf::File::Part& part : file_.parts()) {
+      CONCLAVE_TRY(FileStamp stamp, FileStamp::of(part.path));
+      stamps.push_back(std::move(stamp));
+    }
+    return stamps;
+  }
+
+  Status sum(const std::vector<Item>& items) {
     Status whole;
     Status contents;
     base::ThreadPool pool(2);
@@ -91,11 +124,9 @@ class Scanner {
       }
     });
     CONCLAVE_TRY_VOID(contents);  // first: its failure stops the other, not the reverse
-    CONCLAVE_TRY_VOID(whole);
-    return std::move(scan_);
+    return whole;
   }
 
- private:
   void describe() {
     wire::ModelRecord& record = scan_.record;
     record.architecture = config_.architecture->name;
@@ -154,6 +185,8 @@ class Scanner {
         read_ahead(chunk(offset + kChunkBytes));
         const auto bytes = chunk(offset);
         hasher.update(bytes);
+        // The other thread is somewhere near, and lets go of nothing.
+        if (offset != 0) file_.forget({part, offset - kChunkBytes, kChunkBytes});
         done += bytes.size();
         if (progress_ && !progress_(done, scan_.record.bytes)) stop_ = true;
         if (stop_) return cancelled();
@@ -188,6 +221,7 @@ class Scanner {
   const gguf::File& file_;
   const model::ModelConfig& config_;
   const ScanProgress& progress_;
+  const SumStore* known_;
   std::atomic<bool> stop_ = false;
   ModelScan scan_;
 };
@@ -195,7 +229,7 @@ class Scanner {
 }  // namespace
 
 Result<ModelScan> scan_model(const std::filesystem::path& path, std::string name,
-                             const ScanProgress& progress) {
+                             const ScanProgress& progress, const SumStore* known) {
   if (!name.empty()) CONCLAVE_TRY_VOID(check_name("model name", name));
   CONCLAVE_TRY(const gguf::File file, gguf::File::open(path));
   CONCLAVE_TRY(const model::ModelConfig config, model::read_config(file));
@@ -203,7 +237,7 @@ Result<ModelScan> scan_model(const std::filesystem::path& path, std::string name
   if (name.empty()) {
     CONCLAVE_TRY(name, derive_name(config.name, path));
   }
-  CONCLAVE_TRY(ModelScan scan, Scanner(file, config, progress).run());
+  CONCLAVE_TRY(ModelScan scan, Scanner(file, config, progress, known).run());
   scan.record.model.name = name;
   scan.digests.model.name = std::move(name);
   return scan;

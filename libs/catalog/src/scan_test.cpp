@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "conclave/catalog/sum_store.hpp"
 #include "conclave/gguf/writer.hpp"
 #include "conclave/model/digest.hpp"
 
@@ -31,6 +32,48 @@ std::vector<std::byte> contents(const std::string& path) {
   const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   const auto bytes = std::as_bytes(std::span(text));
   return {bytes.begin(), bytes.end()};
+}
+
+TEST(ScanModelTest, ReadsAFileThatHasNotChangedOnlyOnce) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::path(testing::TempDir()) / "conclave-scan-known";
+  fs::remove_all(folder);
+  fs::create_directories(folder);
+  const std::string part = "qwen3moe-split-f32-0000";
+  for (const char* rest : {"1-of-00002.gguf", "2-of-00002.gguf"}) {
+    fs::copy_file(golden(part + rest), folder / (part + rest));
+  }
+  const fs::path path = folder / (part + "1-of-00002.gguf");
+  const SumStore known(folder / "sums");
+  std::uint64_t read = 0;
+  const ScanProgress progress = [&read](std::uint64_t done, std::uint64_t) {
+    read = done;
+    return true;
+  };
+
+  const auto first = scan_model(path, "m", progress, &known).value();
+  EXPECT_TRUE(first.kept) << first.kept.error().to_string();
+  EXPECT_EQ(read, first.record.bytes);
+  read = 0;
+  const auto second = scan_model(path, "n", progress, &known).value();
+  EXPECT_EQ(read, 0u);
+  EXPECT_EQ(second.record.model.name, "n");
+  EXPECT_EQ(second.record.model.sha256, first.record.model.sha256);
+  EXPECT_EQ(second.record.backbone_bytes, first.record.backbone_bytes);
+  EXPECT_EQ(second.digests.backbone, first.digests.backbone);
+  EXPECT_EQ(second.digests.expert, first.digests.expert);
+
+  // One byte of the second part.
+  {
+    std::fstream file(folder / (part + "2-of-00002.gguf"),
+                      std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(-1, std::ios::end);
+    file.put('!');
+  }
+  const auto third = scan_model(path, "m", progress, &known).value();
+  EXPECT_EQ(read, third.record.bytes);
+  EXPECT_NE(third.record.model.sha256, first.record.model.sha256);
+  fs::remove_all(folder);
 }
 
 TEST(ScanModelTest, SumsTheWholeFileTheBackboneAndEveryExpert) {

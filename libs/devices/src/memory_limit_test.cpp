@@ -55,6 +55,35 @@ TEST_F(MemoryLimitTest, SaysNothingWhereThereIsNoLimit) {
   EXPECT_EQ(cgroup_memory_limit(root), std::nullopt);
 }
 
+TEST_F(MemoryLimitTest, WhatIsAvailableIsTheLeastThatGroupsAndSystemLeave) {
+  write("proc/meminfo", "MemTotal:  100 kB\nMemFree:  10 kB\nMemAvailable:   40 kB\n");
+  EXPECT_EQ(available_memory(root), 40u * 1024);
+  write("proc/self/cgroup", "0::/a/b\n");
+  write("sys/fs/cgroup/a/memory.max", "30000\n");
+  write("sys/fs/cgroup/a/memory.current", "12000\n");
+  write("sys/fs/cgroup/a/memory.stat", "anon 7000\nactive_file 3000\ninactive_file 2000\n");
+  EXPECT_EQ(available_memory(root), 30000u - 7000);
+  write("sys/fs/cgroup/a/b/memory.max", "20000\n");  // nobody tells its usage: the limit counts
+  EXPECT_EQ(available_memory(root), 20000u);
+  write("sys/fs/cgroup/a/memory.current", "90000\n");  // a limit that was lowered
+  EXPECT_EQ(available_memory(root), 0u);
+}
+
+TEST_F(MemoryLimitTest, WhatIsAvailableIsToldByTheFirstVersionToo) {
+  write("proc/self/cgroup", "5:memory:/docker/abc\n");
+  write("sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "65536\n");
+  write("sys/fs/cgroup/memory/docker/abc/memory.usage_in_bytes", "60000\n");
+  write("sys/fs/cgroup/memory/docker/abc/memory.stat",
+        "inactive_file 1\ntotal_inactive_file 20000\ntotal_active_file 30000\n");
+  EXPECT_EQ(available_memory(root), 65536u - 10000);
+}
+
+TEST_F(MemoryLimitTest, NothingIsAvailableWhereNobodyTells) {
+  EXPECT_EQ(available_memory(root), std::nullopt);
+  write("proc/meminfo", "nonsense\n\nMemAvailable: x kB\n");
+  EXPECT_EQ(available_memory(root), std::nullopt);
+}
+
 TEST_F(MemoryLimitTest, IgnoresLinesThatItDoesNotUnderstand) {
   write("proc/self/cgroup", "nonsense\n:\n0:\n\n0::/a\n");
   write("sys/fs/cgroup/memory.max", "12 apples");

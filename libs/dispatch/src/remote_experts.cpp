@@ -127,21 +127,28 @@ void RemoteExperts::note_reachability() {
   reachable_ = std::move(status);
 }
 
+// The first that is missing and why, and how many are not.
 std::string RemoteExperts::whom_we_miss() const {
   if (!table_) return "no routing table has come yet";
+  std::string first;
+  std::size_t there = 0;
   for (std::uint32_t layer = config_.dense_layers; layer < config_.layers; ++layer) {
     for (std::uint32_t expert = 0; expert < config_.gate.experts; ++expert) {
       const auto pool = table_->pool_of(layer, expert);
       const bool up = std::ranges::any_of(
           pool, [&](std::uint16_t index) { return client_.is_up(workers_[index].link); });
-      if (up) continue;
+      if (up) ++there;
+      if (up || !first.empty()) continue;
       const std::string name =
           "expert (" + std::to_string(layer) + ", " + std::to_string(expert) + ")";
-      return pool.empty() ? name + " has no ready worker"
-                          : "no link to " + workers_[pool[0]].endpoint.node + ", which has " + name;
+      first = pool.empty()
+                  ? name + " has no ready worker"
+                  : "no link to " + workers_[pool[0]].endpoint.node + ", which has " + name;
     }
   }
-  return {};
+  if (first.empty()) return {};
+  const std::size_t all = std::size_t{config_.layers - config_.dense_layers} * config_.gate.experts;
+  return first + " (" + std::to_string(100 * there / all) + " % of the experts are there)";
 }
 
 void RemoteExperts::maintain(Clock::time_point until) {

@@ -1,6 +1,9 @@
 #include "conclave/engine/local_model.hpp"
 
+#include <array>
 #include <utility>
+
+#include "conclave/engine/memory_needs.hpp"
 
 namespace conclave::engine {
 
@@ -11,6 +14,10 @@ base::Result<std::unique_ptr<LocalModel>> LocalModel::load(const std::filesystem
   const kernels::Compute& compute = local->host_->compute();
   CONCLAVE_TRY(gguf::File file, gguf::File::open(path));
   CONCLAVE_TRY(const model::ModelConfig config, model::read_config(file));
+  CONCLAVE_TRY(const MemoryNeed backbone, backbone_need(file, config));
+  CONCLAVE_TRY(const MemoryNeed routed, experts_need(file, config));
+  CONCLAVE_TRY_VOID(check_memory(std::array{backbone, routed}, options.memory_available,
+                                 "a model with smaller weights may fit"));
 
   const std::size_t experts =
       std::size_t{config.layers - config.dense_layers} * config.gate.experts;

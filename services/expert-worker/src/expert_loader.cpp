@@ -3,6 +3,7 @@
 #include <new>
 #include <utility>
 
+#include "conclave/base/thread_pool.hpp"
 #include "conclave/model/digest.hpp"
 
 namespace conclave::expert_worker {
@@ -10,6 +11,19 @@ namespace conclave::expert_worker {
 using base::ErrorCode;
 using base::fail;
 using base::Status;
+
+namespace {
+
+template <class Function>
+auto within_memory(Function function) -> decltype(function()) {
+  try {
+    return function();
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kOverloaded, "the system has no memory for it");
+  }
+}
+
+}  // namespace
 
 ExpertLoader::ExpertLoader(ExpertHost& host, const LoaderOptions& options,
                            std::function<void(bool)> changed, telemetry::Metrics& metrics,
@@ -94,30 +108,66 @@ void ExpertLoader::apply(const wire::Assignment& assignment) {
     return settle("cannot open " + assignment.model.uri + ": " + opened.error().message);
   }
   drop_unlisted(assignment);
-  const wire::ExpertBits hosted = host_.ready();
-  std::size_t failed = 0;
-  base::Error first_error;
-  for (const wire::AssignedExpert& expert : assignment.experts) {
-    if (superseded()) return;
-    if (hosted.test(expert.layer, expert.index)) continue;
-    if (const Status status = load(expert); !status) {
-      refused_.add();
-      if (failed++ == 0) {
-        first_error = status.error().within("expert (" + std::to_string(expert.layer) + ", " +
-                                            std::to_string(expert.index) + ")");
-      }
-      continue;
-    }
-    loaded_.add();
-    changed_(false);
+  Work work{missing(assignment)};
+  if (const Status loaded = load_all(work); !loaded) {
+    log_.error("assignment_refused", {{"error", loaded.error().to_string()}});
+    return settle(loaded.error().message);
   }
+  if (superseded()) return;
   log_.info("assignment_applied", {{"epoch", assignment.epoch},
                                    {"experts", assignment.experts.size()},
-                                   {"refused", failed},
+                                   {"refused", work.failed},
                                    {"bytes", host_.bytes()}});
-  if (failed == 0) return settle("");
-  log_.error("experts_refused", {{"experts", failed}, {"first", first_error.to_string()}});
-  settle(std::to_string(failed) + " experts refused: " + first_error.message);
+  if (work.failed == 0) return settle("");
+  log_.error("experts_refused",
+             {{"experts", work.failed}, {"first", work.first_error.to_string()}});
+  settle(std::to_string(work.failed) + " experts refused: " + work.first_error.message);
+}
+
+std::vector<wire::AssignedExpert> ExpertLoader::missing(const wire::Assignment& assignment) const {
+  const wire::ExpertBits hosted = host_.ready();
+  std::vector<wire::AssignedExpert> experts;
+  for (const wire::AssignedExpert& expert : assignment.experts) {
+    if (!hosted.test(expert.layer, expert.index)) experts.push_back(expert);
+  }
+  return experts;
+}
+
+// All of them in one run of memory. What has no size gets its error when it is loaded.
+Status ExpertLoader::load_all(Work& work) {
+  std::uint64_t bytes = 0;
+  for (const wire::AssignedExpert& expert : work.experts) {
+    bytes += model::packed_expert_bytes(model_->file, model_->config, {expert.layer, expert.index})
+                 .value_or(0);
+  }
+  if (options_.check_memory) CONCLAVE_TRY_VOID(options_.check_memory(bytes));
+  base::Arena arena(bytes);
+  std::mutex mutex;  // guards `work` and calls of changed_
+  base::ThreadPool pool(host_.size() == 0 ? options_.threads : 1);
+  pool.for_each(work.experts.size(), [&](std::size_t i, unsigned) {
+    if (superseded()) return;
+    const wire::AssignedExpert& expert = work.experts[i];
+    const Status status = load(expert, arena);
+    const std::lock_guard lock(mutex);
+    if (!status) {
+      refused_.add();
+      if (work.failed++ != 0) return;
+      work.first_error = status.error().within("expert (" + std::to_string(expert.layer) + ", " +
+                                               std::to_string(expert.index) + ")");
+      return;
+    }
+    loaded_.add();
+    ++work.loaded;
+    note_progress(work);
+    changed_(false);
+  });
+  return {};
+}
+
+void ExpertLoader::note_progress(const Work& work) {
+  const std::size_t percent = 100 * work.loaded / work.experts.size();
+  const std::lock_guard lock(mutex_);
+  if (!next_) problem_ = "loading experts (" + std::to_string(percent) + " %)";
 }
 
 Status ExpertLoader::open(const wire::ModelVersion& version) {
@@ -145,39 +195,48 @@ void ExpertLoader::drop_unlisted(const wire::Assignment& assignment) {
   }
 }
 
-Status ExpertLoader::load(const wire::AssignedExpert& expert) {
-  try {
-    return load_checked(expert);
-  } catch (const std::bad_alloc&) {
-    return fail(ErrorCode::kOverloaded, "the system has no memory for it");
-  }
-}
-
-Status ExpertLoader::load_checked(const wire::AssignedExpert& expert) {
+Status ExpertLoader::load(const wire::AssignedExpert& expert, base::Arena& arena) {
   const model::ExpertId id{expert.layer, expert.index};
-  CONCLAVE_TRY_VOID(check_room(0));
-  if (expert.sha256 != wire::Sha256{}) {
-    CONCLAVE_TRY(const wire::Sha256 digest, model::expert_digest(model_->file, model_->config, id));
-    if (digest != expert.sha256) {
-      return fail(ErrorCode::kCorruptData,
-                  "its bytes in " + model_->version.uri + " are not those that were registered");
-    }
-  }
-  CONCLAVE_TRY(model::Expert loaded, model::load_expert(model_->file, model_->config, id));
-  CONCLAVE_TRY_VOID(check_room(loaded.bytes()));
-  return host_.insert(id, std::move(loaded));
+  CONCLAVE_TRY(const std::size_t bytes,
+               model::packed_expert_bytes(model_->file, model_->config, id));
+  CONCLAVE_TRY_VOID(take_room(bytes));
+  base::Result<model::Expert> read = within_memory([&] { return read_checked(expert, arena); });
+  const std::lock_guard lock(room_mutex_);
+  loading_bytes_ -= bytes;
+  --loading_;
+  if (!read) return fail(read.error());
+  return within_memory([&] { return host_.insert(id, std::move(*read)); });
 }
 
-Status ExpertLoader::check_room(std::uint64_t bytes) const {
-  if (options_.slots != 0 && host_.size() >= options_.slots) {
+// The sum is made on the way, of the bytes that are packed.
+base::Result<model::Expert> ExpertLoader::read_checked(const wire::AssignedExpert& expert,
+                                                       base::Arena& arena) const {
+  const bool is_checked = expert.sha256 != wire::Sha256{};
+  model::Sha256Hasher hasher;
+  CONCLAVE_TRY(model::Expert read,
+               model::load_expert(model_->file, model_->config, {expert.layer, expert.index}, arena,
+                                  is_checked ? &hasher : nullptr));
+  if (is_checked && hasher.finish() != expert.sha256) {
+    return fail(ErrorCode::kCorruptData,
+                "its bytes in " + model_->version.uri + " are not those that were registered");
+  }
+  return read;
+}
+
+Status ExpertLoader::take_room(std::uint64_t bytes) {
+  const std::lock_guard lock(room_mutex_);
+  if (options_.slots != 0 && host_.size() + loading_ >= options_.slots) {
     return fail(ErrorCode::kOverloaded,
                 "all " + std::to_string(options_.slots) + " slots are taken");
   }
-  if (host_.bytes() + bytes > options_.memory_bytes) {
+  const std::uint64_t taken = host_.bytes() + loading_bytes_;
+  if (taken + bytes > options_.memory_bytes) {
     return fail(ErrorCode::kOverloaded, "it needs " + std::to_string(bytes) + " bytes more; " +
-                                            std::to_string(host_.bytes()) + " of " +
+                                            std::to_string(taken) + " of " +
                                             std::to_string(options_.memory_bytes) + " are taken");
   }
+  loading_bytes_ += bytes;
+  ++loading_;
   return {};
 }
 

@@ -1,6 +1,9 @@
 // Turns assignments into hosted experts: opens the model's file, reads the bytes of what is
-// missing, checks them against the registry's sums, packs them and hands them to the host, in the
-// order of the assignment. One thread of its own; it never touches other bytes of the file.
+// missing, checks them against the registry's sums, packs them and hands them to the host, about in
+// the order of the assignment. It never touches other bytes of the file.
+//
+// The first experts of a model are loaded by all threads, since nothing can be computed before.
+// Those that come later, beside calls, by one.
 #pragma once
 
 #include <chrono>
@@ -11,7 +14,9 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
+#include "conclave/base/arena.hpp"
 #include "conclave/gguf/file.hpp"
 #include "conclave/telemetry/log.hpp"
 #include "conclave/telemetry/metrics.hpp"
@@ -21,8 +26,11 @@
 namespace conclave::expert_worker {
 
 struct LoaderOptions {
-  std::uint64_t memory_bytes = 0;  // for all experts together; one more may be there meanwhile
+  std::uint64_t memory_bytes = 0;  // for all experts together
   std::uint32_t slots = 0;         // most experts; 0: as memory allows
+  unsigned threads = 1;            // that load the first experts of a model
+  /// Whether the system has so much memory for what an assignment adds; null: nobody asks.
+  std::function<base::Status(std::uint64_t bytes)> check_memory;
   /// When what failed is tried again: a volume may come late, or be mended. Long against reading a
   /// file's metadata and the bytes of some experts.
   std::chrono::milliseconds retry{10'000};
@@ -30,8 +38,8 @@ struct LoaderOptions {
 
 class ExpertLoader {
  public:
-  /// `changed(settled)` is called on the loader's thread after every expert that came, and with
-  /// true when an assignment is done with. The host must outlive the loader. Throws
+  /// `changed(settled)` is called after every expert that came, and with true when an assignment is
+  /// done with; on the loader's threads, one at a time. The host must outlive the loader. Throws
   /// std::system_error if the system gives no thread.
   ExpertLoader(ExpertHost& host, const LoaderOptions& options, std::function<void(bool)> changed,
                telemetry::Metrics& metrics, telemetry::Logger log);
@@ -59,15 +67,27 @@ class ExpertLoader {
     model::ModelConfig config;
   };
 
+  // What an assignment adds.
+  struct Work {
+    std::vector<wire::AssignedExpert> experts;
+    std::size_t loaded = 0;
+    std::size_t failed = 0;
+    base::Error first_error;
+  };
+
   void work();
   bool next(std::optional<wire::Assignment>& assignment);
   [[nodiscard]] bool superseded() const;
   void apply(const wire::Assignment& assignment);
   base::Status open(const wire::ModelVersion& version);
   void drop_unlisted(const wire::Assignment& assignment);
-  base::Status load(const wire::AssignedExpert& expert);
-  base::Status load_checked(const wire::AssignedExpert& expert);
-  [[nodiscard]] base::Status check_room(std::uint64_t bytes) const;
+  [[nodiscard]] std::vector<wire::AssignedExpert> missing(const wire::Assignment& assignment) const;
+  base::Status load_all(Work& work);
+  void note_progress(const Work& work);
+  base::Status load(const wire::AssignedExpert& expert, base::Arena& arena);
+  [[nodiscard]] base::Result<model::Expert> read_checked(const wire::AssignedExpert& expert,
+                                                         base::Arena& arena) const;
+  base::Status take_room(std::uint64_t bytes);
   void settle(std::string problem);
 
   ExpertHost& host_;
@@ -76,7 +96,11 @@ class ExpertLoader {
   telemetry::Logger log_;
   telemetry::Counter& loaded_;
   telemetry::Counter& refused_;
-  std::unique_ptr<Model> model_;  // the loader's thread only
+  std::unique_ptr<Model> model_;  // changed by the loader's thread only, between loads
+
+  std::mutex room_mutex_;  // guards what is being loaded, and that it becomes hosted
+  std::uint64_t loading_bytes_ = 0;
+  std::size_t loading_ = 0;
 
   mutable std::mutex mutex_;  // guards all that follows
   std::condition_variable wanted_;

@@ -161,6 +161,63 @@ TEST_F(ExpertLoaderTest, HostsNoMoreThanItsMemory) {
   EXPECT_THAT(loader_->problem(), HasSubstr("bytes more"));
 }
 
+TEST_F(ExpertLoaderTest, LoadsTheFirstExpertsWithAllThreads) {
+  std::size_t at_once = 0;  // calls of on_change_ that run, which never is two
+  std::size_t calls = 0;
+  on_change_ = [&](bool) {
+    EXPECT_EQ(++at_once, 1u);
+    ++calls;
+    --at_once;
+  };
+  start({.threads = 4});
+  wire::Assignment assignment = first(model_.experts(), 1);
+  for (wire::AssignedExpert& expert : assignment.experts) {
+    expert.sha256 = *model::expert_digest(model_.file, model_.config, {expert.layer, expert.index});
+  }
+
+  apply(assignment);
+
+  EXPECT_EQ(loader_->problem(), "");
+  EXPECT_EQ(host_.size(), model_.experts());
+  EXPECT_EQ(calls, model_.experts() + 1);
+}
+
+TEST_F(ExpertLoaderTest, ThreadsTogetherHostNoMoreThanItsMemory) {
+  const std::size_t each = model_.expert({0, 0}).bytes();
+  start({.memory_bytes = 3 * each + each / 2, .threads = 4});
+
+  apply(first(8, 1));
+
+  EXPECT_EQ(host_.size(), 3u);
+  EXPECT_THAT(loader_->problem(), HasSubstr("5 experts refused"));
+}
+
+TEST_F(ExpertLoaderTest, LoadsNothingOfWhatTheSystemHasNoMemoryFor) {
+  std::uint64_t asked = 0;
+  start({.check_memory = [&asked](std::uint64_t bytes) -> base::Status {
+    asked = bytes;
+    return base::fail(base::ErrorCode::kFailedPrecondition, "needs more than there is");
+  }});
+
+  apply(first(2, 1));
+
+  EXPECT_GE(asked, 2 * model_.expert({0, 0}).bytes());
+  EXPECT_EQ(host_.size(), 0u);
+  EXPECT_THAT(loader_->problem(), HasSubstr("needs more than there is"));
+}
+
+TEST_F(ExpertLoaderTest, SaysHowFarItIs) {
+  std::string half_way;
+  on_change_ = [&](bool settled) {
+    if (!settled && host_.size() == 1) half_way = loader_->problem();
+  };
+  start();
+
+  apply(first(2, 1));
+
+  EXPECT_EQ(half_way, "loading experts (50 %)");
+}
+
 TEST_F(ExpertLoaderTest, HostsNoMoreThanItsSlots) {
   start({.slots = 2});
 

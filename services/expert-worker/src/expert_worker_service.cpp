@@ -10,7 +10,9 @@
 
 #include "conclave/devices/device.hpp"
 #include "conclave/devices/machine.hpp"
+#include "conclave/devices/memory_limit.hpp"
 #include "conclave/devices/pin.hpp"
+#include "conclave/engine/memory_needs.hpp"
 #include "conclave/fabric/call_server.hpp"
 #include "conclave/fleet/member.hpp"
 #include "expert_host.hpp"
@@ -25,6 +27,8 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
+std::uint64_t available_memory() { return devices::available_memory().value_or(~std::uint64_t{0}); }
+
 // How often an idle worker, and one that drains, looks around: links make progress meanwhile.
 constexpr std::chrono::seconds kIdle{1};
 constexpr std::chrono::milliseconds kDrainLook{100};
@@ -32,6 +36,12 @@ constexpr std::chrono::milliseconds kDrainLook{100};
 // scheduler is not flooded.
 constexpr std::chrono::milliseconds kReportPause{50};
 constexpr std::string_view kDirect = "direct://";
+
+Status check_memory(std::uint64_t bytes) {
+  const engine::MemoryNeed needs[] = {{"the experts that it is to host", bytes}};
+  return engine::check_memory(needs, available_memory(),
+                              "lower expert-worker.memory-bytes, or start more workers elsewhere");
+}
 
 }  // namespace
 
@@ -100,7 +110,11 @@ class ExpertWorkerService::Impl {
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity_,
                                              settings_.fabric.links, context_.wall_clock));
     keep_loader(std::make_unique<ExpertLoader>(
-        *host_, LoaderOptions{memory_bytes_, settings_.worker.slots},
+        *host_,
+        LoaderOptions{.memory_bytes = memory_bytes_,
+                      .slots = settings_.worker.slots,
+                      .threads = compute_->threads(),
+                      .check_memory = check_memory},
         [this](bool settled) { changed(settled); }, context_.metrics, context_.log));
     measure();
     fleet::MemberCallbacks callbacks{[this] { return report(); },
@@ -132,8 +146,9 @@ class ExpertWorkerService::Impl {
     CONCLAVE_TRY(const devices::Device device, devices::Device::parse(settings_.worker.device));
     CONCLAVE_TRY(const devices::Machine machine, devices::discover());
     CONCLAVE_TRY(const devices::CpuSet cpus, devices::processors_of(device, machine));
-    memory_bytes_ = settings_.worker.memory_bytes != 0 ? settings_.worker.memory_bytes
-                                                       : machine.memory_limit_bytes / 4 * 3;
+    memory_bytes_ = settings_.worker.memory_bytes != 0
+                        ? settings_.worker.memory_bytes
+                        : std::min(machine.memory_limit_bytes / 4 * 3, available_memory());
     if (lent_.compute != nullptr) {
       compute_ = lent_.compute;
       return {};

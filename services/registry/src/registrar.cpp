@@ -7,8 +7,10 @@ namespace conclave::registry {
 using base::ErrorCode;
 using base::fail;
 
-Registrar::Registrar(telemetry::Metrics& metrics, Clock clock, telemetry::Logger log)
-    : clock_(std::move(clock)),
+Registrar::Registrar(std::unique_ptr<const catalog::SumStore> known, telemetry::Metrics& metrics,
+                     Clock clock, telemetry::Logger log)
+    : known_(std::move(known)),
+      clock_(std::move(clock)),
       log_(std::move(log)),
       bytes_(metrics.counter("conclave_registry_scanned_bytes_total",
                              "Bytes of model files read and summed")),
@@ -69,8 +71,11 @@ base::Result<catalog::ModelScan> Registrar::read(const Job& job) {
     const std::lock_guard lock(mutex_);
     return !stop_;
   };
-  auto scan = catalog::scan_model(job.path, job.name, go_on);
+  auto scan = catalog::scan_model(job.path, job.name, go_on, known_.get());
   percent_ = 0;
+  if (scan && !scan->kept) {
+    log_.warn("sums_not_kept", {{"error", scan->kept.error().to_string()}});
+  }
   if (scan) seconds_.observe(std::chrono::duration<double>(clock_() - start).count());
   return scan;
 }

@@ -10,12 +10,14 @@
 #include <deque>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
 
 #include "conclave/base/result.hpp"
 #include "conclave/catalog/scan.hpp"
+#include "conclave/catalog/sum_store.hpp"
 #include "conclave/telemetry/log.hpp"
 #include "conclave/telemetry/metrics.hpp"
 
@@ -29,7 +31,9 @@ class Registrar {
   using Done = std::function<void(base::Result<catalog::ModelScan>)>;
   using Clock = std::function<std::chrono::steady_clock::time_point()>;
 
-  Registrar(telemetry::Metrics& metrics, Clock clock, telemetry::Logger log);
+  /// `known`: where sums are kept; null: files are summed whenever they are registered.
+  Registrar(std::unique_ptr<const catalog::SumStore> known, telemetry::Metrics& metrics,
+            Clock clock, telemetry::Logger log);
   /// As stop().
   ~Registrar() { stop(); }
   Registrar(const Registrar&) = delete;
@@ -56,6 +60,7 @@ class Registrar {
   void work();
   base::Result<catalog::ModelScan> read(const Job& job);
 
+  const std::unique_ptr<const catalog::SumStore> known_;
   Clock clock_;
   telemetry::Logger log_;
   telemetry::Counter& bytes_;

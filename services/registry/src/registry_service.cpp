@@ -28,7 +28,8 @@ class RegistryService::Impl {
                                                    wire::NodeRole::kRegistry, context_.log,
                                                    context_.metrics));
     CONCLAVE_TRY(catalog_, catalog::SqliteCatalog::open(settings_.registry.database));
-    registrar_ = std::make_unique<Registrar>(context_.metrics, context_.now, context_.log);
+    registrar_ =
+        std::make_unique<Registrar>(known_sums(), context_.metrics, context_.now, context_.log);
     const fabric::NodeIdentity identity{context_.node_name, wire::NodeRole::kRegistry,
                                         fleet::incarnation_at(context_.wall_clock())};
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
@@ -75,6 +76,15 @@ class RegistryService::Impl {
   [[nodiscard]] const std::string& address() const { return address_; }
 
  private:
+  // Where the sums of files are kept that have been read before.
+  [[nodiscard]] std::unique_ptr<const catalog::SumStore> known_sums() const {
+    const RegistrySettings& settings = settings_.registry;
+    const bool is_beside = settings.sums.empty() && settings.database != ":memory:";
+    const std::string folder = is_beside ? settings.database + ".sums" : settings.sums;
+    if (settings.verify || folder.empty()) return nullptr;
+    return std::make_unique<const catalog::SumStore>(folder);
+  }
+
   // The files of the settings go the way of everybody's requests, one after the other, so that the
   // last one has the highest version where names agree.
   Status register_files() {

@@ -1,8 +1,11 @@
 #include "served_model.hpp"
 
+#include <array>
 #include <string>
 #include <utility>
 
+#include "conclave/devices/memory_limit.hpp"
+#include "conclave/engine/memory_needs.hpp"
 #include "conclave/wire/limits.hpp"
 
 namespace conclave::router {
@@ -25,6 +28,17 @@ base::Status check_tokens(const tokenizer::Tokenizer& tokenizer) {
   return {};
 }
 
+// Keys and values take their memory only as they come, which would be too late to refuse them.
+base::Status check_fits(const gguf::File& file, const engine::BatcherOptions& batch) {
+  CONCLAVE_TRY(const model::ModelConfig config, model::read_config(file));
+  CONCLAVE_TRY(engine::MemoryNeed backbone, engine::backbone_need(file, config));
+  return engine::check_memory(
+      std::array{std::move(backbone), engine::kv_need(config, batch),
+                 engine::step_need(config, batch)},
+      devices::available_memory().value_or(~std::uint64_t{0}),
+      "lower router.batch.kv-tokens-max, or take a router.batch.kv-type of fewer bits");
+}
+
 }  // namespace
 
 base::Result<std::unique_ptr<ModelRun>> ModelRun::load(
@@ -33,7 +47,9 @@ base::Result<std::unique_ptr<ModelRun>> ModelRun::load(
     fabric::CallClient& client, telemetry::Metrics& metrics, telemetry::Logger log) {
   auto served = std::make_shared<ServedModel>();
   served->version = version;
-  CONCLAVE_TRY(served->backbone, engine::BackboneModel::load(version.uri, compute));
+  CONCLAVE_TRY(gguf::File opened, gguf::File::open(version.uri));
+  CONCLAVE_TRY_VOID(check_fits(opened, batch));
+  CONCLAVE_TRY(served->backbone, engine::BackboneModel::load(std::move(opened), compute));
   const gguf::File& file = served->backbone->file();
   const model::ModelConfig& config = served->backbone->config();
   const tokenizer::Tokenizer& tokenizer = served->backbone->tokenizer();

@@ -25,7 +25,8 @@ struct ServedModel {
 /// destructor, since the links are that thread's; only what RemoteExperts says is for any.
 struct ModelRun {
   /// Opens the file and loads the backbone; takes seconds. Errors of BackboneModel::load,
-  /// PromptBuilder::create and model::row_forms; kUnimplemented: tokens that are too long to be
+  /// PromptBuilder::create and model::row_forms; kFailedPrecondition: it does not fit the memory
+  /// that is available; kUnimplemented: tokens that are too long to be
   /// sent. All that is borrowed must outlive it.
   static base::Result<std::unique_ptr<ModelRun>> load(
       const wire::ModelVersion& version, const kernels::Compute& compute,

@@ -18,20 +18,24 @@ namespace conclave::catalog {
 struct ModelScan {
   wire::ModelRecord record;
   wire::ModelDigests digests;
+  base::Status kept;  // why a SumStore did not take the sums
 };
 
 /// Called now and then, on one of the threads of the scan, with the bytes of the whole-file sum.
 /// False ends the scan with kCancelled.
 using ScanProgress = std::function<bool(std::uint64_t done, std::uint64_t total)>;
 
+class SumStore;
+
 /// Reads all of the file on up to two threads: one sums it from its first byte to its last (the
 /// parts of a split model one after the other, in order), the other the backbone and each expert
-/// (model/digest.hpp), so each byte is brought in once and summed twice.
+/// (model/digest.hpp), so each byte is brought in once and summed twice. A file that `known` knows
+/// is not read at all; another one is known to it afterwards, unless it changed meanwhile.
 /// `name` is checked, or derived from the file if it is empty (see derive_name), before anything is
 /// summed. Errors as gguf::File::open, model::read_config and derive_name; kUnimplemented: more
 /// layers or experts than messages can say (wire/limits.hpp); kCancelled.
 base::Result<ModelScan> scan_model(const std::filesystem::path& path, std::string name,
-                                   const ScanProgress& progress);
+                                   const ScanProgress& progress, const SumStore* known = nullptr);
 
 /// The file that a URI means: an absolute path, or the same after file:// (taken as it is, without
 /// percent signs decoded). kInvalidArgument for a

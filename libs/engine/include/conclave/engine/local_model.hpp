@@ -2,6 +2,7 @@
 // parts one by one: ComputeHost, BackboneModel in routers, model::ExpertSet in workers.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -14,14 +15,16 @@
 namespace conclave::engine {
 
 struct LoadOptions {
-  unsigned threads = 0;      // as ComputeHost::create
-  std::string isa;           // as ComputeHost::create
+  unsigned threads = 0;                                // as ComputeHost::create
+  std::string isa;                                     // as ComputeHost::create
+  std::uint64_t memory_available = ~std::uint64_t{0};  // bytes; models beyond it are refused
   model::Progress progress;  // may be empty; counts layers and experts together
 };
 
 class LocalModel {
  public:
-  /// Errors of ComputeHost::create, BackboneModel::load and LocalExperts::load.
+  /// Errors of ComputeHost::create, BackboneModel::load and LocalExperts::load; kFailedPrecondition
+  /// of check_memory().
   static base::Result<std::unique_ptr<LocalModel>> load(const std::filesystem::path& path,
                                                         const LoadOptions& options);
 

@@ -23,12 +23,17 @@ inline constexpr std::string_view kCurrentAlias = "current";
 struct RegistrySettings {
   std::string listen = "tcp://127.0.0.1:7601";
   std::string database = "registry.db";
+  std::string sums;
+  bool verify = false;
   std::vector<std::string> models;
 
   template <class Visitor>
   void visit(Visitor&& v) {
     v("listen", listen, "Address for the other services");
     v("database", database, "SQLite file; :memory: forgets all at the end");
+    v("sums", sums,
+      "Directory of the sums of files read before (default: beside the database, if it is a file)");
+    v("verify", verify, "Read files again to sum them, even if they have not changed");
     v("models", models,
       "GGUF files to register at the start, in order; their alias `current` points at them");
   }
