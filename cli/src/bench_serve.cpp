@@ -87,14 +87,8 @@ class ServeBench {
     if (shape_.model.empty()) CONCLAVE_TRY_VOID(choose_model());
     if (shape_.vocab == 0) shape_.vocab = kVocabulary;
     CONCLAVE_TRY_VOID(try_one());
-    CONCLAVE_TRY(LoadClient client,
-                 LoadClient::create({.url = url_ + std::string(endpoint(shape_.input)),
-                                     .headers = headers_,
-                                     .stream = shape_.stream,
-                                     .prompt_tokens = shape_.prompt_tokens,
-                                     .timeout = std::chrono::seconds(options_.timeout_s)}));
     for (const LoadPlan& plan : plans()) {
-      CONCLAVE_TRY_VOID(measure(client, plan));
+      CONCLAVE_TRY_VOID(measure(plan));
       if (stop_.stop_requested()) return fail(ErrorCode::kCancelled, "interrupted");
     }
     return failures();
@@ -183,7 +177,7 @@ class ServeBench {
     return plans;
   }
 
-  base::Status measure(LoadClient& client, const LoadPlan& plan) {
+  base::Status measure(const LoadPlan& plan) {
     telemetry::ProgressBar bar(plan.rate > 0.0 ? fixed(plan.rate, 1) + " requests/s"
                                                : std::to_string(plan.connections) + " connections");
     LoadTally tally(
@@ -195,8 +189,14 @@ class ServeBench {
       bodies = number + 1;
       return request_body(shape_, sent_ + number);
     };
-    const auto ran = client.run(plan, body, tally, stop_,
-                                [&](std::uint64_t ended) { bar.update(ended, plan.requests); });
+    LoadClient client({.endpoint = {.url = url_ + std::string(endpoint(shape_.input)),
+                                    .headers = headers_,
+                                    .timeout = std::chrono::seconds(options_.timeout_s)},
+                       .stream = shape_.stream,
+                       .prompt_tokens = shape_.prompt_tokens},
+                      plan, tally);
+    const auto ran =
+        client.run(body, stop_, [&](std::uint64_t ended) { bar.update(ended, plan.requests); });
     sent_ += bodies;
     if (!ran) return fail(ran.error());
     levels_.push_back({.plan = plan,
