@@ -27,6 +27,9 @@ struct ModelOptions {
 /// Adds -m/--model, --threads, --isa and --kv-type.
 void add_model_options(CLI::App& app, ModelOptions& options);
 
+/// Adds --threads and --isa.
+void add_compute_options(CLI::App& app, unsigned& threads, std::string& isa);
+
 base::Result<std::unique_ptr<engine::LocalModel>> load_model(const ModelOptions& options);
 
 /// `text`, or all of standard input if it is "-". kInvalidArgument beyond 16 MiB.

@@ -6,6 +6,7 @@
 
 #include "attention_kernel.hpp"
 #include "kv_store_kernel.hpp"
+#include "logit_kernel.hpp"
 #include "matmul_kernel.hpp"
 #include "vector_kernel.hpp"
 
@@ -26,6 +27,12 @@ constexpr KernelTable make_kernel_table(Isa isa) {
   table.exp_sum = V::exp_sum;
   table.sigmoid = V::sigmoid;
   table.max = V::max;
+  using L = LogitKernels<S>;
+  table.block_maxima = L::block_maxima;
+  table.at_least = L::at_least;
+  table.exp_scaled = L::exp_scaled;
+  table.exp_masses = L::exp_masses;
+  table.top_k = top_k;
   table.attend = attend<S>;
   table.store_kv = store_kv<S>;
   return table;

@@ -31,6 +31,20 @@ struct SimdScalar {
   // As the x86 instructions: the second operand if either is NaN.
   static F32 max(F32 a, F32 b) { return a > b ? a : b; }
   static F32 min(F32 a, F32 b) { return a < b ? a : b; }
+  static float largest(F32 v) { return v; }
+  /// Bit i: lane i is at least `least`.
+  static std::uint32_t at_least(F32 v, F32 least) { return v >= least ? 1u : 0u; }
+  /// Writes the lanes of v whose bit is set, in order; may write kLanes values whatever the bits.
+  static void compress(float* p, F32 v, std::uint32_t) { *p = v; }
+  /// As compress, for the numbers first, first + 1, .. of the lanes.
+  static void compress_numbers(std::int32_t* p, std::int32_t first, std::uint32_t) { *p = first; }
+
+  // As many doubles as there are lanes, for sums.
+  using F64 = double;
+  static F64 zero_f64() { return 0.0; }
+  static F64 add_f64(F64 sum, F32 v) { return sum + double{v}; }
+  static void store_f64(double* p, F64 v) { *p = v; }
+
   /// 2^n for t = n + 1.5 * 2^23, n integral in [-126, 127]: n stands in the low bits of t.
   static F32 exp2_shifted(F32 t) {
     std::uint32_t bits;

@@ -7,11 +7,11 @@
 
 namespace conclave::model {
 
-base::Result<std::unique_ptr<Attention>> load_grouped_attention(const gguf::File& file,
+base::Result<std::unique_ptr<Attention>> load_grouped_attention(const TensorReader& reader,
                                                                 const ModelConfig& config,
                                                                 const Rope& rope,
                                                                 std::uint32_t layer);
-base::Result<std::unique_ptr<Attention>> load_latent_attention(const gguf::File& file,
+base::Result<std::unique_ptr<Attention>> load_latent_attention(const TensorReader& reader,
                                                                const ModelConfig& config,
                                                                const Rope& rope,
                                                                std::uint32_t layer);

@@ -16,7 +16,8 @@ std::size_t Backbone::bytes() const {
   std::size_t sum = head_.weight.bytes();
   for (const Layer& layer : layers_) {
     sum += layer.attention->bytes() + layer.gate.weight.bytes() + layer.ffn.gate.weight.bytes() +
-           layer.ffn.up.weight.bytes() + layer.ffn.down.weight.bytes();
+           layer.ffn.up.weight.bytes() + layer.ffn.down.weight.bytes() +
+           layer.shared_gate.weight.bytes();
   }
   return sum;
 }

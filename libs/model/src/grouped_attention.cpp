@@ -12,8 +12,7 @@ class GroupedAttention final : public Attention {
   GroupedAttention(const ModelConfig& config, const Rope& rope, std::uint32_t layer)
       : config_(config), rope_(rope), layer_(layer) {}
 
-  base::Status load(const gguf::File& file) {
-    const TensorReader reader(file);
+  base::Status load(const TensorReader& reader) {
     const AttentionConfig& a = config_.attention;
     const std::uint64_t q_width = std::uint64_t{a.heads} * a.key_dim;
     const std::uint64_t k_width = std::uint64_t{a.kv_heads} * a.key_dim;
@@ -107,23 +106,23 @@ class GroupedAttention final : public Attention {
 
 }  // namespace
 
-base::Result<std::unique_ptr<Attention>> load_grouped_attention(const gguf::File& file,
+base::Result<std::unique_ptr<Attention>> load_grouped_attention(const TensorReader& reader,
                                                                 const ModelConfig& config,
                                                                 const Rope& rope,
                                                                 std::uint32_t layer) {
   auto attention = std::make_unique<GroupedAttention>(config, rope, layer);
-  CONCLAVE_TRY_VOID(attention->load(file));
+  CONCLAVE_TRY_VOID(attention->load(reader));
   return attention;
 }
 
-base::Result<std::unique_ptr<Attention>> load_attention(const gguf::File& file,
+base::Result<std::unique_ptr<Attention>> load_attention(const TensorReader& reader,
                                                         const ModelConfig& config, const Rope& rope,
                                                         std::uint32_t layer) {
   switch (config.architecture->attention) {
     case AttentionKind::kGrouped:
-      return load_grouped_attention(file, config, rope, layer);
+      return load_grouped_attention(reader, config, rope, layer);
     case AttentionKind::kLatent:
-      return load_latent_attention(file, config, rope, layer);
+      return load_latent_attention(reader, config, rope, layer);
   }
   return base::fail(base::ErrorCode::kInternal, "unknown kind of attention");
 }

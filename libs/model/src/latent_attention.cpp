@@ -16,8 +16,7 @@ class LatentAttention final : public Attention {
   LatentAttention(const ModelConfig& config, const Rope& rope, std::uint32_t layer)
       : config_(config), rope_(rope), layer_(layer) {}
 
-  base::Status load(const gguf::File& file) {
-    const TensorReader reader(file);
+  base::Status load(const TensorReader& reader) {
     const LatentConfig& l = config_.attention.latent;
     const std::uint64_t q_width = std::uint64_t{config_.attention.heads} * (l.nope + l.rope);
     const auto name = [&](std::string_view tensor) { return block_name(layer_, tensor); };
@@ -102,9 +101,7 @@ class LatentAttention final : public Attention {
           transposed[j * l.nope + i] = k[i * l.kv_rank + j];
         }
       }
-      CONCLAVE_TRY(auto k_head, kernels::PackedMatrix::pack(gguf::BlockType::kF32,
-                                                            std::as_bytes(std::span(transposed)),
-                                                            l.kv_rank, l.nope));
+      CONCLAVE_TRY(auto k_head, reader.pack(transposed, l.kv_rank, l.nope));
       CONCLAVE_TRY(auto v_head, reader.rows(*both, h * rows + l.nope, l.value, l.kv_rank));
       k_up_.push_back(std::move(k_head));
       v_up_.push_back(std::move(v_head));
@@ -208,12 +205,12 @@ class LatentAttention final : public Attention {
 
 }  // namespace
 
-base::Result<std::unique_ptr<Attention>> load_latent_attention(const gguf::File& file,
+base::Result<std::unique_ptr<Attention>> load_latent_attention(const TensorReader& reader,
                                                                const ModelConfig& config,
                                                                const Rope& rope,
                                                                std::uint32_t layer) {
   auto attention = std::make_unique<LatentAttention>(config, rope, layer);
-  CONCLAVE_TRY_VOID(attention->load(file));
+  CONCLAVE_TRY_VOID(attention->load(reader));
   return attention;
 }
 

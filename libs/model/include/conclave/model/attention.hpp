@@ -7,7 +7,6 @@
 #include <span>
 
 #include "conclave/base/result.hpp"
-#include "conclave/gguf/file.hpp"
 #include "conclave/kernels/matmul.hpp"
 #include "conclave/model/config.hpp"
 #include "conclave/model/kv_pool.hpp"
@@ -15,6 +14,8 @@
 #include "conclave/model/step_plan.hpp"
 
 namespace conclave::model {
+
+class TensorReader;
 
 /// The rows of one step, with the rotation angles of their positions (rows, rope.pairs()), and what
 /// its attention layers share.
@@ -41,7 +42,7 @@ class Attention {
 };
 
 /// Loads the attention of a layer of either kind. kCorruptData: tensors missing or misshapen.
-base::Result<std::unique_ptr<Attention>> load_attention(const gguf::File& file,
+base::Result<std::unique_ptr<Attention>> load_attention(const TensorReader& reader,
                                                         const ModelConfig& config, const Rope& rope,
                                                         std::uint32_t layer);
 

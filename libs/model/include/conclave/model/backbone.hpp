@@ -79,9 +79,9 @@ class Backbone {
 
   Backbone(const gguf::File& file, const ModelConfig& config, const kernels::Compute& compute);
 
-  base::Status load_globals();
-  base::Result<Layer> load_layer(std::uint32_t index) const;
-  base::Status load_ffn(std::uint32_t index, Layer& layer) const;
+  base::Status load_globals(const TensorReader& reader);
+  base::Result<Layer> load_layer(const TensorReader& reader, std::uint32_t index) const;
+  base::Status load_ffn(const TensorReader& reader, std::uint32_t index, Layer& layer) const;
   [[nodiscard]] std::size_t rows() const { return places_.size(); }
   /// out_ (rows, hidden) = the layer's dense or shared network of h.
   void feed_forward(const FeedForward& ffn, const float* h);
