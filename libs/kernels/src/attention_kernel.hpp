@@ -106,10 +106,17 @@ void each_group(std::size_t n, Body body) {
 template <class S, std::size_t kQueries>
 constexpr std::size_t kAbreast = kSumsHeld<S> / kQueries < 4 ? kSumsHeld<S> / kQueries : 4;
 
-// scores (kQueries, kStepTokens) of kBlocks blocks; q (dim, 16) holds the queries.
+// Asks for `bytes` bytes in the second-level cache: blocks lie anywhere in memory, where no
+// hardware prefetcher finds the next one.
+void fetch(const std::uint8_t* from, std::size_t bytes) {
+  for (std::size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at, 0, 2);
+}
+
+// scores (kQueries, kStepTokens) of kBlocks blocks; q (dim, 16) holds the queries. Meanwhile the
+// keys of the kBlocks blocks after them and the values of these come closer.
 template <class S, class Kv, std::size_t kQueries, std::size_t kBlocks>
-void score_blocks(const std::uint8_t* const* blocks, std::size_t dim, const float* q,
-                  float* scores) {
+void score_blocks(const std::uint8_t* const* blocks, const std::uint8_t* const* values,
+                  std::size_t dim, const float* q, float* scores) {
   typename S::F32 acc[kBlocks][kVectors<S>][kQueries];
   for (auto& block : acc) {
     for (auto& vector : block) {
@@ -119,6 +126,10 @@ void score_blocks(const std::uint8_t* const* blocks, std::size_t dim, const floa
   for (std::size_t done = 0; done < dim; done += kKvGroup) {
     const std::size_t group = done / kKvGroup * Kv::kGroupBytes;
     const std::size_t n = dim - done < kKvGroup ? dim - done : kKvGroup;
+    for (std::size_t b = 0; b < kBlocks; ++b) {
+      fetch(blocks[kBlocks + b] + group, Kv::kGroupBytes);
+      fetch(values[b] + group, Kv::kGroupBytes);
+    }
     for (std::size_t d = 0; d < n; ++d, q += attention::kPackQueries) {
       for (std::size_t b = 0; b < kBlocks; ++b) {
         for (std::size_t v = 0; v < kVectors<S>; ++v) {
@@ -210,6 +221,9 @@ class TileRun {
   }
 
  private:
+  // Blocks after a step whose keys are fetched ahead.
+  static constexpr std::size_t kFetched = 4;
+
   struct Range {
     std::size_t from, to;  // tokens of the step that a query sees; from == to: none
   };
@@ -236,8 +250,10 @@ class TileRun {
     const std::size_t tokens =
         last - start < attention::kStepTokens ? last - start : attention::kStepTokens;
     end_block_ = (tokens + kKvBlockTokens - 1) / kKvBlockTokens;
-    for (std::size_t b = first_block_; b < end_block_; ++b) {
-      const std::size_t id = tile_.table[start / kKvBlockTokens + b];
+    const std::size_t last_block = (last - 1) / kKvBlockTokens;
+    for (std::size_t b = first_block_; b < end_block_ + kFetched; ++b) {
+      const std::size_t at = start / kKvBlockTokens + b;
+      const std::size_t id = tile_.table[at < last_block ? at : last_block];
       keys_[b] = reinterpret_cast<const std::uint8_t*>(tile_.base) + id * tile_.block_stride;
       values_[b] = keys_[b] + tile_.layout.key_bytes();
     }
@@ -266,11 +282,13 @@ class TileRun {
         float* scores = p_ + (pack + i) * attention::kStepTokens;
         std::size_t b = first_block_;
         for (; b + kBlocks <= end_block_; b += kBlocks) {
-          score_blocks<S, Kv, kQueries, kBlocks>(keys_ + b, dim_, q, scores + b * kKvBlockTokens);
+          score_blocks<S, Kv, kQueries, kBlocks>(keys_ + b, values_ + b, dim_, q,
+                                                 scores + b * kKvBlockTokens);
         }
         if constexpr (kBlocks > 1) {
           for (; b < end_block_; ++b) {
-            score_blocks<S, Kv, kQueries, 1>(keys_ + b, dim_, q, scores + b * kKvBlockTokens);
+            score_blocks<S, Kv, kQueries, 1>(keys_ + b, values_ + b, dim_, q,
+                                             scores + b * kKvBlockTokens);
           }
         }
       });
@@ -452,8 +470,8 @@ class TileRun {
   // The step at hand.
   std::size_t first_block_ = 0;
   std::size_t end_block_ = 0;
-  const std::uint8_t* keys_[attention::kStepBlocks];
-  const std::uint8_t* values_[attention::kStepBlocks];
+  const std::uint8_t* keys_[attention::kStepBlocks + kFetched];
+  const std::uint8_t* values_[attention::kStepBlocks + kFetched];
   Range range_[kTileQueries];
   Range common_{};      // what all queries see; empty if from >= to
   bool early_ = false;  // some see more before that

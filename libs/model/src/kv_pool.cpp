@@ -39,6 +39,7 @@ base::Result<std::unique_ptr<KvPool>> KvPool::create(const ModelConfig& config, 
                                             " blocks of keys and values of " +
                                             std::to_string(pool->block_bytes()) + " bytes each");
   }
+  ::madvise(memory, blocks * pool->block_bytes(), MADV_HUGEPAGE);
   pool->memory_ = static_cast<std::byte*>(memory);
   return pool;
 }
