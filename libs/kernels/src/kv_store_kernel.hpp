@@ -74,6 +74,7 @@ void store_float_values(const KvRows& rows, std::uint8_t* out) {
 }
 
 // Rounds 32 numbers of a token, filled up with zeros at the end of a row; returns their scale.
+template <class S>
 float quantize_group(const float* row, std::size_t d, std::size_t dim,
                      std::int8_t (&quants)[kKvGroup]) {
   static_assert(kKvGroup == kRowBlock);
@@ -81,19 +82,19 @@ float quantize_group(const float* row, std::size_t d, std::size_t dim,
   std::memcpy(numbers, row + d, (dim - d < kKvGroup ? dim - d : kKvGroup) * sizeof(float));
   float scale;
   std::int32_t sums[kRowBlock / kSumBlock];
-  quantize_row(numbers, kKvGroup, quants, &scale, sums);
+  VectorKernels<S>::quantize_row(numbers, kKvGroup, quants, &scale, sums);
   return scale;
 }
 
 // `place` says where in the quants of a group a number of a token goes.
-template <class Place>
+template <class S, class Place>
 void store_q8(const KvRows& rows, const float* from, std::size_t stride, std::size_t dim,
               std::uint8_t* out, Place place) {
   for (std::size_t t = 0; t < rows.tokens; ++t) {
     const std::size_t slot = rows.slot + t;
     for (std::size_t d = 0; d < dim; d += kKvGroup) {
       std::int8_t quants[kKvGroup];
-      const float scale = quantize_group(from + t * stride, d, dim, quants);
+      const float scale = quantize_group<S>(from + t * stride, d, dim, quants);
       std::uint8_t* group = out + d / kKvGroup * attention::kQ8GroupBytes;
       std::memcpy(group + slot * sizeof scale, &scale, sizeof scale);
       for (std::size_t i = 0; i < kKvGroup; ++i) {
@@ -120,13 +121,14 @@ void store_kv(const KvRows& rows) {
     case KvType::kF16:
       return store_float<S, F16Store<S>>(rows);
     case KvType::kQ8_0:
-      store_q8(rows, rows.keys, rows.key_stride, rows.layout.key_dim, block,
-               [](std::size_t i, std::size_t slot) { return i * kKvBlockTokens + slot; });
+      store_q8<S>(rows, rows.keys, rows.key_stride, rows.layout.key_dim, block,
+                  [](std::size_t i, std::size_t slot) { return i * kKvBlockTokens + slot; });
       if (rows.layout.values_in_keys) return;
-      store_q8(rows, rows.values, rows.value_stride, rows.layout.value_dim,
-               block + rows.layout.key_bytes(), [](std::size_t i, std::size_t slot) {
-                 return i / kKvSlice * (kKvSlice * kKvBlockTokens) + slot * kKvSlice + i % kKvSlice;
-               });
+      store_q8<S>(rows, rows.values, rows.value_stride, rows.layout.value_dim,
+                  block + rows.layout.key_bytes(), [](std::size_t i, std::size_t slot) {
+                    return i / kKvSlice * (kKvSlice * kKvBlockTokens) + slot * kKvSlice +
+                           i % kKvSlice;
+                  });
   }
 }
 
