@@ -23,7 +23,7 @@
 # went over it.
 #
 # Limits. Text: kPromptBytesMax. Tokens: kPromptTokensMax. Stops: kStopsMax of kStopBytesMax bytes.
-# Biases: kLogitBiasMax. Events of one message, prompt and new, all streams: kTokensPerMessageMax,
+# Biases: kLogitBiasMax. Salts: kCacheSaltBytesMax. Events of one message, prompt and new, all streams: kTokensPerMessageMax,
 # and the message kMessageBytesMax. Numbers that allocate nothing by themselves (choices,
 # topLogprobs, maxTokens, every float) are judged by the router, which answers kInvalidArgument.
 
@@ -83,6 +83,8 @@ struct Generate {
   topLogprobs @16 :UInt32;      # alternatives of each token, up to kTopLogprobsMax; 0: none
   echo @17 :Bool;               # report the prompt's tokens; with logprobs: theirs too
   trace @18 :Common.TraceContext;  # of the client's request; null: none
+  priority @19 :Int32;          # lower goes first
+  cacheSalt @20 :Text;          # prefixes are shared among equal salts; at most kCacheSaltBytesMax
 }
 
 struct Accepted {
@@ -116,6 +118,8 @@ struct TokenEvent {
   top @5 :List(TokenChoice);  # likeliest first; at most kTopLogprobsMax
   finish @6 :FinishReason;    # not `none`: the last event of this choice
   error @7 :Common.Error;     # with finish `error`, otherwise null
+  cachedTokens @8 :UInt32;    # of the prompt, tokens that were not computed for this choice; the
+                              # same in all its events
 }
 
 struct StreamEvents {

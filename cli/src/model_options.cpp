@@ -18,6 +18,7 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->required()
       ->envname("CONCLAVE_MODEL");
   add_compute_options(app, options.threads, options.isa);
+  config::bind(app, options);
 }
 
 void add_compute_options(CLI::App& app, unsigned& threads, std::string& isa) {

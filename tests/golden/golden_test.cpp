@@ -12,6 +12,7 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <numeric>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -154,14 +155,16 @@ std::unique_ptr<engine::LocalModel> load(const fs::path& path, const std::string
 
 // Logits of every position of `tokens`, computed in chunks of `chunk` rows.
 std::vector<float> all_logits(engine::LocalModel& model, const std::vector<std::int32_t>& tokens,
-                              std::size_t chunk) {
-  model::KvCache cache(model.config(), static_cast<std::uint32_t>(tokens.size()));
-  engine::Forward forward(model.backbone(), model.experts());
+                              std::size_t chunk, model::KvType type = model::KvType::kF32) {
+  std::vector<model::KvBlockId> blocks(model::kv_blocks_of(tokens.size()));
+  std::iota(blocks.rbegin(), blocks.rend(), 0u);
+  const auto pool = model::KvPool::create(model.config(), type, blocks.size()).value();
+  engine::Forward forward(model.backbone(), model.experts(), *pool);
   std::vector<float> all;
   for (std::size_t begin = 0; begin < tokens.size(); begin += chunk) {
     std::vector<engine::StepRow> rows;
     for (std::size_t i = begin; i < std::min(begin + chunk, tokens.size()); ++i) {
-      rows.push_back({tokens[i], static_cast<std::uint32_t>(i), &cache, true});
+      rows.push_back({tokens[i], static_cast<std::uint32_t>(i), blocks, true});
     }
     const auto logits = forward.step(rows);
     EXPECT_TRUE(logits) << logits.error().to_string();

@@ -17,62 +17,89 @@ namespace {
 // and enough that the output matrix is read seldom.
 constexpr std::size_t kPromptLogitsMax = 64;
 
+// How many steps a prompt waits for others of the next better priority that want rows all the time.
+constexpr std::int64_t kAgingSteps = 64;
+
 }  // namespace
 
+base::Result<std::unique_ptr<model::KvPool>> make_kv_pool(const model::ModelConfig& config,
+                                                          const BatcherOptions& options) {
+  return model::KvPool::create(
+      config, options.kv_type,
+      std::max<std::uint64_t>(1, options.kv_tokens_max / model::kKvBlockTokens));
+}
+
+void BatcherStats::add_totals(const BatcherStats& other) {
+  prompt_tokens += other.prompt_tokens;
+  recomputed_tokens += other.recomputed_tokens;
+  generated_tokens += other.generated_tokens;
+  queried_tokens += other.queried_tokens;
+  cached_tokens += other.cached_tokens;
+  preemptions += other.preemptions;
+  steps += other.steps;
+  rows += other.rows;
+}
+
 Batcher::Batcher(model::Backbone& backbone, model::ExpertBackend& experts,
-                 const tokenizer::Tokenizer& tokenizer, const kernels::KernelTable& kernels,
-                 const BatcherOptions& options)
+                 const model::KvPool& pool, const tokenizer::Tokenizer& tokenizer,
+                 const kernels::KernelTable& kernels, const BatcherOptions& options)
     : config_(backbone.config()),
       tokenizer_(tokenizer),
       options_(options),
-      forward_(backbone, experts),
-      sampler_(kernels) {
+      blocks_(pool.blocks()),
+      forward_(backbone, experts, pool),
+      sampler_(kernels),
+      pace_(options.prefill_slowdown_max) {
   options_.step_rows_max = std::max(1u, options_.step_rows_max);
   options_.sequences_max = std::clamp(options_.sequences_max, 1u, options_.step_rows_max);
-  stats_.kv_tokens_max = options_.kv_tokens_max;
+  stats_.kv_tokens_max = std::uint64_t{blocks_.total()} * model::kKvBlockTokens;
 }
 
 Batcher::~Batcher() = default;
 
 base::Result<SequenceId> Batcher::submit(SequenceRequest request) {
   CONCLAVE_TRY_VOID(check_request(request, config_));
-  if (waiting_.size() + pending_.size() >= options_.waiting_max) {
+  if (waiting_.size() - preempted_ + pending_.size() >= options_.waiting_max) {
     return fail(ErrorCode::kOverloaded,
                 std::to_string(options_.waiting_max) + " requests are waiting already");
   }
   auto sequence = std::make_unique<SequenceState>(SequenceId{next_id_}, std::move(request), config_,
-                                                  tokenizer_);
+                                                  tokenizer_, options_.prefix_cache);
   CONCLAVE_TRY_VOID(sequence->replayed());
-  if (sequence->kv_tokens() > options_.kv_tokens_max) {
+  if (sequence->blocks_needed() > blocks_.total()) {
     return fail(ErrorCode::kInvalidArgument,
-                "prompt and max-tokens need " + std::to_string(sequence->kv_tokens()) +
-                    " tokens of KV cache, there are " + std::to_string(options_.kv_tokens_max));
+                "prompt and max-tokens need " +
+                    std::to_string(sequence->blocks_needed() * model::kKvBlockTokens) +
+                    " tokens of KV cache, there are " + std::to_string(stats_.kv_tokens_max));
   }
   ++next_id_;
   const SequenceId id = sequence->id();
   if (sequence->finished()) {
     pending_.push_back(sequence->ending());
   } else {
-    waiting_.push_back(std::move(sequence));
+    waiting_.emplace(sequence->rank(), std::move(sequence));
   }
   return id;
 }
 
 bool Batcher::cancel(SequenceId id) {
-  const auto is_it = [id](const auto& sequence) { return sequence->id() == id; };
-  const auto waiting = std::find_if(waiting_.begin(), waiting_.end(), is_it);
-  const auto running = std::find_if(running_.begin(), running_.end(), is_it);
+  const auto waiting =
+      std::ranges::find(waiting_, id, [](const auto& entry) { return entry.first.id; });
+  const auto running = std::ranges::find(running_, id, &SequenceState::id);
+  TokenEvent event;
+  event.id = id;
+  event.finish = FinishReason::kCancelled;
   if (waiting != waiting_.end()) {
+    event.cached_tokens = waiting->second->cached_tokens();
+    if (waiting->second->was_preempted()) --preempted_;
     waiting_.erase(waiting);
   } else if (running != running_.end()) {
-    stats_.kv_tokens_used -= (*running)->kv_tokens();
+    event.cached_tokens = (*running)->cached_tokens();
+    (*running)->leave(blocks_);
     running_.erase(running);
   } else {
     return false;
   }
-  TokenEvent event;
-  event.id = id;
-  event.finish = FinishReason::kCancelled;
   pending_.push_back(std::move(event));
   return true;
 }
@@ -84,6 +111,7 @@ bool Batcher::has_work() const {
 std::span<TokenEvent> Batcher::step() {
   events_.clear();
   std::swap(events_, pending_);
+  grow();
   admit();
   fill_step();
   if (rows_.empty()) return events_;
@@ -97,6 +125,7 @@ std::span<TokenEvent> Batcher::step() {
       share.sequence->finish();
       TokenEvent& event = events_.emplace_back();
       event.id = share.sequence->id();
+      event.cached_tokens = share.sequence->cached_tokens();
       event.finish = FinishReason::kError;
       event.error = logits.error();
     }
@@ -105,52 +134,132 @@ std::span<TokenEvent> Batcher::step() {
   return events_;
 }
 
+void Batcher::step_took(std::chrono::nanoseconds duration) {
+  pace_.took(duration, static_cast<std::uint32_t>(decodes_),
+             static_cast<std::uint32_t>(rows_.size() - decodes_));
+}
+
 BatcherStats Batcher::stats() const {
   BatcherStats now = stats_;
+  now.kv_tokens_used = std::uint64_t{blocks_.total() - blocks_.free()} * model::kKvBlockTokens;
+  now.kv_tokens_known = std::uint64_t{blocks_.known()} * model::kKvBlockTokens;
   now.running = running_.size();
   now.waiting = waiting_.size();
   return now;
 }
 
+// Those that decode need a block every 16 tokens. One that is alone always gets it: submit() has
+// seen that it fits.
+void Batcher::grow() {
+  for (std::size_t i = 0; i < running_.size(); ++i) {
+    while (i < running_.size() && !running_[i]->grow(blocks_)) preempt_last();
+  }
+}
+
+void Batcher::preempt_last() {
+  Sequence last = std::move(running_.back());
+  running_.pop_back();
+  last->leave(blocks_);
+  last->note_preemption();
+  ++preempted_;
+  ++stats_.preemptions;
+  waiting_.emplace(last->rank(), std::move(last));
+}
+
 // In order: the first that does not fit holds up those behind it, or large ones would starve.
 void Batcher::admit() {
-  while (!waiting_.empty() && running_.size() < options_.sequences_max) {
-    const std::uint64_t needed = waiting_.front()->kv_tokens();
-    if (needed > options_.kv_tokens_max - stats_.kv_tokens_used) return;
-    stats_.kv_tokens_used += needed;
-    running_.push_back(std::move(waiting_.front()));
-    waiting_.pop_front();
+  while (!waiting_.empty()) {
+    Sequence& first = waiting_.begin()->second;
+    const std::uint32_t cached = first->cached_tokens();
+    while (running_.size() == options_.sequences_max || !enter(*first)) {
+      const bool takes_place = !running_.empty() &&
+                               running_.back()->priority() > first->priority() &&
+                               running_.back()->rank() > first->rank();
+      if (!takes_place) return;
+      preempt_last();
+    }
+    if (first->was_preempted()) {
+      --preempted_;
+    } else if (options_.prefix_cache) {
+      stats_.queried_tokens += first->prompt_tokens();
+    }
+    stats_.cached_tokens += first->cached_tokens() - cached;
+    first->serve(stats_.steps);
+    const auto place = std::ranges::upper_bound(running_, first->rank(), {}, &SequenceState::rank);
+    running_.insert(place, std::move(first));
+    waiting_.erase(waiting_.begin());
   }
+}
+
+// Blocks to spare: each that runs can take its next one, so that what is admitted is not preempted
+// at once.
+bool Batcher::enter(SequenceState& sequence) {
+  return sequence.enter(blocks_, static_cast<std::uint32_t>(running_.size()));
 }
 
 // Sequences that are one row from their next token first: a token delayed is seen by its reader.
 void Batcher::fill_step() {
   rows_.clear();
   shares_.clear();
+  prompts_.clear();
+  under_way_.clear();
   logits_rows_ = 0;
   prompt_logits_left_ = kPromptLogitsMax;
-  for (const bool decode : {true, false}) {
-    for (const auto& sequence : running_) {
-      if ((sequence->rows_missing() == 1) == decode) add_rows(*sequence);
+  for (const Sequence& sequence : running_) {
+    if (sequence->rows_missing() == 1) {
+      add_rows(*sequence, 1);
+    } else {
+      prompts_.push_back(sequence.get());
+    }
+  }
+  decodes_ = rows_.size();
+  const auto paced = pace_.prompt_rows(static_cast<std::uint32_t>(decodes_));
+  const std::size_t rows_max =
+      std::min<std::size_t>(options_.step_rows_max, paced ? decodes_ + *paced : ~std::size_t{0});
+  std::ranges::sort(prompts_, {}, [](const SequenceState* sequence) {
+    const auto served = static_cast<std::int64_t>(sequence->served());
+    return std::pair(served + sequence->priority() * kAgingSteps, sequence->rank());
+  });
+  for (SequenceState* sequence : prompts_) {
+    const std::uint32_t cached = sequence->cached_tokens();
+    sequence->skip_known(blocks_);
+    stats_.cached_tokens += sequence->cached_tokens() - cached;
+    if (is_under_way(*sequence)) {
+      sequence->serve(stats_.steps + 1);  // the other one keeps the lead
+    } else {
+      add_rows(*sequence, rows_max - rows_.size());
     }
   }
 }
 
+// Its next block is computed for another sequence in this very step.
+bool Batcher::is_under_way(SequenceState& sequence) const {
+  const auto next = sequence.next_shared();
+  return next && std::ranges::find(under_way_, *next) != under_way_.end();
+}
+
 // As many of the missing rows as fit.
-void Batcher::add_rows(SequenceState& sequence) {
+void Batcher::add_rows(SequenceState& sequence, std::size_t rows_max) {
   Share share{&sequence, sequence.computed(), 0, logits_rows_};
-  for (; share.rows < sequence.rows_missing() && rows_.size() < options_.step_rows_max;
-       ++share.rows) {
+  for (; share.rows < sequence.rows_missing() && share.rows < rows_max; ++share.rows) {
     const std::uint32_t position = share.position + share.rows;
     const bool scores = sequence.scores(position);
     if (scores && prompt_logits_left_ == 0) break;
     const bool wants_logits = scores || sequence.draws(position);
-    rows_.push_back({sequence.token(position), position, &sequence.cache(), wants_logits});
+    rows_.push_back({sequence.token(position), position, sequence.blocks(), wants_logits});
     if (scores) --prompt_logits_left_;
     if (wants_logits) ++logits_rows_;
-    if (sequence.is_prompt(position)) ++stats_.prompt_tokens;
+    if (sequence.is_again(position)) {
+      ++stats_.recomputed_tokens;
+    } else if (sequence.is_prompt(position)) {
+      ++stats_.prompt_tokens;
+    }
   }
-  if (share.rows > 0) shares_.push_back(share);
+  if (share.rows == 0) return;
+  sequence.serve(stats_.steps + 1);
+  const auto keys = sequence.next_keys(share.rows);
+  under_way_.insert(under_way_.end(), keys.begin(), keys.end());
+  shares_.push_back(share);
 }
 
 void Batcher::finish_share(const Share& share, std::span<const float> logits) {
@@ -160,6 +269,7 @@ void Batcher::finish_share(const Share& share, std::span<const float> logits) {
   const auto next_logits = [&] { return logits.subspan(row++ * vocab, vocab); };
   TokenEvent event;
   event.id = sequence.id();
+  event.cached_tokens = sequence.cached_tokens();
   for (std::uint32_t i = 0; i < share.rows && !sequence.finished(); ++i) {
     const std::uint32_t position = share.position + i;
     if (sequence.scores(position)) {
@@ -169,7 +279,7 @@ void Batcher::finish_share(const Share& share, std::span<const float> logits) {
       break;
     }
   }
-  sequence.advance(share.rows);
+  sequence.advance(blocks_, share.rows);
   if (!sequence.finished()) sequence.finish_scoring(event);
   if (event.token != tokenizer::kNoToken) ++stats_.generated_tokens;
   const bool says_something = event.token != tokenizer::kNoToken || !event.prompt.empty() ||
@@ -179,7 +289,7 @@ void Batcher::finish_share(const Share& share, std::span<const float> logits) {
 
 void Batcher::remove_finished() {
   std::erase_if(running_, [this](const auto& sequence) {
-    if (sequence->finished()) stats_.kv_tokens_used -= sequence->kv_tokens();
+    if (sequence->finished()) sequence->leave(blocks_);
     return sequence->finished();
   });
 }

@@ -1,181 +1,24 @@
-// The batcher on the demo model (512 byte-like tokens, 4 layers, 16 experts): every promise of
-// batcher.hpp and sequence.hpp, driven step by step.
+// What a batcher promises of each sequence, driven step by step. What sequences do to each other:
+// batcher_prefix_test, batcher_room_test, batcher_priority_test, batcher_pace_test.
 #include "conclave/engine/batcher.hpp"
 
-#include <gmock/gmock.h>
-
-#include <algorithm>
-#include <bit>
 #include <cmath>
 #include <functional>
 #include <limits>
-#include <map>
-#include <optional>
+#include <numeric>
 
-#include "conclave/engine/local_model.hpp"
+#include "testing_batch.hpp"
 
 namespace conclave::engine {
 namespace {
 
+using namespace testing_batch;
 using base::ErrorCode;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using tokenizer::kNoToken;
 
-LocalModel& demo() {
-  static const auto model = [] {
-    LoadOptions options;
-    options.threads = 2;
-    return LocalModel::load(std::string(CONCLAVE_SOURCE_DIR) + "/models/demo/conclave-demo.gguf",
-                            options)
-        .value();
-  }();
-  return *model;
-}
-
-std::vector<std::int32_t> encode(const std::string& text) {
-  return demo().tokenizer().encode(text, {.parse_special = true, .add_special = false}).value();
-}
-
-std::vector<std::int32_t> question(const std::string& text) {
-  return encode("<|im_start|>user\n" + text + "<|im_end|>\n<|im_start|>assistant\n");
-}
-
-SequenceRequest request_for(const std::string& text, std::uint32_t max_tokens = 24) {
-  SequenceRequest request;
-  request.prompt = question(text);
-  request.max_tokens = max_tokens;
-  request.logprobs = true;
-  return request;
-}
-
-// Requests that differ in everything that could leak from one into another.
-std::vector<SequenceRequest> varied_requests() {
-  std::vector<SequenceRequest> requests;
-  for (const char* text : {"What is 47 + 385?", "What is 12 - 7?", "Sort 5 3 9 1.", "Hello",
-                           "Repeat: the quick brown fox jumps over the lazy dog, twice a day."}) {
-    SequenceRequest request =
-        request_for(text, 10 + 3 * static_cast<std::uint32_t>(requests.size()));
-    request.ignore_eos = true;
-    request.top_logprobs = static_cast<std::uint32_t>(requests.size() % 3);
-    request.sampling.temperature = requests.size() % 2 == 0 ? 1.0f : 0.0f;
-    request.sampling.seed = requests.size();
-    request.sampling.repetition_penalty = requests.size() == 2 ? 1.3f : 1.0f;
-    requests.push_back(std::move(request));
-  }
-  return requests;
-}
-
-struct Outcome {
-  std::vector<std::int32_t> tokens;
-  std::vector<float> logprobs;
-  std::vector<std::vector<TokenLogprob>> top;
-  std::vector<TokenLogprobs> prompt;
-  std::string text;
-  std::vector<std::string> texts;  // event by event
-  FinishReason finish = FinishReason::kNone;
-  std::int32_t stop_token = kNoToken;
-  std::int32_t stop_string = -1;
-  base::Error error;
-
-  void add(const TokenEvent& event) {
-    EXPECT_EQ(finish, FinishReason::kNone) << "an event after the last";
-    if (event.token != kNoToken) {
-      tokens.push_back(event.token);
-      logprobs.push_back(event.logprob);
-      top.push_back(event.top);
-    }
-    prompt.insert(prompt.end(), event.prompt.begin(), event.prompt.end());
-    text += event.text;
-    texts.push_back(event.text);
-    finish = event.finish;
-    stop_token = event.stop_token;
-    stop_string = event.stop_string;
-    error = event.error;
-  }
-};
-
-bool same_bits(std::span<const float> a, std::span<const float> b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](float x, float y) {
-    return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y);
-  });
-}
-
-void expect_same(const Outcome& a, const Outcome& b) {
-  EXPECT_EQ(a.tokens, b.tokens);
-  EXPECT_EQ(a.text, b.text);
-  EXPECT_EQ(a.top, b.top);
-  EXPECT_EQ(a.finish, b.finish);
-  EXPECT_TRUE(same_bits(a.logprobs, b.logprobs));
-}
-
-// The experts of the demo model, with faults at the test's word.
-class FaultyExperts final : public model::ExpertBackend {
- public:
-  base::Status run(std::uint32_t layer, const float* x, std::size_t rows,
-                   std::span<const model::ExpertPair> pairs,
-                   std::span<const float*> outputs) override {
-    if (fail_calls > 0) {
-      --fail_calls;
-      return base::fail(ErrorCode::kUnavailable, "no worker has the expert");
-    }
-    CONCLAVE_TRY_VOID(demo().experts().run(layer, x, rows, pairs, outputs));
-    for (std::size_t p = 0; p < pairs.size(); ++p) {
-      if (pairs[p].row == poisoned_row) outputs[p] = poison.data();
-    }
-    return {};
-  }
-
-  int fail_calls = 0;
-  std::optional<std::uint32_t> poisoned_row;  // gets NaN from its experts
-
- private:
-  std::vector<float> poison =
-      std::vector<float>(demo().config().hidden, std::numeric_limits<float>::quiet_NaN());
-};
-
-struct BatcherTest : testing::Test {
-  void start(const BatcherOptions& options = {}) {
-    outcomes.clear();
-    batcher.emplace(demo().backbone(), experts, demo().tokenizer(), demo().kernels(), options);
-  }
-
-  SequenceId submit(SequenceRequest request) {
-    const auto id = batcher->submit(std::move(request));
-    EXPECT_TRUE(id) << id.error().to_string();
-    return id.value_or(SequenceId{});
-  }
-
-  void step() {
-    for (const TokenEvent& event : batcher->step()) outcomes[event.id].add(event);
-  }
-
-  void finish() {
-    while (batcher->has_work()) step();
-    const BatcherStats stats = batcher->stats();
-    EXPECT_EQ(stats.running, 0u);
-    EXPECT_EQ(stats.waiting, 0u);
-    EXPECT_EQ(stats.kv_tokens_used, 0u);
-  }
-
-  // One request in a batcher of its own.
-  Outcome alone(SequenceRequest request) {
-    start();
-    const SequenceId id = submit(std::move(request));
-    finish();
-    return outcomes[id];
-  }
-
-  base::Error refusal(SequenceRequest request) {
-    const auto id = batcher->submit(std::move(request));
-    EXPECT_FALSE(id);
-    return id ? base::Error{} : id.error();
-  }
-
-  FaultyExperts experts;
-  std::optional<Batcher> batcher;
-  std::map<SequenceId, Outcome> outcomes;
-};
+using BatcherTest = BatchTest;
 
 TEST_F(BatcherTest, AnswersAndEndsAtTheEndToken) {
   const Outcome outcome = alone(request_for("What is 47 + 385?"));
@@ -280,33 +123,6 @@ TEST_F(BatcherTest, TheQueueIsBounded) {
   EXPECT_EQ(refusal(request_for("d")).code, ErrorCode::kOverloaded);
   finish();
   EXPECT_EQ(outcomes.size(), 3u);
-}
-
-TEST_F(BatcherTest, SequencesWaitUntilTheirWorstCaseFitsAndNoneOvertakes) {
-  SequenceRequest large = request_for("Hello", 30);
-  large.ignore_eos = true;
-  SequenceRequest small;
-  small.prompt = encode("a");
-  small.max_tokens = 2;
-  const std::uint64_t needed = (large.prompt.size() + 30 + 15) / 16 * 16;
-  start({.kv_tokens_max = needed + 16});
-  const SequenceId first = submit(large);
-  const SequenceId second = submit(large);
-  const SequenceId third = submit(small);  // would fit beside the first
-  step();
-  EXPECT_EQ(batcher->stats().running, 1u);
-  EXPECT_EQ(batcher->stats().waiting, 2u);
-  EXPECT_EQ(batcher->stats().kv_tokens_used, needed);
-  EXPECT_EQ(batcher->stats().kv_tokens_max, needed + 16);
-  while (outcomes[first].finish == FinishReason::kNone) {
-    EXPECT_FALSE(outcomes.contains(second) || outcomes.contains(third));
-    step();
-  }
-  step();
-  EXPECT_EQ(batcher->stats().running, 2u);  // now both
-  finish();
-  EXPECT_EQ(outcomes[second].finish, FinishReason::kLength);
-  EXPECT_EQ(outcomes[third].finish, FinishReason::kLength);
 }
 
 TEST_F(BatcherTest, RequestsThatCanNeverRunAreRefusedByName) {
@@ -526,15 +342,17 @@ TEST_F(BatcherTest, PenaltiesEqualAPlainLoopOverTheModel) {
   const Outcome outcome = alone(request);
 
   const std::size_t vocab = demo().config().vocab;
-  model::KvCache cache(demo().config(), 1024);
-  Forward forward(demo().backbone(), demo().experts());
+  const auto cache = model::KvPool::create(demo().config(), BatcherOptions().kv_type, 64).value();
+  std::vector<model::KvBlockId> blocks(64);
+  std::iota(blocks.begin(), blocks.end(), 0u);
+  Forward forward(demo().backbone(), demo().experts(), *cache);
   std::vector<std::int32_t> tokens = request.prompt;
   std::vector<int> output(vocab, 0);
   std::uint32_t computed = 0;
   for (std::size_t i = 0; i < outcome.tokens.size(); ++i) {
     std::vector<StepRow> rows;
     for (; computed < tokens.size(); ++computed) {
-      rows.push_back({tokens[computed], computed, &cache, computed + 1 == tokens.size()});
+      rows.push_back({tokens[computed], computed, blocks, computed + 1 == tokens.size()});
     }
     const auto logits = forward.step(rows).value();
     std::size_t best = 0;
@@ -568,10 +386,12 @@ TEST_F(BatcherTest, PromptLogprobsEqualThoseOfAFullForwardPass) {
   const std::size_t vocab = demo().config().vocab;
   const std::size_t n = request.prompt.size();
   ASSERT_GT(n, 130u);
-  model::KvCache cache(demo().config(), 1024);
-  Forward forward(demo().backbone(), demo().experts());
+  const auto cache = model::KvPool::create(demo().config(), BatcherOptions().kv_type, 64).value();
+  std::vector<model::KvBlockId> blocks(64);
+  std::iota(blocks.begin(), blocks.end(), 0u);
+  Forward forward(demo().backbone(), demo().experts(), *cache);
   std::vector<StepRow> rows;
-  for (std::uint32_t i = 0; i < n; ++i) rows.push_back({request.prompt[i], i, &cache, true});
+  for (std::uint32_t i = 0; i < n; ++i) rows.push_back({request.prompt[i], i, blocks, true});
   const auto logits = forward.step(rows).value();
   ASSERT_EQ(outcome.prompt.size(), n - 1);
   for (std::size_t i = 0; i + 1 < n; ++i) {
@@ -590,7 +410,7 @@ TEST_F(BatcherTest, PromptLogprobsEqualThoseOfAFullForwardPass) {
   }
   EXPECT_EQ(outcome.tokens.size(), 3u);
   request.prompt_logprobs = false;
-  expect_same(alone(request), outcome);
+  EXPECT_EQ(alone(request).tokens, outcome.tokens);
 }
 
 TEST_F(BatcherTest, APromptCanBeScoredWithoutGenerating) {

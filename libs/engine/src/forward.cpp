@@ -17,10 +17,14 @@ base::Status Forward::prepare(std::span<const StepRow> rows) {
                                                    " is outside the vocabulary of " +
                                                    std::to_string(backbone_.config().vocab));
     }
-    CONCLAVE_TRY_VOID(row.cache->reserve(row.position + 1));
+    if (row.position / model::kKvBlockTokens >= row.blocks.size()) {
+      return fail(ErrorCode::kInvalidArgument,
+                  "position " + std::to_string(row.position) + " is outside the " +
+                      std::to_string(row.blocks.size()) + " blocks of its sequence");
+    }
     if (row.wants_logits) selected_.push_back(static_cast<std::uint32_t>(tokens_.size()));
     tokens_.push_back(row.token);
-    places_.push_back({row.cache, row.position});
+    places_.push_back({row.blocks, row.position});
   }
   return {};
 }
@@ -31,7 +35,7 @@ base::Result<std::span<const float>> Forward::step(std::span<const StepRow> rows
   x_.resize(rows.size() * config.hidden);
   h_.resize(x_.size());
   backbone_.embed(tokens_, x_.data());
-  backbone_.begin_step(places_);
+  backbone_.begin_step(places_, pool_);
   for (std::uint32_t layer = 0; layer < config.layers; ++layer) {
     backbone_.attention(layer, x_.data());
     backbone_.normalize_ffn(layer, x_.data(), h_.data());

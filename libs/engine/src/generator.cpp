@@ -11,12 +11,18 @@ namespace conclave::engine {
 namespace {
 
 // Everything that is asked for runs: whoever calls has chosen how much that is.
-BatcherOptions room_for(std::size_t requests) {
+BatcherOptions room_for(std::span<const SequenceRequest> requests, std::uint64_t context) {
   BatcherOptions options;
   options.sequences_max = options.step_rows_max;
   options.waiting_max = static_cast<std::uint32_t>(
-      std::min<std::size_t>(requests, std::numeric_limits<std::uint32_t>::max()));
-  options.kv_tokens_max = std::numeric_limits<std::uint64_t>::max();
+      std::min<std::size_t>(requests.size(), std::numeric_limits<std::uint32_t>::max()));
+  options.kv_tokens_max = 0;
+  for (const SequenceRequest& request : requests) {
+    // What exceeds the context is refused.
+    const std::uint64_t tokens =
+        std::min(context, request.prompt.size() + std::uint64_t{request.max_tokens});
+    options.kv_tokens_max += model::kv_blocks_of(tokens) * model::kKvBlockTokens;
+  }
   return options;
 }
 
@@ -37,8 +43,11 @@ void add(TokenEvent& event, const SequenceRequest& request, Generation& generati
 
 base::Result<std::vector<Generation>> Generator::run(std::span<const SequenceRequest> requests,
                                                      const OnEvent& on_event) {
-  Batcher batcher(model_.backbone(), model_.experts(), model_.tokenizer(), model_.kernels(),
-                  room_for(requests.size()));
+  BatcherOptions options = room_for(requests, model_.config().context_length);
+  options.kv_type = kv_type_;
+  CONCLAVE_TRY(const auto pool, make_kv_pool(model_.config(), options));
+  Batcher batcher(model_.backbone(), model_.experts(), *pool, model_.tokenizer(), model_.kernels(),
+                  options);
   batcher.observe(observer_);
   std::vector<SequenceId> ids;  // rising, as the batcher gives them
   for (const SequenceRequest& request : requests) {

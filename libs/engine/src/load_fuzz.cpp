@@ -30,12 +30,14 @@ void run(const gguf::File& file) {
   if (!backbone) return;
   const auto experts = model::LocalExperts::load(file, *config, compute, {});
   if (!experts) return;
-  model::KvCache cache(*config, 40);
-  engine::Forward forward(**backbone, **experts);
+  const auto cache = model::KvPool::create(*config, model::KvType::kF16, 3);
+  if (!cache) return;
+  const model::KvBlockId blocks[] = {0, 1, 2};
+  engine::Forward forward(**backbone, **experts, **cache);
   const auto last = static_cast<std::int32_t>(config->vocab) - 1;
-  const engine::StepRow rows[] = {{0, 0, &cache, false}, {last, 1, &cache, true}};
+  const engine::StepRow rows[] = {{0, 0, blocks, false}, {last, 1, blocks, true}};
   (void)forward.step(rows);
-  const engine::StepRow late[] = {{0, 39, &cache, true}, {last + 1, 40, &cache, true}};
+  const engine::StepRow late[] = {{0, 47, blocks, true}, {last + 1, 48, blocks, true}};
   (void)forward.step(late);
   (void)forward.step(std::span(late).first(1));
 }

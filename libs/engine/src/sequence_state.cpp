@@ -69,6 +69,9 @@ base::Status check_request(const SequenceRequest& request, const model::ModelCon
   if (request.top_logprobs > kTopLogprobsMax) {
     return invalid("top-logprobs must be 0 to " + std::to_string(kTopLogprobsMax));
   }
+  if (request.cache_salt.size() > kCacheSaltBytesMax) {
+    return invalid("a cache salt has at most " + std::to_string(kCacheSaltBytesMax) + " bytes");
+  }
   CONCLAVE_TRY_VOID(check_stops(request));
   CONCLAVE_TRY_VOID(check_tokens(request, config));
   return validate(request.sampling);
@@ -76,19 +79,20 @@ base::Status check_request(const SequenceRequest& request, const model::ModelCon
 
 SequenceState::SequenceState(SequenceId id, SequenceRequest request,
                              const model::ModelConfig& config,
-                             const tokenizer::Tokenizer& tokenizer)
+                             const tokenizer::Tokenizer& tokenizer, bool shares_prefixes)
     : id_(id),
       request_(std::move(request)),
       tokenizer_(tokenizer),
-      cache_(config, static_cast<std::uint32_t>(request_.prompt.size()) + request_.max_tokens),
-      given_(static_cast<std::uint32_t>(request_.prompt.size() + request_.generated.size())),
-      scores_prompt_(request_.prompt_logprobs && request_.generated.empty() &&
-                     request_.prompt.size() > 1),
+      prompt_(request_.prompt.size()),
+      given_(static_cast<std::uint32_t>(prompt_ + request_.generated.size())),
+      tokens_(std::exchange(request_.prompt, {})),
+      cache_(request_.cache_salt, shares_prefixes),
+      scores_prompt_(request_.prompt_logprobs && request_.generated.empty() && prompt_ > 1),
       decoder_(tokenizer, request_.decode),
       matcher_(request_.stop, request_.include_stop) {
   ending_.id = id_;
   if (request_.sampling.has_penalties()) {
-    for (const std::int32_t token : request_.prompt) counts_.add_prompt(token);
+    for (const std::int32_t token : tokens_) counts_.add_prompt(token);
   }
   if (request_.sampling.min_tokens > 0) {
     blocked_ = request_.stop_tokens;
@@ -120,19 +124,42 @@ void SequenceState::replay(const std::vector<std::int32_t>& generated) {
   }
 }
 
-std::uint64_t SequenceState::kv_tokens() const {
-  const std::uint64_t blocks =
-      (std::uint64_t{cache_.max_tokens()} + model::kKvBlockTokens - 1) / model::kKvBlockTokens;
-  return blocks * model::kKvBlockTokens;
+bool SequenceState::enter(KvBlocks& pool, std::uint32_t spare) {
+  if (!cache_.enter(pool, tokens_, rows_wanted(), rows_to_share(), spare)) return false;
+  count_cached();
+  return true;
 }
 
-std::int32_t SequenceState::token(std::uint32_t position) const {
-  const std::size_t prompt = request_.prompt.size();
-  return position < prompt ? request_.prompt[position] : output_[position - prompt];
+void SequenceState::skip_known(KvBlocks& pool) {
+  if (cache_.skip_known(pool, tokens_, rows_to_share()) > 0) count_cached();
+}
+
+std::optional<PrefixKey> SequenceState::next_shared() {
+  const bool could = computed() % model::kKvBlockTokens == 0 &&
+                     computed() + model::kKvBlockTokens <= rows_to_share();
+  const auto keys = could ? next_keys(1) : std::span<const PrefixKey>();
+  return keys.empty() ? std::nullopt : std::optional(keys.front());
+}
+
+void SequenceState::advance(KvBlocks& pool, std::uint32_t rows) {
+  cache_.advance(pool, tokens_, rows);
+  reached_ = std::max(reached_, computed());
+}
+
+std::uint32_t SequenceState::rows_to_share() const {
+  return scores_prompt_ && scored_ + 1 < prompt_ ? scored_ : known() - 1;
+}
+
+// What it passes over for the second time it has computed itself, or was counted.
+void SequenceState::count_cached() {
+  const auto prompt = static_cast<std::uint32_t>(prompt_);
+  if (computed() <= reached_) return;
+  cached_tokens_ += std::min(computed(), prompt) - std::min(reached_, prompt);
+  reached_ = computed();
 }
 
 bool SequenceState::scores(std::uint32_t position) const {
-  return scores_prompt_ && position + 1 < request_.prompt.size();
+  return scores_prompt_ && position + 1 < prompt_ && position >= scored_;
 }
 
 bool SequenceState::draws(std::uint32_t position) const {
@@ -144,15 +171,15 @@ void SequenceState::score(Sampler& sampler, std::uint32_t position, std::span<co
   if (const auto status = Sampler::check(logits, position + 1); !status) {
     return fail(status.error(), event);
   }
-  event.prompt.push_back(
-      sampler.logprobs(logits, request_.prompt[position + 1], request_.top_logprobs));
+  event.prompt.push_back(sampler.logprobs(logits, tokens_[position + 1], request_.top_logprobs));
+  scored_ = position + 1;
 }
 
 void SequenceState::draw(Sampler& sampler, std::span<const float> logits, TokenEvent& event) {
   SampleContext context;
   context.position = known();
   context.counts = &counts_;
-  if (output_.size() < request_.sampling.min_tokens) context.blocked = blocked_;
+  if (output_size() < request_.sampling.min_tokens) context.blocked = blocked_;
   const auto token = sampler.sample(logits, request_.sampling, context);
   if (!token) return fail(token.error(), event);
   take(*token, event);
@@ -172,7 +199,7 @@ void SequenceState::take(std::int32_t token, TokenEvent& event) {
   const bool stops = contains(request_.stop_tokens, token);
   const bool ends = stops || (!request_.ignore_eos && tokenizer_.is_end_of_generation(token));
   if (!ends || (stops && request_.include_stop)) {
-    output_.push_back(token);
+    tokens_.push_back(token);
     if (request_.sampling.has_penalties()) counts_.add_output(token);
     event.token = token;
     add_text(token, event);
@@ -180,7 +207,7 @@ void SequenceState::take(std::int32_t token, TokenEvent& event) {
   if (ends) {
     event.stop_token = token;
     end(FinishReason::kStop, event);
-  } else if (matcher_.matched() || output_.size() == request_.max_tokens) {
+  } else if (matcher_.matched() || output_size() == request_.max_tokens) {
     end(FinishReason::kLength, event);
   }
 }
@@ -188,7 +215,7 @@ void SequenceState::take(std::int32_t token, TokenEvent& event) {
 // Stop strings are looked for in what follows the first min_tokens tokens.
 void SequenceState::add_text(std::int32_t token, TokenEvent& event) {
   const std::string text = decoder_.push(token);
-  event.text += output_.size() > request_.sampling.min_tokens ? matcher_.push(text) : text;
+  event.text += output_size() > request_.sampling.min_tokens ? matcher_.push(text) : text;
 }
 
 // `reason` holds unless a stop string ended the text, be it in the last bytes held back.
@@ -207,6 +234,7 @@ void SequenceState::end(FinishReason reason, TokenEvent& event) {
 
 void SequenceState::fail(base::Error error, TokenEvent& event) {
   finished_ = true;
+  broken_ = true;
   event.finish = FinishReason::kError;
   event.error = std::move(error);
 }

@@ -1,9 +1,10 @@
-// One sequence inside the batcher: its tokens, its cache, its text, and when it ends. It sees
-// nothing of other sequences.
+// One sequence inside the batcher: its tokens, its cache, its text, and when it ends. Of other
+// sequences it sees only what a prefix cache gives it.
 #pragma once
 
+#include <compare>
 #include <cstdint>
-#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,11 +15,23 @@
 #include "conclave/engine/stop_matcher.hpp"
 #include "conclave/engine/token_counts.hpp"
 #include "conclave/model/config.hpp"
-#include "conclave/model/kv_cache.hpp"
 #include "conclave/tokenizer/stream_decoder.hpp"
 #include "conclave/tokenizer/tokenizer.hpp"
+#include "sequence_cache.hpp"
 
 namespace conclave::engine {
+
+/// A request goes before those of the next better priority that come so many places later.
+inline constexpr std::int64_t kAgingRequests = 1024;
+
+/// The order in which sequences are served; the least goes first. It never changes, so the first of
+/// all that there are is always the first: it is never preempted, and ends.
+struct Rank {
+  std::int64_t turn = 0;
+  SequenceId id{};
+
+  friend auto operator<=>(const Rank&, const Rank&) = default;
+};
 
 /// kInvalidArgument: a request that no model of this configuration can run; the message names what
 /// is wrong.
@@ -29,9 +42,13 @@ class SequenceState {
   /// Takes a request that check_request let pass, and replays what it has generated already. The
   /// tokenizer must outlive the state.
   SequenceState(SequenceId id, SequenceRequest request, const model::ModelConfig& config,
-                const tokenizer::Tokenizer& tokenizer);
+                const tokenizer::Tokenizer& tokenizer, bool shares_prefixes);
 
   [[nodiscard]] SequenceId id() const { return id_; }
+  [[nodiscard]] std::int32_t priority() const { return request_.priority; }
+  [[nodiscard]] Rank rank() const {
+    return {static_cast<std::int64_t>(id_) + request_.priority * kAgingRequests, id_};
+  }
   [[nodiscard]] bool finished() const { return finished_; }
   void finish() { finished_ = true; }
 
@@ -40,19 +57,51 @@ class SequenceState {
   /// For a sequence that was finished before its first step: how.
   [[nodiscard]] const TokenEvent& ending() const { return ending_; }
 
-  /// Tokens of KV cache at worst, in whole blocks.
-  [[nodiscard]] std::uint64_t kv_tokens() const;
-  [[nodiscard]] model::KvCache& cache() { return cache_; }
+  /// Blocks of KV cache at worst.
+  [[nodiscard]] std::uint64_t blocks_needed() const {
+    return model::kv_blocks_of(prompt_ + std::uint64_t{request_.max_tokens});
+  }
+  [[nodiscard]] model::KvTable blocks() const { return cache_.table(); }
 
-  [[nodiscard]] std::int32_t token(std::uint32_t position) const;
+  /// Takes blocks for all that is known of it, and what the prefix cache has of that; false, with
+  /// none taken, unless `spare` blocks stay free.
+  [[nodiscard]] bool enter(KvBlocks& pool, std::uint32_t spare);
+  /// Takes the blocks that its missing rows need beyond those that it holds; false: there are none.
+  [[nodiscard]] bool grow(KvBlocks& pool) { return cache_.grow(pool, rows_wanted()); }
+  /// Passes over rows that others have computed since it entered.
+  void skip_known(KvBlocks& pool);
+  /// The keys of the whole blocks that its next rows are in.
+  [[nodiscard]] std::span<const PrefixKey> next_keys(std::uint32_t rows) {
+    return cache_.next_keys(tokens_, rows);
+  }
+  /// The key of its next block, if it could pass over that if only somebody had computed it.
+  [[nodiscard]] std::optional<PrefixKey> next_shared();
+  /// The rows are computed.
+  void advance(KvBlocks& pool, std::uint32_t rows);
+  /// Gives all blocks back. It may enter again, and goes on with the same bits.
+  void leave(KvBlocks& pool) {
+    if (broken_) cache_.forget(pool);
+    cache_.release(pool);
+  }
+  [[nodiscard]] bool was_preempted() const { return was_preempted_; }
+  void note_preemption() { was_preempted_ = true; }
+  [[nodiscard]] std::size_t prompt_tokens() const { return prompt_; }
+  /// Of its prompt, tokens that it did not compute itself when it came to them first.
+  [[nodiscard]] std::uint32_t cached_tokens() const { return cached_tokens_; }
+  /// The step in which it got rows of its prompt, or entered: who has waited longest is next.
+  [[nodiscard]] std::uint64_t served() const { return served_; }
+  void serve(std::uint64_t step) { served_ = step; }
+
+  [[nodiscard]] std::int32_t token(std::uint32_t position) const { return tokens_[position]; }
   /// Rows until the next token can be drawn, or until the prompt is scored; at least 1 while the
   /// sequence is not finished.
-  [[nodiscard]] std::uint32_t rows_missing() const { return rows_wanted() - computed_; }
+  [[nodiscard]] std::uint32_t rows_missing() const { return rows_wanted() - computed(); }
   /// Positions in the cache.
-  [[nodiscard]] std::uint32_t computed() const { return computed_; }
-  void advance(std::uint32_t rows) { computed_ += rows; }
+  [[nodiscard]] std::uint32_t computed() const { return cache_.computed(); }
   /// True while rows fill the cache with what was known when the sequence came.
   [[nodiscard]] bool is_prompt(std::uint32_t position) const { return position < given_; }
+  /// True of rows that were computed before the sequence left.
+  [[nodiscard]] bool is_again(std::uint32_t position) const { return position < reached_; }
 
   /// What the logits of a row are for.
   [[nodiscard]] bool scores(std::uint32_t position) const;
@@ -67,9 +116,11 @@ class SequenceState {
   void finish_scoring(TokenEvent& event);
 
  private:
-  [[nodiscard]] std::uint32_t known() const {
-    return static_cast<std::uint32_t>(request_.prompt.size() + output_.size());
-  }
+  [[nodiscard]] std::uint32_t known() const { return static_cast<std::uint32_t>(tokens_.size()); }
+  [[nodiscard]] std::size_t output_size() const { return tokens_.size() - prompt_; }
+  /// Rows that need not be computed if others have: none with logits that are wanted.
+  [[nodiscard]] std::uint32_t rows_to_share() const;
+  void count_cached();
   [[nodiscard]] bool only_scores() const { return request_.max_tokens == 0; }
   [[nodiscard]] std::uint32_t rows_wanted() const { return only_scores() ? known() - 1 : known(); }
   void replay(const std::vector<std::int32_t>& generated);
@@ -81,15 +132,21 @@ class SequenceState {
   SequenceId id_;
   SequenceRequest request_;
   const tokenizer::Tokenizer& tokenizer_;
-  model::KvCache cache_;
-  std::uint32_t given_;  // tokens that came with the request
-  std::uint32_t computed_ = 0;
+  std::size_t prompt_;                // its tokens
+  std::uint32_t given_;               // tokens that came with the request
+  std::vector<std::int32_t> tokens_;  // prompt and output
+  SequenceCache cache_;
+  std::uint32_t reached_ = 0;  // positions computed at some time
+  std::uint32_t cached_tokens_ = 0;
+  std::uint64_t served_ = 0;
   bool scores_prompt_;
+  std::uint32_t scored_ = 0;  // positions whose next token's log-probabilities are reported
   bool finished_ = false;
+  bool was_preempted_ = false;
+  bool broken_ = false;  // its logits were no numbers, so what it computed may be none either
   base::Status replayed_;
   TokenEvent ending_;
 
-  std::vector<std::int32_t> output_;
   std::vector<std::int32_t> blocked_;  // what ends the text; used before min_tokens only
   TokenCounts counts_;                 // filled only if there are penalties
   tokenizer::StreamDecoder decoder_;

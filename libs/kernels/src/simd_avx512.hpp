@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -33,6 +34,34 @@ struct SimdAvx512 {
   static F32 fnma(F32 a, F32 b, F32 c) { return _mm512_fnmadd_ps(a, b, c); }
   static F32 max(F32 a, F32 b) { return _mm512_max_ps(a, b); }
   static F32 min(F32 a, F32 b) { return _mm512_min_ps(a, b); }
+  static float largest(F32 v) { return _mm512_reduce_max_ps(v); }
+  static std::uint32_t at_least(F32 v, F32 least) {
+    return _mm512_cmp_ps_mask(v, least, _CMP_GE_OQ);
+  }
+  // To a register, then out: compressing straight to memory is slow on Zen 4.
+  static void compress(float* p, F32 v, std::uint32_t bits) {
+    _mm512_storeu_ps(p, _mm512_maskz_compress_ps(static_cast<__mmask16>(bits), v));
+  }
+  static void compress_numbers(std::int32_t* p, std::int32_t first, std::uint32_t bits) {
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i numbers = _mm512_add_epi32(_mm512_set1_epi32(first), lanes);
+    _mm512_storeu_si512(p, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), numbers));
+  }
+
+  struct F64 {
+    __m512d low, high;
+  };
+  static F64 zero_f64() { return {_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+  static F64 add_f64(F64 sum, F32 v) {
+    const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
+    const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
+    return {_mm512_add_pd(sum.low, low), _mm512_add_pd(sum.high, high)};
+  }
+  static void store_f64(double* p, F64 v) {
+    _mm512_storeu_pd(p, v.low);
+    _mm512_storeu_pd(p + 8, v.high);
+  }
+
   static F32 exp2_shifted(F32 t) {
     const __m512i n = _mm512_add_epi32(_mm512_castps_si512(t), _mm512_set1_epi32(127 - 0x4B400000));
     return _mm512_castsi512_ps(_mm512_slli_epi32(n, 23));
@@ -81,6 +110,36 @@ struct SimdAvx512 {
   }
   static I32 biased_start(std::int32_t sum) { return _mm512_set1_epi32(-128 * sum); }
   static I32 dot4_biased(I32 acc, U8 w, const std::int8_t* x) { return dot4(acc, w, x); }
+
+  static void store_f16(std::uint8_t* p, F32 v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  static void transpose16(const float* in, std::size_t stride, float* out) {
+    __m512 a[16];
+    __m512 b[16];
+    for (std::size_t i = 0; i < 16; ++i) a[i] = load(in + i * stride);
+    for (std::size_t i = 0; i < 16; i += 2) {
+      b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+      b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+    }
+    for (std::size_t i = 0; i < 16; i += 4) {  // a[i + k]: columns k, k + 4, .. of rows i .. i + 3
+      a[i] = _mm512_shuffle_ps(b[i], b[i + 2], 0x44);
+      a[i + 1] = _mm512_shuffle_ps(b[i], b[i + 2], 0xEE);
+      a[i + 2] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+      a[i + 3] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0xEE);
+    }
+    for (std::size_t k = 0; k < 4; ++k) {  // quarter q of each: column k + 4 q
+      const __m512 low = _mm512_shuffle_f32x4(a[k], a[k + 4], 0x88);
+      const __m512 high = _mm512_shuffle_f32x4(a[k + 8], a[k + 12], 0x88);
+      const __m512 low_odd = _mm512_shuffle_f32x4(a[k], a[k + 4], 0xDD);
+      const __m512 high_odd = _mm512_shuffle_f32x4(a[k + 8], a[k + 12], 0xDD);
+      store(out + k * 16, _mm512_shuffle_f32x4(low, high, 0x88));
+      store(out + (k + 8) * 16, _mm512_shuffle_f32x4(low, high, 0xDD));
+      store(out + (k + 4) * 16, _mm512_shuffle_f32x4(low_odd, high_odd, 0x88));
+      store(out + (k + 12) * 16, _mm512_shuffle_f32x4(low_odd, high_odd, 0xDD));
+    }
+  }
 };
 
 }  // namespace conclave::kernels

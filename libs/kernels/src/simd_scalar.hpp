@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -30,6 +31,20 @@ struct SimdScalar {
   // As the x86 instructions: the second operand if either is NaN.
   static F32 max(F32 a, F32 b) { return a > b ? a : b; }
   static F32 min(F32 a, F32 b) { return a < b ? a : b; }
+  static float largest(F32 v) { return v; }
+  /// Bit i: lane i is at least `least`.
+  static std::uint32_t at_least(F32 v, F32 least) { return v >= least ? 1u : 0u; }
+  /// Writes the lanes of v whose bit is set, in order; may write kLanes values whatever the bits.
+  static void compress(float* p, F32 v, std::uint32_t) { *p = v; }
+  /// As compress, for the numbers first, first + 1, .. of the lanes.
+  static void compress_numbers(std::int32_t* p, std::int32_t first, std::uint32_t) { *p = first; }
+
+  // As many doubles as there are lanes, for sums.
+  using F64 = double;
+  static F64 zero_f64() { return 0.0; }
+  static F64 add_f64(F64 sum, F32 v) { return sum + double{v}; }
+  static void store_f64(double* p, F64 v) { *p = v; }
+
   /// 2^n for t = n + 1.5 * 2^23, n integral in [-126, 127]: n stands in the low bits of t.
   static F32 exp2_shifted(F32 t) {
     std::uint32_t bits;
@@ -88,6 +103,23 @@ struct SimdScalar {
   static I32 biased_start(std::int32_t sum) { return -128 * sum; }
   /// As dot4, for w that stands for w - 128.
   static I32 dot4_biased(I32 acc, U8 w, const std::int8_t* x) { return dot4(acc, w, x); }
+
+  /// kLanes halves, rounded to nearest even. NaN keeps the upper bits of its payload, quiet.
+  static void store_f16(std::uint8_t* p, F32 v) {
+    std::uint16_t half = gguf::f32_to_f16(v);
+    std::uint32_t bits;
+    std::memcpy(&bits, &v, sizeof bits);
+    if (std::isnan(v)) half = static_cast<std::uint16_t>(half | ((bits >> 13) & 0x3FFu));
+    std::memcpy(p, &half, sizeof half);
+  }
+  /// out (16, 16) = the transpose of 16 rows of 16 floats, `stride` floats apart.
+  static void transpose16(const float* in, std::size_t stride, float* out) {
+    for (std::size_t row = 0; row < 16; ++row) {
+      for (std::size_t column = 0; column < 16; ++column) {
+        out[column * 16 + row] = in[row * stride + column];
+      }
+    }
+  }
 
  private:
   static std::uint16_t read16(const std::uint8_t* p) {

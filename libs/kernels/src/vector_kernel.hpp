@@ -16,8 +16,9 @@ namespace {  // internal linkage: see kernel_instance.hpp
 template <class S>
 constexpr std::size_t kVectors = 16 / S::kLanes;
 
-float tree_sum(const float (&partial)[16]) {
-  float sums[8];
+template <class T>
+T tree_sum(const T (&partial)[16]) {
+  T sums[8];
   for (std::size_t i = 0; i < 8; ++i) sums[i] = partial[i] + partial[i + 8];
   for (std::size_t i = 0; i < 4; ++i) sums[i] += sums[i + 4];
   return (sums[0] + sums[2]) + (sums[1] + sums[3]);
@@ -193,50 +194,19 @@ struct VectorKernels {
     });
   }
 
-  static void key_scores(const float* q, const float* keys, std::size_t dim, float scale,
-                         float* scores) {
-    F32 acc[kParts];
-    for (auto& sum : acc) sum = S::zero();
-    for (std::size_t d = 0; d < dim; ++d) {
-      const F32 value = S::set1(q[d]);
-      for (std::size_t v = 0; v < kParts; ++v) {
-        acc[v] = S::fma(value, S::load(keys + d * 16 + v * S::kLanes), acc[v]);
-      }
-    }
-    for (std::size_t v = 0; v < kParts; ++v) {
-      S::store(scores + v * S::kLanes, S::mul(acc[v], S::set1(scale)));
-    }
-  }
-
-  static void add_values(const float* p, const float* values, std::size_t begin, std::size_t end,
-                         std::size_t dim, float* out) {
-    each16(out, dim, 0.0f, [&](float* sums, std::size_t offset, std::size_t valid) {
-      F32 acc[kParts];
-      for (std::size_t v = 0; v < kParts; ++v) acc[v] = S::load(sums + v * S::kLanes);
-      for (std::size_t t = begin; t < end; ++t) {
-        float room[16];
-        const float* in = at16(values + t * dim, offset, valid, room);
-        const F32 factor = S::set1(p[t]);
-        for (std::size_t v = 0; v < kParts; ++v) {
-          acc[v] = S::fma(factor, S::load(in + v * S::kLanes), acc[v]);
-        }
-      }
-      for (std::size_t v = 0; v < kParts; ++v) S::store(sums + v * S::kLanes, acc[v]);
-    });
-  }
-
   static float max(const float* x, std::size_t n) {
-    // Any order gives the same value: 16 lanes, so that one comparison need not wait for another.
-    float lanes[16];
-    for (float& lane : lanes) lane = x[0];
+    constexpr std::size_t kChains = 2 * kParts;
+    F32 most[kChains];
+    for (auto& part : most) part = S::set1(x[0]);
     std::size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-      for (std::size_t lane = 0; lane < 16; ++lane) {
-        lanes[lane] = x[i + lane] > lanes[lane] ? x[i + lane] : lanes[lane];
+    for (; i + 32 <= n; i += 32) {
+      for (std::size_t v = 0; v < kChains; ++v) {
+        most[v] = S::max(S::load(x + i + v * S::kLanes), most[v]);
       }
     }
-    float largest = lanes[0];
-    for (const float lane : lanes) largest = lane > largest ? lane : largest;
+    for (; i + S::kLanes <= n; i += S::kLanes) most[0] = S::max(S::load(x + i), most[0]);
+    for (std::size_t v = 1; v < kChains; ++v) most[0] = S::max(most[v], most[0]);
+    float largest = S::largest(most[0]);
     for (; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
     return largest;
   }

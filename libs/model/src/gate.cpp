@@ -8,43 +8,68 @@ namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
+// Values of a row, on the stack for as many experts as models have: choosing allocates nothing.
+template <class T>
+class Room {
+ public:
+  explicit Room(std::size_t n) {
+    if (n > kUsual) more_.resize(n);
+  }
+  T* data() { return more_.empty() ? usual_ : more_.data(); }
+
+ private:
+  static constexpr std::size_t kUsual = 512;
+  T usual_[kUsual];
+  std::vector<T> more_;
+};
+
 void softmax(const kernels::KernelTable& kernels, float* x, std::size_t n) {
   const float sum = kernels.exp_sum(x, n, kernels.max(x, n));
   for (std::size_t i = 0; i < n; ++i) x[i] /= sum;
 }
 
-// The index of the largest value that is not taken; the lowest one among equals. Always finds one:
-// values that compare to nothing (NaN) are as good as any.
-std::uint32_t best_free(std::span<const float> values, const std::vector<char>& taken) {
-  std::size_t best = values.size();
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (taken[i] == 0 && (best == values.size() || values[i] > values[best])) best = i;
-  }
-  return static_cast<std::uint32_t>(best);
+// The `count` best of `scores`, best first. Values that compare to nothing (NaN) are as good as
+// any, and chosen once.
+void choose(const kernels::KernelTable& kernels, std::span<const float> scores, std::size_t count,
+            std::uint32_t* best) {
+  Room<std::int64_t> room((scores.size() + 15) / 16 * 16);
+  kernels.top_k(scores.data(), scores.size(), count, room.data(), best);
 }
 
-// Marks as taken the experts of all but the best groups. A group's score is the sum of its two
-// best.
-void drop_groups(const GateConfig& config, std::span<const float> scores,
-                 std::vector<char>& taken) {
-  const std::size_t size = config.experts / config.groups;
-  std::vector<float> group_scores;
-  for (std::uint32_t group = 0; group < config.groups; ++group) {
-    float first = kNever;
-    float second = kNever;
-    for (const float score : scores.subspan(group * size, size)) {
-      if (score > first) {
-        second = first;
-        first = score;
-      } else if (score > second) {
-        second = score;
-      }
-    }
-    group_scores.push_back(size > 1 ? first + second : first);
+float sum_of_two_best(std::span<const float> scores) {
+  float first = kNever;
+  float second = kNever;
+  for (const float score : scores) {
+    const float lower = score > first ? first : score;
+    first = score > first ? score : first;
+    second = lower > second ? lower : second;
   }
-  std::vector<char> kept(config.groups, 0);
-  for (std::uint32_t i = 0; i < config.groups_used; ++i) kept[best_free(group_scores, kept)] = 1;
-  for (std::size_t i = 0; i < scores.size(); ++i) taken[i] = kept[i / size] == 0 ? 1 : 0;
+  return scores.size() > 1 ? first + second : first;
+}
+
+// As choose, from the best groups only. A group's score is the sum of its two best.
+void choose_in_groups(const GateConfig& config, const kernels::KernelTable& kernels,
+                      std::span<const float> scores, std::uint32_t* best) {
+  const std::size_t size = config.experts / config.groups;
+  Room<float> group_scores(config.groups);
+  for (std::size_t group = 0; group < config.groups; ++group) {
+    group_scores.data()[group] = sum_of_two_best(scores.subspan(group * size, size));
+  }
+  Room<std::uint32_t> groups(config.groups_used);
+  choose(kernels, {group_scores.data(), config.groups}, config.groups_used, groups.data());
+  std::sort(groups.data(), groups.data() + config.groups_used);
+
+  // Side by side, in the order of their indices, which decides among equals.
+  const std::size_t left = config.groups_used * size;
+  Room<float> kept(left);
+  for (std::size_t i = 0; i < config.groups_used; ++i) {
+    std::copy_n(scores.begin() + static_cast<std::ptrdiff_t>(groups.data()[i] * size), size,
+                kept.data() + i * size);
+  }
+  choose(kernels, {kept.data(), left}, config.used, best);
+  for (std::uint32_t i = 0; i < config.used; ++i) {
+    best[i] = static_cast<std::uint32_t>(groups.data()[best[i] / size] * size + best[i] % size);
+  }
 }
 
 }  // namespace
@@ -61,16 +86,18 @@ void select_experts(const GateConfig& config, const kernels::KernelTable& kernel
     case GateFunction::kSoftmaxOfSelected:
       break;
   }
-  std::vector<float> scores(logits, logits + config.experts);
-  if (!bias.empty()) kernels.axpy(1.0f, bias.data(), bias.size(), scores.data());
-
-  std::vector<char> taken(config.experts, 0);
-  if (config.groups > 1) drop_groups(config, scores, taken);
-  for (std::uint32_t i = 0; i < config.used; ++i) {
-    experts[i] = best_free(scores, taken);
-    taken[experts[i]] = 1;
-    weights[i] = logits[experts[i]];
+  Room<float> biased(config.experts);
+  std::span<const float> scores(logits, config.experts);
+  if (!bias.empty()) {
+    for (std::size_t i = 0; i < config.experts; ++i) biased.data()[i] = logits[i] + bias[i];
+    scores = {biased.data(), config.experts};
   }
+  if (config.groups > 1) {
+    choose_in_groups(config, kernels, scores, experts);
+  } else {
+    choose(kernels, scores, config.used, experts);
+  }
+  for (std::uint32_t i = 0; i < config.used; ++i) weights[i] = logits[experts[i]];
 
   if (config.function == GateFunction::kSoftmaxOfSelected) softmax(kernels, weights, config.used);
   if (config.normalize) {

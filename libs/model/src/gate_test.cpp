@@ -2,8 +2,11 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <random>
 
 namespace conclave::model {
 namespace {
@@ -91,6 +94,60 @@ TEST(GateTest, NaNStillPicksDistinctExperts) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const auto out = select(gate(3, 3), {nan, nan, nan});
   EXPECT_THAT(out.experts, testing::UnorderedElementsAre(0u, 1u, 2u));
+}
+
+// The choice by sorting, from the scores as they are.
+std::vector<std::uint32_t> sorted_choice(const GateConfig& config, std::vector<float> scores) {
+  const std::size_t size = config.experts / config.groups;
+  const auto best_first = [](const std::vector<float>& values) {
+    std::vector<std::uint32_t> order(values.size());
+    std::iota(order.begin(), order.end(), 0u);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::uint32_t a, std::uint32_t b) { return values[a] > values[b]; });
+    return order;
+  };
+  std::vector<float> group_scores;
+  for (std::size_t group = 0; group < config.groups; ++group) {
+    std::vector<float> of(scores.begin() + static_cast<std::ptrdiff_t>(group * size),
+                          scores.begin() + static_cast<std::ptrdiff_t>((group + 1) * size));
+    std::sort(of.rbegin(), of.rend());
+    group_scores.push_back(size > 1 ? of[0] + of[1] : of[0]);
+  }
+  const auto groups = best_first(group_scores);
+  for (std::size_t i = config.groups_used; i < groups.size(); ++i) {
+    std::fill_n(scores.begin() + static_cast<std::ptrdiff_t>(groups[i] * size), size, -1e30f);
+  }
+  auto order = best_first(scores);
+  order.resize(config.used);
+  return order;
+}
+
+TEST(GateTest, ChoosesWhatSortingWouldForAnyShape) {
+  std::mt19937 random(8);
+  std::normal_distribution<float> normal(0.0f, 1.0f);
+  struct Shape {
+    std::uint32_t experts, used, groups, groups_used;
+  };
+  for (const Shape shape : {Shape{64, 8, 1, 1}, Shape{128, 8, 1, 1}, Shape{60, 4, 1, 1},
+                            Shape{256, 8, 8, 4}, Shape{160, 6, 8, 3}, Shape{6, 6, 6, 6},
+                            Shape{1000, 10, 1, 1}, Shape{2048, 16, 1024, 600}}) {
+    for (const bool ties : {false, true}) {
+      GateConfig config = gate(shape.experts, shape.used);
+      config.function = GateFunction::kSoftmaxOfSelected;  // scores are the logits themselves
+      config.groups = shape.groups;
+      config.groups_used = shape.groups_used;
+      std::vector<float> logits(shape.experts);
+      std::vector<float> bias(ties ? 0 : shape.experts);
+      for (float& logit : logits) {
+        logit = ties ? static_cast<float>(random() % 4) : normal(random);
+      }
+      for (float& value : bias) value = normal(random);
+      std::vector<float> scores = logits;
+      for (std::size_t i = 0; i < bias.size(); ++i) scores[i] += bias[i];
+      EXPECT_EQ(select(config, logits, bias).experts, sorted_choice(config, scores))
+          << shape.experts << ' ' << ties;
+    }
+  }
 }
 
 }  // namespace

@@ -45,17 +45,23 @@ void Rope::angles(std::uint32_t position, float* cos, float* sin) const {
   }
 }
 
+// One plain loop for each layout, that the compiler can run on registers.
 void Rope::rotate(float* head, const float* cos, const float* sin) const {
   const std::size_t n = frequencies_.size();
-  const std::size_t stride = style_ == RopeStyle::kNeox ? n : 1;
-  const std::size_t step = style_ == RopeStyle::kNeox ? 1 : 2;
+  if (style_ == RopeStyle::kNeox) {
+    for (std::size_t pair = 0; pair < n; ++pair) {
+      const float x = head[pair];
+      const float y = head[n + pair];
+      head[pair] = x * cos[pair] - y * sin[pair];
+      head[n + pair] = x * sin[pair] + y * cos[pair];
+    }
+    return;
+  }
   for (std::size_t pair = 0; pair < n; ++pair) {
-    float& a = head[pair * step];
-    float& b = head[pair * step + stride];
-    const float x = a;
-    const float y = b;
-    a = x * cos[pair] - y * sin[pair];
-    b = x * sin[pair] + y * cos[pair];
+    const float x = head[2 * pair];
+    const float y = head[2 * pair + 1];
+    head[2 * pair] = x * cos[pair] - y * sin[pair];
+    head[2 * pair + 1] = x * sin[pair] + y * cos[pair];
   }
 }
 

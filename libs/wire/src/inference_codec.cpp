@@ -55,6 +55,7 @@ void write(Encoder& encoder, schema::TokenEvent::Builder to, const TokenEvent& f
   }
   to.setFinish(static_cast<schema::FinishReason>(from.finish));
   if (from.error != base::Error{}) write(encoder, to.initError(), from.error);
+  to.setCachedTokens(from.cached_tokens);
 }
 
 void read(Decoder& decoder, schema::TokenEvent::Reader from, TokenEvent& to) {
@@ -72,6 +73,7 @@ void read(Decoder& decoder, schema::TokenEvent::Reader from, TokenEvent& to) {
   }
   to.finish = decoder.enumerant_or_zero(from.getFinish(), FinishReason::kError, "event.finish");
   if (from.hasError()) read(decoder, from.getError(), to.error);
+  to.cached_tokens = from.getCachedTokens();
 }
 
 void read_max_tokens(schema::Generate::MaxTokens::Reader from, std::optional<std::uint32_t>& to) {
@@ -126,6 +128,10 @@ void write(Encoder& encoder, schema::Generate::Builder to, const Generate& from)
   to.setTopLogprobs(from.top_logprobs);
   to.setEcho(from.echo);
   if (from.trace != TraceContext{}) write(encoder, to.initTrace(), from.trace);
+  to.setPriority(from.priority);
+  if (!from.cache_salt.empty()) {
+    to.setCacheSalt(encoder.text(from.cache_salt, kCacheSaltBytesMax, "cache_salt"));
+  }
 }
 
 void read(Decoder& decoder, schema::Generate::Reader from, Generate& to) {
@@ -147,6 +153,8 @@ void read(Decoder& decoder, schema::Generate::Reader from, Generate& to) {
   to.top_logprobs = from.getTopLogprobs();
   to.echo = from.getEcho();
   if (from.hasTrace()) read(decoder, from.getTrace(), to.trace);
+  to.priority = from.getPriority();
+  to.cache_salt = decoder.text(from.getCacheSalt(), kCacheSaltBytesMax, "cache_salt");
 }
 
 void write(Encoder&, schema::Accepted::Builder to, const Accepted& from) {

@@ -63,7 +63,9 @@ Generate generate() {
           .logprobs = true,
           .top_logprobs = 20,
           .echo = true,
-          .trace = trace()};
+          .trace = trace(),
+          .priority = -3,
+          .cache_salt = "tenant ß"};
 }
 
 TokenEvents token_events() {
@@ -81,7 +83,8 @@ TokenEvents token_events() {
                         .top = {{.token = 12, .logprob = -0.75f, .piece = kHalfCharacter},
                                 {.token = 13, .logprob = -1.5f, .piece = " the"}},
                         .finish = FinishReason::kError,
-                        .error = {base::ErrorCode::kUnavailable, "no replica left"}};
+                        .error = {base::ErrorCode::kUnavailable, "no replica left"},
+                        .cached_tokens = 48};
   return {.streams = {{.stream = 9, .prompt = {prompt}, .tokens = {last, TokenEvent{}}},
                       {.stream = 10, .prompt = {}, .tokens = {prompt}}}};
 }

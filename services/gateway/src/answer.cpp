@@ -1,5 +1,6 @@
 #include "answer.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace conclave::gateway {
@@ -70,7 +71,10 @@ void Answer::accept(std::size_t prompt, std::uint32_t prompt_tokens) {
 
 Usage Answer::usage() const {
   Usage usage{.completion_tokens = completion_tokens_};
-  for (const Prompt& prompt : prompts_) usage.prompt_tokens += prompt.tokens;
+  for (const Prompt& prompt : prompts_) {
+    usage.prompt_tokens += prompt.tokens;
+    usage.cached_tokens += prompt.cached_tokens;
+  }
   return usage;
 }
 
@@ -78,6 +82,10 @@ void Answer::add(std::size_t prompt, const wire::StreamEvents& events, std::stri
   for (const wire::TokenEvent& event : events.prompt) add_prompt_token(prompts_[prompt], event);
   const std::size_t first = prompt * format_.choices;
   for (const wire::TokenEvent& event : events.tokens) {
+    if (event.choice == 0) {
+      prompts_[prompt].cached_tokens =
+          std::max(prompts_[prompt].cached_tokens, event.cached_tokens);
+    }
     if (event.choice < format_.choices) add_token(first + event.choice, event);
   }
   for (std::size_t index = first; index < first + format_.choices; ++index) {
@@ -223,7 +231,9 @@ void Answer::write_usage(JsonWriter& json) const {
   const Usage counts = usage();
   json.begin_object().key("prompt_tokens").number(counts.prompt_tokens);
   json.key("completion_tokens").number(counts.completion_tokens);
-  json.key("total_tokens").number(counts.prompt_tokens + counts.completion_tokens).end_object();
+  json.key("total_tokens").number(counts.prompt_tokens + counts.completion_tokens);
+  json.key("prompt_tokens_details").begin_object();
+  json.key("cached_tokens").number(counts.cached_tokens).end_object().end_object();
 }
 
 void Answer::finish(std::string& out) const {

@@ -26,6 +26,7 @@ struct AnswerHead {
 struct Usage {
   std::uint64_t prompt_tokens = 0;
   std::uint64_t completion_tokens = 0;
+  std::uint64_t cached_tokens = 0;  // of the prompts', as the first choice of each found them
 
   friend bool operator==(const Usage&, const Usage&) = default;
 };
@@ -58,6 +59,7 @@ class Answer {
     std::uint64_t offset = 0;  // characters of its tokens
     std::string token_ids;     // `1,2,3`
     std::uint32_t tokens = 0;
+    std::uint32_t cached_tokens = 0;
     bool says_text = true;  // the router's text is its text; false: the client's is
     bool says_ids = true;   // the same for its ids
     bool begun = false;     // its first token, which nothing predicts, has passed

@@ -111,9 +111,27 @@ TEST(AnswerTest, UsageComesLastWithoutChoices) {
                            R"(,"usage":null)") +
                 chat_chunk(R"({"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"})",
                            R"(,"usage":null)"));
-  EXPECT_EQ(finished(answer), chat_chunk("", R"(,"usage":{"prompt_tokens":3,"completion_tokens":1,)"
-                                             R"("total_tokens":4})") +
-                                  "data: [DONE]\n\n");
+  EXPECT_EQ(finished(answer),
+            chat_chunk("", R"(,"usage":{"prompt_tokens":3,"completion_tokens":1,)"
+                           R"("total_tokens":4,"prompt_tokens_details":{"cached_tokens":0}})") +
+                "data: [DONE]\n\n");
+}
+
+// The other choices of a prompt find what the first one has computed: that is no cache of before.
+TEST(AnswerTest, UsageCountsWhatTheFirstChoiceOfEachPromptFoundCached) {
+  Answer answer = answer_to({.choices = 2}, {text_prompt(), text_prompt()});
+  TokenEvent first = token(5, "a");
+  first.cached_tokens = 2;
+  TokenEvent second = end();
+  second.choice = 1;
+  second.cached_tokens = 3;
+  added(answer, {first, second, end()});
+  first.cached_tokens = 1;
+  added(answer, {first}, 1);
+  EXPECT_EQ(answer.usage().cached_tokens, 3u);
+  std::string out;
+  answer.finish(out);
+  EXPECT_NE(out.find(R"("prompt_tokens_details":{"cached_tokens":3})"), std::string::npos);
 }
 
 TEST(AnswerTest, UsageMayComeWithEveryChunk) {
@@ -122,7 +140,8 @@ TEST(AnswerTest, UsageMayComeWithEveryChunk) {
 
   EXPECT_EQ(added(answer, {token(5, "a")}),
             text_chunk(R"({"index":0,"text":"a","logprobs":null,"finish_reason":null})",
-                       R"(,"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4})"));
+                       R"(,"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,)"
+                       R"("prompt_tokens_details":{"cached_tokens":0}})"));
 }
 
 TEST(AnswerTest, ChoicesInterleaveEachWithItsRole) {
@@ -158,7 +177,8 @@ TEST(AnswerTest, AWholeChat) {
             R"("logprobs":null,"finish_reason":"stop"},)"
             R"({"index":1,"message":{"role":"assistant","content":"x","refusal":null},)"
             R"("logprobs":null,"finish_reason":"length"}],)"
-            R"("usage":{"prompt_tokens":3,"completion_tokens":3,"total_tokens":6}})");
+            R"("usage":{"prompt_tokens":3,"completion_tokens":3,"total_tokens":6,)"
+            R"("prompt_tokens_details":{"cached_tokens":0}}})");
 }
 
 TEST(AnswerTest, LogprobsInTheShapeOfChats) {
@@ -228,7 +248,8 @@ TEST(AnswerTest, SeveralPromptsHaveTheirChoicesOneAfterTheOther) {
             R"({"index":1,"text":"p0c1","logprobs":null,"finish_reason":"stop"},)"
             R"({"index":2,"text":"p1c0","logprobs":null,"finish_reason":"stop"},)"
             R"({"index":3,"text":"p1c1","logprobs":null,"finish_reason":"stop"}],)"
-            R"("usage":{"prompt_tokens":6,"completion_tokens":4,"total_tokens":10}})");
+            R"("usage":{"prompt_tokens":6,"completion_tokens":4,"total_tokens":10,)"
+            R"("prompt_tokens_details":{"cached_tokens":0}}})");
 }
 
 TEST(AnswerTest, LogprobsInTheShapeOfCompletions) {

@@ -189,8 +189,10 @@ TEST_F(GatewayServiceTest, AnswersWhole) {
   EXPECT_EQ(body.at("choices").at(0).at("message").at("content"), "Hey");
   EXPECT_EQ(body.at("choices").at(1).at("message").at("content"), "Yo");
   EXPECT_EQ(body.at("choices").at(1).at("finish_reason"), "length");
-  EXPECT_EQ(body.at("usage"), boost::json::parse(R"({"prompt_tokens":4,"completion_tokens":3,)"
-                                                 R"("total_tokens":7})"));
+  EXPECT_EQ(body.at("usage"),
+            boost::json::parse(R"({"prompt_tokens":4,"completion_tokens":3,)"
+                               R"("total_tokens":7,)"
+                               R"("prompt_tokens_details":{"cached_tokens":0}})"));
 }
 
 TEST_F(GatewayServiceTest, StreamsEveryTokenAsItComes) {

@@ -1,6 +1,7 @@
 #include "openai_request.hpp"
 
 #include <boost/json/array.hpp>
+#include <limits>
 
 #include "conclave/wire/limits.hpp"
 #include "request_fields.hpp"
@@ -40,6 +41,23 @@ void read_stream_options(JsonFields& fields, AnswerFormat& format) {
   }
 }
 
+// When it is served, and with whom it shares what is computed of its prompt (vLLM).
+void read_service(JsonFields& fields, wire::Generate& generate) {
+  generate.priority =
+      static_cast<std::int32_t>(fields
+                                    .integer("priority", std::numeric_limits<std::int32_t>::min(),
+                                             std::numeric_limits<std::int32_t>::max())
+                                    .value_or(0));
+  auto salt = fields.text("cache_salt");
+  if (!salt) return;
+  if (salt->empty() || salt->size() > wire::kCacheSaltBytesMax) {
+    fields.fail("cache_salt",
+                "cache_salt must have 1 to " + std::to_string(wire::kCacheSaltBytesMax) + " bytes");
+    return;
+  }
+  generate.cache_salt = std::move(*salt);
+}
+
 // What chats and completions have in common.
 void read_common(JsonFields& fields, const RandomNumbers& random, GenerationRequest& request,
                  wire::Generate& pattern) {
@@ -51,6 +69,7 @@ void read_common(JsonFields& fields, const RandomNumbers& random, GenerationRequ
       fields.integer("n", 1, static_cast<std::int64_t>(wire::kChoicesMax)).value_or(1));
   request.format.choices = pattern.choices;
   read_sampling(fields, random, pattern.sampling);
+  read_service(fields, pattern);
   (void)fields.text("user");  // nobody uses it yet, but a list is no user
 }
 

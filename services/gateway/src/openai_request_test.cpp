@@ -124,7 +124,7 @@ TEST(OpenAiRequestTest, NullIsTheDefault) {
 
 TEST(OpenAiRequestTest, PassesOverFieldsThatNobodyKnows) {
   EXPECT_EQ(parsed_chat(R"("store":true,"metadata":{"a":"b"},"x":[1],"service_tier":"auto",)"
-                        R"("parallel_tool_calls":true,"priority":3)"),
+                        R"("parallel_tool_calls":true)"),
             parsed_chat());
 }
 
@@ -145,6 +145,16 @@ TEST(OpenAiRequestTest, TakesAnySeedOf64Bits) {
   EXPECT_EQ(completion_prompt(R"("seed":18446744073709551615)").sampling.seed, ~std::uint64_t{0});
   EXPECT_EQ(completion_prompt(R"("seed":-1)").sampling.seed, ~std::uint64_t{0});
   EXPECT_EQ(completion_prompt(R"("seed":0)").sampling.seed, 0u);
+}
+
+TEST(OpenAiRequestTest, TakesVllmsPriorityAndCacheSalt) {
+  const wire::Generate plain = chat_prompt("");
+  EXPECT_EQ(plain.priority, 0);
+  EXPECT_EQ(plain.cache_salt, "");
+  const wire::Generate chat = chat_prompt(R"("priority":-3,"cache_salt":"tenant a")");
+  EXPECT_EQ(chat.priority, -3);
+  EXPECT_EQ(chat.cache_salt, "tenant a");
+  EXPECT_EQ(completion_prompt(R"("priority":2147483647)").priority, 2147483647);
 }
 
 TEST(OpenAiRequestTest, PromptsWithoutASeedDrawDifferently) {
@@ -446,6 +456,10 @@ TEST(OpenAiRequestTest, RefusesBadFieldsThatChatsAndCompletionsShare) {
            {R"("bad_words":["a"])", "bad_words", "not supported"},
            {R"("allowed_token_ids":[1])", "allowed_token_ids", "not supported"},
            {R"("prompt_logprobs":1)", "prompt_logprobs", "not supported"},
+           {R"("priority":2147483648)", "priority", "2147483647"},
+           {R"("priority":"high")", "priority", "integer"},
+           {R"("cache_salt":"")", "cache_salt", "1 to 256 bytes"},
+           {R"("cache_salt":7)", "cache_salt", "string"},
            {R"("truncate_prompt_tokens":10)", "truncate_prompt_tokens", "not supported"},
            {R"("skip_special_tokens":false)", "skip_special_tokens", "must be true"},
        }) {

@@ -14,10 +14,7 @@ namespace {
 constexpr std::chrono::milliseconds kIdle{100};
 
 engine::BatcherStats sum(const engine::BatcherStats& past, engine::BatcherStats now) {
-  now.prompt_tokens += past.prompt_tokens;
-  now.generated_tokens += past.generated_tokens;
-  now.steps += past.steps;
-  now.rows += past.rows;
+  now.add_totals(past);
   return now;
 }
 
@@ -162,9 +159,7 @@ void InferenceEngine::drop_model(const base::Error& why) {
     experts_ = nullptr;
     no_model_ = fail(why);
     if (run_) past_ = sum(past_, run_->batcher->stats());
-    stats_ = past_;
-    stats_.running = stats_.waiting = 0;
-    stats_.kv_tokens_used = stats_.kv_tokens_max = 0;
+    stats_ = sum(past_, {});
   }
   streams_.fail_all(why);
   run_.reset();
@@ -214,7 +209,11 @@ void InferenceEngine::obey(const Cancel& cancel) {
 
 void InferenceEngine::run_step() {
   run_->experts->trace(streams_.trace());
-  for (engine::TokenEvent& event : run_->batcher->step()) streams_.collect(event);
+  const Clock::time_point begin = Clock::now();
+  const std::span<engine::TokenEvent> events = run_->batcher->step();
+  const Clock::duration took = Clock::now() - begin;
+  for (engine::TokenEvent& event : events) streams_.collect(event);
+  run_->batcher->step_took(took);
 }
 
 void InferenceEngine::wait_for_model() {

@@ -5,7 +5,7 @@
 
 #include "conclave/base/utf8.hpp"
 #include "conclave/fabric/caf_error.hpp"
-#include "conclave/model/kv_cache.hpp"
+#include "conclave/model/kv_pool.hpp"
 #include "conclave/wire/limits.hpp"
 #include "token_messages.hpp"
 
@@ -125,6 +125,8 @@ base::Result<EngineJob> RouterState::make_job(const wire::Generate& request) con
   CONCLAVE_TRY(sequence.max_tokens, max_tokens(request, sequence.prompt.size(),
                                                job.model->backbone->config().context_length));
   sequence.sampling = sampling_of(request.sampling);
+  sequence.priority = request.priority;
+  sequence.cache_salt = request.cache_salt;
   sequence.logprobs = request.logprobs;
   sequence.top_logprobs = request.top_logprobs;
   sequence.ignore_eos = request.ignore_eos;

@@ -3,8 +3,10 @@
 #include <atomic>
 #include <caf/all.hpp>
 #include <mutex>
+#include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "admission.hpp"
 #include "conclave/fabric/state_actor.hpp"
@@ -188,25 +190,47 @@ class RouterService::Impl {
   }
 
   void measure() {
-    telemetry::Metrics& metrics = context_.metrics;
-    auto& running = metrics.gauge("conclave_router_sequences_running", "Sequences in the batch");
-    auto& waiting = metrics.gauge("conclave_router_sequences_waiting", "Sequences in the queue");
-    auto& kv_used = metrics.gauge("conclave_router_kv_tokens_used", "Tokens of KV cache reserved");
-    auto& kv_max = metrics.gauge("conclave_router_kv_tokens_max", "Tokens of KV cache in all");
-    auto& prompt = metrics.gauge("conclave_router_prompt_tokens", "Prompt tokens computed");
-    auto& generated = metrics.gauge("conclave_router_generated_tokens", "Tokens generated");
-    auto& steps = metrics.gauge("conclave_router_steps", "Steps computed");
-    hook_ = metrics.on_scrape(
-        [this, &running, &waiting, &kv_used, &kv_max, &prompt, &generated, &steps] {
-          const engine::BatcherStats stats = engine_->stats();
-          running.set(static_cast<double>(stats.running));
-          waiting.set(static_cast<double>(stats.waiting));
-          kv_used.set(static_cast<double>(stats.kv_tokens_used));
-          kv_max.set(static_cast<double>(stats.kv_tokens_max));
-          prompt.set(static_cast<double>(stats.prompt_tokens));
-          generated.set(static_cast<double>(stats.generated_tokens));
-          steps.set(static_cast<double>(stats.steps));
-        });
+    struct Row {
+      const char* name;
+      const char* help;
+      double (*value)(const engine::BatcherStats&);
+    };
+    using Stats = engine::BatcherStats;
+    static constexpr auto number = [](auto value) { return static_cast<double>(value); };
+    static constexpr Row kRows[] = {
+        {"sequences_running", "Sequences in the batch",
+         [](const Stats& s) { return number(s.running); }},
+        {"sequences_waiting", "Sequences in the queue",
+         [](const Stats& s) { return number(s.waiting); }},
+        {"kv_tokens_used", "Tokens of KV cache that sequences hold",
+         [](const Stats& s) { return number(s.kv_tokens_used); }},
+        {"kv_tokens_known", "Tokens of KV cache that the prefix cache knows",
+         [](const Stats& s) { return number(s.kv_tokens_known); }},
+        {"kv_tokens_max", "Tokens of KV cache in all",
+         [](const Stats& s) { return number(s.kv_tokens_max); }},
+        {"prompt_tokens", "Prompt tokens computed",
+         [](const Stats& s) { return number(s.prompt_tokens); }},
+        {"prefix_cache_queried_tokens", "Prompt tokens looked for in the prefix cache",
+         [](const Stats& s) { return number(s.queried_tokens); }},
+        {"prefix_cache_hit_tokens", "Prompt tokens found in the prefix cache",
+         [](const Stats& s) { return number(s.cached_tokens); }},
+        {"preemptions", "Sequences that had to give their KV blocks back",
+         [](const Stats& s) { return number(s.preemptions); }},
+        {"recomputed_tokens", "Tokens computed again after preemptions",
+         [](const Stats& s) { return number(s.recomputed_tokens); }},
+        {"generated_tokens", "Tokens generated",
+         [](const Stats& s) { return number(s.generated_tokens); }},
+        {"steps", "Steps computed", [](const Stats& s) { return number(s.steps); }},
+    };
+    std::vector<telemetry::Gauge*> gauges;
+    for (const Row& row : kRows) {
+      gauges.push_back(
+          &context_.metrics.gauge(std::string("conclave_router_") + row.name, row.help));
+    }
+    hook_ = context_.metrics.on_scrape([this, gauges = std::move(gauges)] {
+      const Stats stats = engine_->stats();
+      for (std::size_t i = 0; i < gauges.size(); ++i) gauges[i]->set(kRows[i].value(stats));
+    });
   }
 
   const Settings settings_;

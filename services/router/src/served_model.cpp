@@ -45,8 +45,9 @@ base::Result<std::unique_ptr<ModelRun>> ModelRun::load(
   CONCLAVE_TRY(std::vector<model::RowForms> forms, model::row_forms(file, config));
   run->experts = std::make_unique<dispatch::RemoteExperts>(
       config, std::move(forms), compute, client, dispatch, metrics, std::move(log));
+  CONCLAVE_TRY(run->pool, engine::make_kv_pool(config, batch));
   run->batcher = std::make_unique<engine::Batcher>(served->backbone->backbone(), *run->experts,
-                                                   tokenizer, compute.kernels, batch);
+                                                   *run->pool, tokenizer, compute.kernels, batch);
   run->model = std::move(served);
   return run;
 }

@@ -34,6 +34,7 @@ struct ModelRun {
 
   std::shared_ptr<ServedModel> model;
   std::unique_ptr<dispatch::RemoteExperts> experts;
+  std::unique_ptr<model::KvPool> pool;
   std::unique_ptr<engine::Batcher> batcher;
 };
 

@@ -91,7 +91,8 @@ void StreamBook::collect(engine::TokenEvent& event) {
                          .token = event.token,
                          .text = std::move(event.text),
                          .finish = wire_finish(event.finish),
-                         .error = std::move(event.error)};
+                         .error = std::move(event.error),
+                         .cached_tokens = event.cached_tokens};
     if (stream.logprobs && has_token) {
       add_logprobs(out, event.logprob, event.top, *stream.tokenizer);
     }

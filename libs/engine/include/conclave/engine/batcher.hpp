@@ -3,16 +3,19 @@
 // it step by step, and the router's loop is `while (has_work()) deliver(step())`.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
-#include <deque>
+#include <map>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "conclave/base/result.hpp"
 #include "conclave/engine/forward.hpp"
+#include "conclave/engine/kv_blocks.hpp"
 #include "conclave/engine/sampler.hpp"
 #include "conclave/engine/sequence.hpp"
+#include "conclave/engine/step_pace.hpp"
 #include "conclave/kernels/kernel_table.hpp"
 #include "conclave/model/backbone.hpp"
 #include "conclave/model/expert_backend.hpp"
@@ -21,6 +24,7 @@
 namespace conclave::engine {
 
 class SequenceState;
+struct Rank;
 
 struct BatcherOptions {
   std::uint32_t sequences_max = 64;     // sequences that run at once: one row and one row of logits
@@ -29,7 +33,12 @@ struct BatcherOptions {
                                         // less often per row, and every token waits for the step
   std::uint32_t waiting_max = 1024;     // requests not admitted yet; beyond it kOverloaded
   std::uint64_t kv_tokens_max = 65536;  // tokens of KV cache over all running sequences; one takes
-                                        // KvCache::block_bytes() / 16 bytes
+                                        // KvPool::block_bytes() / 16 bytes
+  model::KvType kv_type = model::KvType::kF16;  // their numbers: half precision costs no answer,
+                                                // 8 bits halve the memory again
+  bool prefix_cache = true;             // sequences share the blocks of equal prefixes
+  double prefill_slowdown_max = 1.5;    // how many times as long a step that decodes may take for
+                                        // the sake of prompts (StepPace)
 
   /// See SamplingParams::visit.
   template <class Visitor>
@@ -39,31 +48,62 @@ struct BatcherOptions {
     v("waiting-max", waiting_max, 0u, 1u << 20, "Most requests that wait for admission");
     v("kv-tokens-max", kv_tokens_max, std::uint64_t{16}, std::uint64_t{1} << 40,
       "Most tokens of KV cache over all running sequences");
+    v("kv-type", kv_type, "Numbers of the KV cache");
+    v("prefix-cache", prefix_cache, "Compute equal beginnings of prompts once");
+    v("prefill-slowdown-max", prefill_slowdown_max, 1.0, 1e6,
+      "How many times as long tokens may take while prompts are read");
   }
 };
+
+/// The pool that `options` ask for: kv_tokens_max in whole blocks of kv_type, at least one. Errors
+/// of KvPool::create.
+base::Result<std::unique_ptr<model::KvPool>> make_kv_pool(const model::ModelConfig& config,
+                                                          const BatcherOptions& options);
 
 /// Sizes now and totals since the start.
 struct BatcherStats {
   std::size_t running = 0;
   std::size_t waiting = 0;
-  std::uint64_t kv_tokens_used = 0;  // reserved by running sequences, in whole blocks
+  std::uint64_t kv_tokens_used = 0;   // held by running sequences, in whole blocks
+  std::uint64_t kv_tokens_known = 0;  // what the prefix cache has, held or not
   std::uint64_t kv_tokens_max = 0;
-  std::uint64_t prompt_tokens = 0;     // rows computed to fill caches, resumed output included
-  std::uint64_t generated_tokens = 0;  // reported as TokenEvent::token
-  std::uint64_t steps = 0;             // that ran the model, failed ones included
-  std::uint64_t rows = 0;              // of those steps
+  std::uint64_t prompt_tokens = 0;      // rows computed to fill caches, resumed output included
+  std::uint64_t recomputed_tokens = 0;  // rows computed again after preemptions
+  std::uint64_t generated_tokens = 0;   // reported as TokenEvent::token
+  std::uint64_t queried_tokens = 0;     // tokens of prompts looked for in the prefix cache
+  std::uint64_t cached_tokens = 0;      // of those, found
+  std::uint64_t preemptions = 0;        // sequences that had to give their blocks back
+  std::uint64_t steps = 0;              // that ran the model, failed ones included
+  std::uint64_t rows = 0;               // of those steps
+
+  /// Adds the totals of another batcher, whose sizes do not count.
+  void add_totals(const BatcherStats& other);
 };
 
-/// One thread. Sequences start in the order of submission (FCFS, no overtaking): each when a place
-/// is free and its worst case, prompt + max_tokens in whole KV blocks, fits. A started sequence is
-/// never paused or evicted. A step has one row of each sequence that decodes; what is left of
-/// step_rows_max goes to prompts, again in order, in chunks.
+/// One thread.
 ///
-/// What a sequence computes does not depend on the others, bit for bit (promise 1).
+/// Order: sequences are served by priority, and in the order of their submission within one; a
+/// priority is worth kAgingRequests places in that order, so each waits for boundedly many others.
+/// The first that waits starts when there is a place, and blocks for what is known of it and one
+/// more for each sequence that runs; none overtakes it. One of a better priority takes the places
+/// of those of a worse one.
+///
+/// KV cache: sequences take blocks as they grow, first those that nobody knows anything of, then
+/// those whose content nobody has used for longest. When none is free, the last in the order gives
+/// up all of its own and waits again; then it computes again what the prefix cache has no more.
+///
+/// Steps: one row of each sequence that decodes; what is left of step_rows_max goes to prompts, in
+/// chunks, in turns; less of it if the caller says how long steps take (step_took). What a prompt
+/// has in common with earlier ones is not computed again while blocks of it are there, the row
+/// apart that its next token is drawn from; and it waits for what another computes right now.
+///
+/// What a sequence computes does not depend on the others, nor on what was cached, preempted or
+/// chunked, bit for bit (promise 1).
 class Batcher {
  public:
-  /// All references must outlive the batcher. `kernels`: those that the backbone runs on.
-  Batcher(model::Backbone& backbone, model::ExpertBackend& experts,
+  /// All references must outlive the batcher. `kernels`: those that the backbone runs on. `pool` is
+  /// the batcher's alone; what it holds bounds the sequences (make_kv_pool()).
+  Batcher(model::Backbone& backbone, model::ExpertBackend& experts, const model::KvPool& pool,
           const tokenizer::Tokenizer& tokenizer, const kernels::KernelTable& kernels,
           const BatcherOptions& options);
   ~Batcher();
@@ -72,7 +112,7 @@ class Batcher {
 
   /// Queues a sequence. kOverloaded: waiting_max are waiting already; back off. kInvalidArgument:
   /// the request can never run: empty prompt, tokens outside the vocabulary, parameters out of
-  /// range, prompt + max_tokens beyond the context or beyond kv_tokens_max, or `generated` goes on
+  /// range, prompt + max_tokens beyond the context or beyond the pool, or `generated` goes on
   /// after its own end.
   base::Result<SequenceId> submit(SequenceRequest request);
 
@@ -90,6 +130,10 @@ class Batcher {
   /// only that one ends.
   std::span<TokenEvent> step();
 
+  /// How long the last step() took. While sequences decode, steps then have so many rows of prompts
+  /// that they take prefill_slowdown_max times as long as without. What is computed stays the same.
+  void step_took(std::chrono::nanoseconds duration);
+
   [[nodiscard]] BatcherStats stats() const;
 
   /// See Forward::observe.
@@ -104,30 +148,41 @@ class Batcher {
     std::size_t logits = 0;  // index among the rows with logits
   };
 
-  base::Status check(const SequenceRequest& request) const;
+  using Sequence = std::unique_ptr<SequenceState>;
+
+  void grow();
   void admit();
+  [[nodiscard]] bool enter(SequenceState& sequence);
+  void preempt_last();
   void fill_step();
-  void add_rows(SequenceState& sequence);
+  [[nodiscard]] bool is_under_way(SequenceState& sequence) const;
+  void add_rows(SequenceState& sequence, std::size_t rows_max);
   void finish_share(const Share& share, std::span<const float> logits);
   void remove_finished();
 
   const model::ModelConfig& config_;
   const tokenizer::Tokenizer& tokenizer_;
   BatcherOptions options_;
+  KvBlocks blocks_;
   Forward forward_;
   Sampler sampler_;
+  StepPace pace_;
 
   std::uint64_t next_id_ = 1;
-  std::deque<std::unique_ptr<SequenceState>> waiting_;
-  std::vector<std::unique_ptr<SequenceState>> running_;  // in the order of admission
+  std::map<Rank, Sequence> waiting_;
+  std::size_t preempted_ = 0;        // of those that wait: they need no place in the queue
+  std::vector<Sequence> running_;    // by rank
   std::vector<TokenEvent> pending_;  // what happened between steps, for the next one to report
   BatcherStats stats_;
 
   // The step at hand; reused.
   std::vector<StepRow> rows_;
+  std::size_t decodes_ = 0;  // of these rows, the first, that are all their sequences miss
   std::vector<Share> shares_;
-  std::size_t logits_rows_ = 0;         // rows of rows_ that want logits
-  std::size_t prompt_logits_left_ = 0;  // rows that may still want them to score a prompt
+  std::vector<SequenceState*> prompts_;  // by turn
+  std::vector<PrefixKey> under_way_;     // whole blocks of prompts that it computes
+  std::size_t logits_rows_ = 0;          // rows of rows_ that want logits
+  std::size_t prompt_logits_left_ = 0;   // rows that may still want them to score a prompt
   std::vector<TokenEvent> events_;
 };
 

@@ -9,7 +9,7 @@
 #include "conclave/base/result.hpp"
 #include "conclave/model/backbone.hpp"
 #include "conclave/model/expert_backend.hpp"
-#include "conclave/model/kv_cache.hpp"
+#include "conclave/model/kv_pool.hpp"
 
 namespace conclave::engine {
 
@@ -18,7 +18,7 @@ namespace conclave::engine {
 struct StepRow {
   std::int32_t token = 0;
   std::uint32_t position = 0;
-  model::KvCache* cache = nullptr;
+  model::KvTable blocks;  // of its sequence, up to this position
   bool wants_logits = false;
 };
 
@@ -29,16 +29,16 @@ class RoutingObserver {
   virtual void routed(std::uint32_t layer, const model::Routing& routing) = 0;
 };
 
-/// One user at a time. Backbone and experts must outlive it. What a row computes does not depend on
-/// the other rows of its step, bit for bit.
+/// One user at a time. Backbone, experts and pool must outlive it. What a row computes does not
+/// depend on the other rows of its step, bit for bit.
 class Forward {
  public:
-  Forward(model::Backbone& backbone, model::ExpertBackend& experts)
-      : backbone_(backbone), experts_(experts) {}
+  Forward(model::Backbone& backbone, model::ExpertBackend& experts, const model::KvPool& pool)
+      : backbone_(backbone), experts_(experts), pool_(pool) {}
 
   /// Runs the rows and caches their keys and values. Returns logits (rows that want them, vocab) in
-  /// row order, valid until the next call. kInvalidArgument: a token outside the vocabulary;
-  /// kOverloaded: a cache is full; and what the expert backend answers. After an error the
+  /// row order, valid until the next call. kInvalidArgument: a token outside the vocabulary, or a
+  /// position beyond the blocks of its row; and what the expert backend answers. After an error the
   /// positions of the step count as not computed.
   base::Result<std::span<const float>> step(std::span<const StepRow> rows);
 
@@ -51,6 +51,7 @@ class Forward {
 
   model::Backbone& backbone_;
   model::ExpertBackend& experts_;
+  const model::KvPool& pool_;
   RoutingObserver* observer_ = nullptr;
 
   std::vector<std::int32_t> tokens_;

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
-#include <vector>
 
 #include "conclave/base/result.hpp"
 #include "conclave/engine/sampling_params.hpp"
@@ -22,11 +22,20 @@ struct SampleContext {
                                           // min_tokens); inside the vocabulary
 };
 
-/// One user at a time: scratch room is inside. Tokens of parameters and context are inside the
-/// vocabulary.
+/// No vocabulary is sorted: maxima of blocks bound what top-k and min-p can leave, the mass of all
+/// what top-p can. Best first means by falling logit, equal ones by rising id. A probability is
+/// exp((logit - best) / temperature) in single precision, relative to the best one's. They are
+/// added in double precision, in the order of KernelTable::exp_masses and blocks from the first one
+/// up; for top-p's set, and for the draw from it, in that of BestFirst.
+///
+/// One user at a time: scratch room is inside, at most 24 bytes a token of the vocabulary; a
+/// SamplerPool has one for each thread. Tokens of parameters and context are inside the vocabulary.
 class Sampler {
  public:
-  explicit Sampler(const kernels::KernelTable& kernels) : kernels_(kernels) {}
+  explicit Sampler(const kernels::KernelTable& kernels);
+  ~Sampler();
+  Sampler(Sampler&& other) noexcept;
+  Sampler& operator=(Sampler&&) = delete;
 
   /// kCorruptData: a logit is infinite or no number, as broken weights make them. The message has
   /// the position.
@@ -37,18 +46,13 @@ class Sampler {
   base::Result<std::int32_t> sample(std::span<const float> logits, const SamplingParams& params,
                                     const SampleContext& context);
 
-  /// The log-probability of `token` and those of the `count` most likely tokens.
+  /// The log-probability of `token` and those of the `count` most likely tokens, of logits that
+  /// pass `check`.
   TokenLogprobs logprobs(std::span<const float> logits, std::int32_t token, std::uint32_t count);
 
  private:
-  std::span<const float> adjust(std::span<const float> logits, const SamplingParams& params,
-                                const SampleContext& context);
-  void find_candidates(std::span<const float> logits, float best, const SamplingParams& params);
-
-  const kernels::KernelTable& kernels_;
-  std::vector<float> adjusted_;
-  std::vector<float> probabilities_;
-  std::vector<std::int32_t> candidates_;
+  class Work;
+  std::unique_ptr<Work> work_;
 };
 
 }  // namespace conclave::engine

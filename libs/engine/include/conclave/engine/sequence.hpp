@@ -43,6 +43,8 @@ inline constexpr std::size_t kStopStringsMax = 64;
 inline constexpr std::size_t kStopBytesMax = 1024;
 /// Stop tokens of one request: each is looked at for each token.
 inline constexpr std::size_t kStopTokensMax = 256;
+/// A salt is a secret or the name of a tenant; only its digest is kept.
+inline constexpr std::size_t kCacheSaltBytesMax = 256;
 
 /// One decoding of one prompt. n > 1 choices are n sequences with seeds that the caller chooses.
 struct SequenceRequest {
@@ -53,6 +55,13 @@ struct SequenceRequest {
   std::vector<std::int32_t> generated;
   std::uint32_t max_tokens = 16;  // of the whole output; 0: the prompt is only scored
   SamplingParams sampling;
+  /// Lower goes first, but not before what came 1,024 requests earlier for each step between the
+  /// two: nobody waits for ever.
+  std::int32_t priority = 0;
+  /// Sequences share what they compute of equal prefixes only if their salts are equal: how long a
+  /// first token takes tells whether somebody has asked the same before. At most
+  /// kCacheSaltBytesMax.
+  std::string cache_salt;
 
   bool logprobs = false;           // report each token's log-probability
   std::uint32_t top_logprobs = 0;  // alternatives beside it, at most kTopLogprobsMax
@@ -91,6 +100,7 @@ struct TokenEvent {
   std::vector<TokenLogprob> top;             // best first, as many as asked for
   std::string text;
   std::vector<TokenLogprobs> prompt;  // of the next tokens of the prompt, from the second on
+  std::uint32_t cached_tokens = 0;    // tokens of the prompt that others had computed already
   FinishReason finish = FinishReason::kNone;
   std::int32_t stop_token = tokenizer::kNoToken;  // kStop: the token that ended the text, or
   std::int32_t stop_string = -1;                  // the index in SequenceRequest::stop

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "conclave/kernels/attention.hpp"
 #include "conclave/kernels/isa.hpp"
 #include "conclave/kernels/packed_matrix.hpp"
 #include "conclave/kernels/rows.hpp"
@@ -22,6 +23,12 @@ struct Product {
   float* y = nullptr;
   std::size_t y_stride = 0;
 };
+
+/// Values that share one entry of block_maxima: few enough that the blocks with the best values are
+/// few values together, many enough that the maxima of a vocabulary fit a core's first cache.
+inline constexpr std::size_t kMaximaBlock = 64;
+/// Values that share one entry of exp_masses: a draw walks the blocks, then one block's values.
+inline constexpr std::size_t kMassBlock = 256;
 
 struct KernelTable {
   Isa isa = Isa::kScalar;
@@ -56,16 +63,39 @@ struct KernelTable {
   /// x = 1 / (1 + exp(-x)).
   void (*sigmoid)(float* x, std::size_t n) = nullptr;
 
-  /// scores[0..15] = scale * (q . k_t) for the 16 keys of one KV block, keys = (dim, 16).
-  void (*key_scores)(const float* q, const float* keys, std::size_t dim, float scale,
-                     float* scores) = nullptr;
+  /// softmax(scale * q k^T) v of each query of a tile: the running maximum moves every 128
+  /// positions, counted from 0; within, scores and values are chains of fused multiply-adds. What
+  /// a query does not see is never touched by its arithmetic.
+  void (*attend)(const AttentionTile& tile) = nullptr;
 
-  /// out (dim) += sum over t in [begin, end) of p[t] * values[t], values = (16, dim), t rising.
-  void (*add_values)(const float* p, const float* values, std::size_t begin, std::size_t end,
-                     std::size_t dim, float* out) = nullptr;
+  /// Writes keys and values to a KV block, rounded to its type (nearest even).
+  void (*store_kv)(const KvRows& rows) = nullptr;
 
   /// The largest of n >= 1 values.
   float (*max)(const float* x, std::size_t n) = nullptr;
+
+  /// maxima[b] = the largest of the values [64 b, 64 b + 64) of x, for each block begun; `copy` (n,
+  /// or null) = x. False if a value is infinite or NaN: then the maxima say nothing.
+  bool (*block_maxima)(const float* x, std::size_t n, float* maxima, float* copy) = nullptr;
+
+  /// Copies the values of x that are at least `least`, in order, to `values` and their places to
+  /// `ids`; returns how many. `maxima` are those of block_maxima. Both need room for n + 16.
+  std::size_t (*at_least)(const float* x, std::size_t n, const float* maxima, float least,
+                          std::int32_t* ids, float* values) = nullptr;
+
+  /// out = exp((x - shift) / divisor) with exp_sum's exp, which never gives 0.
+  void (*exp_scaled)(const float* x, std::size_t n, float shift, float divisor,
+                     float* out) = nullptr;
+
+  /// masses[b] = the sum of what exp_scaled gives for the values [256 b, 256 b + 256), for each
+  /// block begun: 16 partial sums of doubles, then a fixed tree.
+  void (*exp_masses)(const float* x, std::size_t n, float shift, float divisor,
+                     double* masses) = nullptr;
+
+  /// best[0..k) = the places of the k <= n largest scores, best first, the lower place among
+  /// equals; each once, also among NaN. `room` (n rounded up to a multiple of 16) is scratch.
+  void (*top_k)(const float* scores, std::size_t n, std::size_t k, std::int64_t* room,
+                std::uint32_t* best) = nullptr;
 };
 
 /// The table of a supported instruction set (checked).

@@ -42,8 +42,9 @@ class Backbone {
   /// x (rows, hidden) = embeddings of tokens below config().vocab (checked).
   void embed(std::span<const std::int32_t> tokens, float* x) const;
 
-  /// Rotation angles of the rows' positions, kept for the layers of the coming step.
-  void begin_step(std::span<const RowPlace> places);
+  /// Takes the rows of the coming step, whose blocks are in `pool` and must stay until it is over,
+  /// and computes the rotation angles of their positions for all layers.
+  void begin_step(std::span<const RowPlace> places, const KvPool& pool);
 
   /// x += attention(norm(x)).
   void attention(std::uint32_t layer, float* x);
@@ -78,9 +79,9 @@ class Backbone {
 
   Backbone(const gguf::File& file, const ModelConfig& config, const kernels::Compute& compute);
 
-  base::Status load_globals();
-  base::Result<Layer> load_layer(std::uint32_t index) const;
-  base::Status load_ffn(std::uint32_t index, Layer& layer) const;
+  base::Status load_globals(const TensorReader& reader);
+  base::Result<Layer> load_layer(const TensorReader& reader, std::uint32_t index) const;
+  base::Status load_ffn(const TensorReader& reader, std::uint32_t index, Layer& layer) const;
   [[nodiscard]] std::size_t rows() const { return places_.size(); }
   /// out_ (rows, hidden) = the layer's dense or shared network of h.
   void feed_forward(const FeedForward& ffn, const float* h);
@@ -96,6 +97,9 @@ class Backbone {
 
   // The step at hand.
   std::vector<RowPlace> places_;
+  const KvPool* pool_ = nullptr;
+  StepPlan plan_;
+  AttentionScratch scratch_;
   std::vector<float> cos_, sin_;
   base::AlignedVector<float> normed_, out_, gate_, up_, router_logits_, share_;
   kernels::QuantizedRows quantized_;

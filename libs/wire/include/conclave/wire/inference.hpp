@@ -59,8 +59,10 @@ struct Generate {
   bool ignore_eos = false;
   bool logprobs = false;
   std::uint32_t top_logprobs = 0;
-  bool echo = false;   // report the prompt's tokens; with logprobs: theirs too
-  TraceContext trace;  // of the client's request
+  bool echo = false;          // report the prompt's tokens; with logprobs: theirs too
+  TraceContext trace;         // of the client's request
+  std::int32_t priority = 0;  // lower goes first
+  std::string cache_salt;     // prefixes are shared among equal ones
 
   friend bool operator==(const Generate&, const Generate&) = default;
 };
@@ -97,7 +99,8 @@ struct TokenEvent {
   std::string text;      // valid UTF-8: whole characters that became certain with this token
   std::vector<TokenChoice> top;
   FinishReason finish = FinishReason::kNone;
-  base::Error error{};  // with kError
+  base::Error error{};              // with kError
+  std::uint32_t cached_tokens = 0;  // of the prompt, tokens that were not computed for this choice
 
   friend bool operator==(const TokenEvent&, const TokenEvent&) = default;
 };

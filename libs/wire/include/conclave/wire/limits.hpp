@@ -17,6 +17,8 @@ inline constexpr std::size_t kReferenceBytesMax = 2 * kNameBytesMax + 1;
 inline constexpr std::size_t kErrorBytesMax = 4096;
 /// What a client may choose as its request id.
 inline constexpr std::size_t kRequestIdBytesMax = 128;
+/// A salt of the prefix cache: a secret, or the name of a tenant.
+inline constexpr std::size_t kCacheSaltBytesMax = 256;
 /// A prompt or conversation: four times the longest context of an open model (1 Mi tokens) at about
 /// four bytes a token, as the tokenizer bounds it.
 inline constexpr std::size_t kPromptBytesMax = std::size_t{16} << 20;

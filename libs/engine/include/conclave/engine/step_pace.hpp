@@ -1,0 +1,41 @@
+// How many rows of prompts a step may have while others decode: every reader waits for the whole
+// step, so prompts are read in pieces that make it only so much longer.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+
+namespace conclave::engine {
+
+/// One thread. It knows no clock: it is told how long steps took, and says nothing until then.
+///
+/// What a step takes is what its decoding rows take alone, and something for each row of a prompt.
+/// Both are measured while they happen, since both follow from the machine, its neighbours, the
+/// model and how long the sequences are: now and then a step goes without prompts, which tells the
+/// first, and all others tell the second.
+class StepPace {
+ public:
+  /// A step may take `slowdown_max` times as long as its decoding rows alone; at least one.
+  explicit StepPace(double slowdown_max) : slowdown_max_(slowdown_max) {}
+
+  /// Rows of prompts beside `decodes` rows that decode; nothing: as many as there are. Zero in a
+  /// step that measures.
+  [[nodiscard]] std::optional<std::uint32_t> prompt_rows(std::uint32_t decodes) const;
+
+  /// The last step took so long. One without rows that decode says nothing.
+  void took(std::chrono::nanoseconds duration, std::uint32_t decodes, std::uint32_t prompt_rows);
+
+ private:
+  [[nodiscard]] bool knows(std::uint32_t decodes) const;
+
+  double slowdown_max_;
+  bool is_told_ = false;
+  double decode_ns_ = 0;         // a step of `decodes_` rows that decode, and no others
+  std::uint32_t decodes_ = 0;    // 0: not measured
+  std::uint32_t since_ = 0;      // steps since that was measured
+  double row_ns_ = 0;            // what a row of a prompt adds; 0: not measured
+  std::uint32_t last_rows_ = 0;  // of prompts in the last step with both
+};
+
+}  // namespace conclave::engine

@@ -1,0 +1,62 @@
+#include "conclave/engine/step_pace.hpp"
+
+#include <algorithm>
+
+#include "conclave/model/kv_pool.hpp"
+
+namespace conclave::engine {
+
+namespace {
+
+// Fewer would read all weights for next to nothing, and share no whole block.
+constexpr std::uint32_t kRowsMin = model::kKvBlockTokens;
+// Steps after which decoding alone is measured again: sequences grow by so many tokens, and one
+// step in so many costs prompts 3 % of their speed.
+constexpr std::uint32_t kMeasureEvery = 32;
+// Weight of the newest measurement: a few steps see a change, one disturbed step does little.
+constexpr double kNewest = 0.25;
+// How fast the rows may grow from one step to the next, should a measurement be too good.
+constexpr std::uint32_t kGrowth = 2;
+
+double mean(double before, double now) {
+  return before == 0 ? now : before + kNewest * (now - before);
+}
+
+}  // namespace
+
+// A quarter more or less of them takes about as long: most of a step is reading weights.
+bool StepPace::knows(std::uint32_t decodes) const {
+  return decodes_ > 0 && since_ < kMeasureEvery && decodes <= decodes_ + decodes_ / 4 &&
+         decodes + decodes / 4 >= decodes_;
+}
+
+std::optional<std::uint32_t> StepPace::prompt_rows(std::uint32_t decodes) const {
+  if (!is_told_ || decodes == 0) return std::nullopt;
+  if (!knows(decodes)) return 0;
+  if (row_ns_ == 0) return kRowsMin;
+  const double rows = (slowdown_max_ - 1) * decode_ns_ / row_ns_;
+  const double most = std::max(kRowsMin, kGrowth * last_rows_);
+  return static_cast<std::uint32_t>(std::clamp(rows, double{kRowsMin}, most));
+}
+
+void StepPace::took(std::chrono::nanoseconds duration, std::uint32_t decodes,
+                    std::uint32_t prompt_rows) {
+  is_told_ = true;
+  if (decodes == 0) return;
+  const auto ns = static_cast<double>(duration.count());
+  if (prompt_rows == 0) {
+    decode_ns_ = mean(knows(decodes) ? decode_ns_ : 0, ns);
+    decodes_ = decodes;
+    since_ = 0;
+    return;
+  }
+  ++since_;
+  last_rows_ = prompt_rows;
+  if (decodes_ == 0) return;
+  // A step that was hardly longer than without prompts is measured as if each row took a little:
+  // what divides must not be zero.
+  const double least = 0.01 * decode_ns_ / prompt_rows;
+  row_ns_ = mean(row_ns_, std::max(least, (ns - decode_ns_) / prompt_rows));
+}
+
+}  // namespace conclave::engine

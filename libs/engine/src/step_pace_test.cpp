@@ -1,0 +1,156 @@
+#include "conclave/engine/step_pace.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "testing_batch.hpp"
+
+namespace conclave::engine {
+namespace {
+
+using namespace testing_batch;
+using std::chrono::microseconds;
+
+// A machine: microseconds of a step of so many rows of each kind.
+using Machine = std::function<double(std::uint32_t decodes, std::uint32_t prompt_rows)>;
+
+double plain(std::uint32_t decodes, std::uint32_t rows) {
+  return 5000.0 + 300.0 * decodes + 100.0 * rows;
+}
+// The first rows make it read all weights, later ones cost little more.
+double of_experts(std::uint32_t decodes, std::uint32_t rows) {
+  return 4000.0 + 2000.0 * std::log2(1.0 + decodes + rows) + 80.0 * rows;
+}
+
+struct StepPaceTest : testing::Test {
+  std::uint32_t step(const Machine& machine, std::uint32_t decodes) {
+    const std::uint32_t rows = pace.prompt_rows(decodes).value_or(512);
+    took = machine(decodes, rows);
+    pace.took(microseconds(static_cast<std::int64_t>(took)), decodes, rows);
+    return rows;
+  }
+
+  StepPace pace{1.5};
+  double took = 0;
+};
+
+TEST_F(StepPaceTest, SaysNothingUntilItIsTold) {
+  EXPECT_EQ(pace.prompt_rows(8), std::nullopt);
+  pace.took(microseconds(5000), 8, 0);
+  EXPECT_NE(pace.prompt_rows(8), std::nullopt);
+}
+
+TEST_F(StepPaceTest, PromptsAreFreeWhileNothingDecodes) {
+  pace.took(microseconds(5000), 8, 0);
+  EXPECT_EQ(pace.prompt_rows(0), std::nullopt);
+}
+
+TEST_F(StepPaceTest, MeasuresDecodingAloneBeforeItMixes) {
+  pace.took(microseconds(90'000), 0, 512);  // a prompt alone
+  EXPECT_EQ(pace.prompt_rows(8), 0u);
+  pace.took(microseconds(5000), 8, 0);
+  EXPECT_EQ(pace.prompt_rows(8), 16u);
+  EXPECT_EQ(pace.prompt_rows(9), 16u);
+  EXPECT_EQ(pace.prompt_rows(20), 0u);  // another load
+  EXPECT_EQ(pace.prompt_rows(2), 0u);
+}
+
+TEST_F(StepPaceTest, ComesNearItsBoundAndKeepsIt) {
+  for (const Machine& machine : {Machine(plain), Machine(of_experts)}) {
+    for (const std::uint32_t decodes : {4u, 16u, 64u}) {
+      pace = StepPace(1.5);
+      const double alone = machine(decodes, 0);
+      pace.took(microseconds(static_cast<std::int64_t>(alone)), decodes, 0);
+      double longest = 0;
+      std::uint32_t rows = 0;
+      for (int i = 0; i < 100; ++i) {
+        rows += step(machine, decodes);
+        longest = std::max(longest, took);
+      }
+      // A block of rows is the least that it can say.
+      EXPECT_LE(longest, std::max(1.6 * alone, machine(decodes, 16)));
+      std::uint32_t possible = 16;
+      while (machine(decodes, possible + 16) <= 1.5 * alone) possible += 16;
+      EXPECT_GE(rows, 100 * 0.8 * possible);
+    }
+  }
+}
+
+TEST_F(StepPaceTest, MeasuresAgainFromTimeToTime) {
+  pace.took(microseconds(5000), 8, 0);
+  int without = 0;
+  for (int i = 0; i < 330; ++i) without += step(plain, 8) == 0;
+  EXPECT_EQ(without, 10);
+}
+
+TEST_F(StepPaceTest, FollowsAMachineThatBecomesSlower) {
+  pace.took(microseconds(7400), 8, 0);
+  for (int i = 0; i < 50; ++i) step(plain, 8);
+  const Machine slower = [](std::uint32_t decodes, std::uint32_t rows) {
+    return plain(decodes, 0) + 400.0 * rows;
+  };
+  for (int i = 0; i < 20; ++i) step(slower, 8);
+  EXPECT_LE(took, std::max(1.55 * slower(8, 0), slower(8, 16)));
+}
+
+TEST_F(StepPaceTest, OneDisturbedStepDoesNotStopPrompts) {
+  pace.took(microseconds(20'000), 32, 0);
+  for (int i = 0; i < 20; ++i) step(plain, 32);
+  pace.took(microseconds(900'000), 32, 16);
+  int steps = 0;
+  while (step(plain, 32) <= 16) ++steps;
+  EXPECT_LE(steps, 32);
+}
+
+TEST_F(StepPaceTest, NumbersThatMakeNoSenseDoNotBreakIt) {
+  pace.took(microseconds(0), 8, 0);
+  pace.took(microseconds(-5), 8, 16);
+  pace.took(microseconds(0), 8, 0);
+  EXPECT_GE(pace.prompt_rows(8).value_or(0), 16u);
+}
+
+struct BatcherPaceTest : BatchTest {
+  // One step that takes as long as a plain machine.
+  std::uint64_t timed_step() {
+    const std::uint64_t before = batcher->stats().rows;
+    const auto decodes = static_cast<std::uint32_t>(decoding);
+    step();
+    const std::uint64_t rows = batcher->stats().rows - before;
+    batcher->step_took(microseconds(
+        static_cast<std::int64_t>(plain(decodes, static_cast<std::uint32_t>(rows - decodes)))));
+    return rows;
+  }
+
+  std::size_t decoding = 0;
+};
+
+TEST_F(BatcherPaceTest, PromptsComeInSmallPiecesWhileOthersDecodeAndInLargeOnesElse) {
+  SequenceRequest reader = endless("Hello", 60);
+  SequenceRequest prompt = endless(std::string(600, 'x'), 3);
+  const Outcome expected = alone(prompt);
+  start({.step_rows_max = 256});
+  const SequenceId decoder = submit(reader);
+  timed_step();
+  decoding = 1;
+  for (int i = 0; i < 3; ++i) timed_step();
+  const SequenceId late = submit(prompt);
+  std::uint64_t most = 0;
+  while (outcomes[late].tokens.empty() && outcomes[decoder].finish == FinishReason::kNone) {
+    most = std::max(most, timed_step());
+  }
+  EXPECT_LE(most, 1 + 32u);
+  EXPECT_GE(most, 1 + 16u);
+  finish();
+  expect_same(outcomes[late], expected);
+
+  decoding = 0;
+  prompt.prompt[0] = prompt.prompt[1];  // not as cached
+  submit(prompt);
+  EXPECT_EQ(timed_step(), 256u);
+}
+
+}  // namespace
+}  // namespace conclave::engine
