@@ -5,7 +5,7 @@ round by round, so that a slow minute of the machine counts for both. Medians an
 Usage: peers.py CONCLAVE MODEL [--tiny MODEL] [--rows decode,prefill,..] [--rounds 3] [--threads N]
                 [--llama-bin PREFIX [--llama-models FOLDER]] [-o table|json]
 
-PREFIX is what a llama.cpp tool's name is put behind: "" if they are in PATH, "chroot DIR", "ssh host".
+PREFIX is what a llama.cpp tool's name is put behind: "" if they are in PATH, or "chroot DIR".
 FOLDER is where such a tool sees the folder of MODEL, if that is elsewhere; servers of both sides listen
 on loopback. One client, `conclave bench serve`, drives them both.
 """
