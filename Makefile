@@ -12,7 +12,7 @@ export CONCLAVE_GOLDEN_DIR ?= $(abspath ../shared/golden)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-asan test-tsan fuzz bench golden format clean
+.PHONY: help setup build run test test-asan test-tsan fuzz bench bench-kernels golden format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -61,7 +61,15 @@ fuzz: setup ## Run every fuzzer for FUZZ_SECONDS
 	cmake --build --preset fuzz -j $(JOBS)
 	tests/fuzz/run $(FUZZ_SECONDS)
 
-bench: setup ## Run the benchmarks
+# MODEL=file: what to measure. LLAMA="chroot DIR" (or "" for PATH) LLAMA_MODELS=/folder: llama.cpp beside
+# it. BENCH_ARGS: what else tests/bench/peers.py takes, --rows decode,prefill say.
+MODEL ?= models/demo/conclave-demo.gguf
+bench: build ## Measure MODEL on this machine (beside llama.cpp: LLAMA=, LLAMA_MODELS=)
+	/usr/bin/python3 -B tests/bench/peers.py build/release/bin/conclave $(MODEL) \
+	    $(if $(filter undefined,$(origin LLAMA)),,--llama-bin "$(LLAMA)" --llama-models "$(LLAMA_MODELS)") \
+	    $(BENCH_ARGS)
+
+bench-kernels: setup ## Run the benchmarks of single parts
 	$(call install,$(call packages,packages/dev.txt))
 	cmake --preset bench
 	cmake --build --preset bench -j $(JOBS)

@@ -24,9 +24,6 @@ using base::ErrorCode;
 using base::fail;
 namespace json = boost::json;
 
-// As shells count it: 128 and the signal.
-constexpr int kExitInterrupted = 130;
-
 struct Options {
   std::string url = "http://127.0.0.1:8000";
   std::string api_key;

@@ -228,7 +228,7 @@ base::Status eval(const Options& options) {
   std::stable_sort(questions.begin(), questions.end(),
                    [](const Question& a, const Question& b) { return a.kind < b.kind; });
   CONCLAVE_TRY(const ChatPrompts chat, ChatPrompts::create(*model));
-  engine::Generator generator(*model);
+  engine::Generator generator(*model, options.model.kv_type);
   ExpertUse use(model->config());
   if (options.experts) generator.observe(&use);
 

@@ -118,7 +118,7 @@ base::Status generate(Options& options) {
     if (stream) std::cout << event.text << std::flush;
     return true;
   };
-  engine::Generator generator(*model);
+  engine::Generator generator(*model, options.model.kv_type);
   CONCLAVE_TRY(const auto generations, generator.run(std::span(&options.request, 1), on_event));
   timing.total_s = seconds_since(start);
 

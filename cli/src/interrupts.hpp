@@ -8,6 +8,9 @@
 
 namespace conclave::cli {
 
+/// The exit code of a process that Ctrl-C ended at once, as shells count it: 128 and the signal.
+inline constexpr int kExitInterrupted = 130;
+
 /// While it lives SIGINT is taken by a thread of its own. Made before there are other threads; one
 /// in a process.
 class Interrupts {

@@ -38,6 +38,7 @@ int main(int argc, char** argv) {
   cli::add_tokenize(app, action);
   cli::add_generate(app, action);
   cli::add_eval(app, action);
+  cli::add_bench(app, action);
   cli::add_serve(app, action);
   cli::add_up(app, action);
   cli::add_chat(app, action);

@@ -17,11 +17,16 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("-m,--model", options.path, "The GGUF file (the first part of a split one)")
       ->required()
       ->envname("CONCLAVE_MODEL");
-  app.add_option("--threads", options.threads, "Compute threads (0: one for each processor)")
+  add_compute_options(app, options.threads, options.isa);
+  config::bind(app, options);
+}
+
+void add_compute_options(CLI::App& app, unsigned& threads, std::string& isa) {
+  app.add_option("--threads", threads, "Compute threads (0: one for each processor)")
       ->check(config::within(0u, 1024u))
       ->capture_default_str()
       ->envname("CONCLAVE_THREADS");
-  app.add_option("--isa", options.isa, "Instruction set: scalar, avx2 or avx512 (default: best)")
+  app.add_option("--isa", isa, "Instruction set: scalar, avx2 or avx512 (default: best)")
       ->envname("CONCLAVE_ISA");
 }
 

@@ -15,10 +15,20 @@ struct ModelOptions {
   std::string path;
   unsigned threads = 0;
   std::string isa;
+  model::KvType kv_type = model::KvType::kF16;
+
+  /// See SamplingParams::visit.
+  template <class Visitor>
+  void visit(Visitor&& v) {
+    v("kv-type", kv_type, "Numbers of the KV cache");
+  }
 };
 
-/// Adds -m/--model, --threads and --isa.
+/// Adds -m/--model, --threads, --isa and --kv-type.
 void add_model_options(CLI::App& app, ModelOptions& options);
+
+/// Adds --threads and --isa.
+void add_compute_options(CLI::App& app, unsigned& threads, std::string& isa);
 
 base::Result<std::unique_ptr<engine::LocalModel>> load_model(const ModelOptions& options);
 

@@ -1,4 +1,4 @@
-// `conclave serve`: all five services in one process, over inproc addresses and direct calls. The
+// `conclave serve`: all five services in one process, over direct links and calls. The
 // services are those of `conclave up`; only addresses, threads and memory are shared.
 #include <condition_variable>
 #include <filesystem>
@@ -27,8 +27,8 @@ namespace {
 using base::Result;
 using base::Status;
 
-constexpr const char* kRegistry = "inproc://registry";
-constexpr const char* kScheduler = "inproc://scheduler";
+constexpr const char* kRegistry = "direct://registry";
+constexpr const char* kScheduler = "direct://scheduler";
 // How often the announcer looks whether requests would be answered.
 constexpr std::chrono::milliseconds kLook{20};
 
@@ -179,7 +179,7 @@ class Serve {
     }));
     all.push_back(recipe<router::RouterService>([this](app::ServiceContext& context) {
       router::RouterService::Settings settings;
-      settings.router.listen = "inproc://router";
+      settings.router.listen = "direct://router";
       settings.fleet.scheduler = kScheduler;
       settings.batch = options_.batch;
       return router::RouterService::create(

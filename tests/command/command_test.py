@@ -23,6 +23,9 @@ import unittest
 
 from openai_server import OpenAiServer, event, piece, says
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
+from stack import Stack  # noqa: E402
+
 CONCLAVE = ""
 SOURCE = pathlib.Path()
 
@@ -194,6 +197,194 @@ class Generate(CommandCase):
                    says="min-tokens")
         self.fails(1, "generate", "-m", model, "-p", "hello", "--stop", "", says="stop string")
         self.fails(2, "generate", "-m", model, says="--prompt")
+
+
+class Bench(CommandCase):
+    def test_a_model_gets_its_speeds_and_the_limits_of_the_machine(self) -> None:
+        model, _ = golden("qwen3moe-q8_0")
+        report = self.ok_json("bench", "-m", model, "--prompt", "12", "--generate", "6",
+                              "--parallel", "1,3", "--repetitions", "2", "--threads", "1")
+        self.assertEqual(report["settings"]["threads"], 1)
+        self.assertGreater(report["limits"]["memory_gb_per_s"]["median"], 0)
+        self.assertGreater(report["limits"]["int8_gop_per_s"]["median"], 0)
+        tests = {(t["test"], t["parallel"]): t for t in report["models"][0]["tests"]}
+        self.assertEqual(list(tests), [
+            ("pp12", 1), ("tg6", 1), ("batch pp", 1), ("batch tg", 1), ("batch total", 1),
+            ("batch pp", 3), ("batch tg", 3), ("batch total", 3)])
+        for name, test in tests.items():
+            speed = test["tokens_per_s"]
+            self.assertEqual(len(speed["samples"]), 2, name)
+            self.assertGreater(speed["min"], 0, name)
+            self.assertLessEqual(speed["min"], speed["median"], name)
+            self.assertLessEqual(speed["median"], speed["max"], name)
+        self.assertEqual(tests["tg6", 1]["limit"], "memory")
+        self.assertEqual(tests["pp12", 1]["limit"], "int8")
+        self.assertGreater(tests["tg6", 1]["of_limit"], 0)
+
+    def test_models_take_turns_and_tests_can_be_left_out(self) -> None:
+        models = [golden(name)[0] for name in ("qwen3moe-q8_0", "gpt-oss-mxfp4")]
+        report = self.ok_json("bench", "-m", models[0], "-m", models[1], "--prompt", "0",
+                              "--generate", "4", "--parallel", "0", "--repetitions", "1")
+        self.assertEqual([m["model"] for m in report["models"]], models)
+        for model in report["models"]:
+            self.assertEqual([t["test"] for t in model["tests"]], ["tg4"])
+        table = self.ok("bench", "-m", models[0], "--prompt", "4", "--generate", "0",
+                        "--parallel", "0", "--repetitions", "1")
+        self.assertRegex(table, r"pp4 +1 +[0-9.]+ .* % of int8")
+
+    def test_wrong_settings_are_refused(self) -> None:
+        model, _ = golden("qwen3moe-q8_0")
+        self.fails(2, "bench", says="--model")
+        self.fails(2, "bench", "-m", model, "--repetitions", "0", says="repetitions")
+        self.fails(2, "bench", "-m", model, "--parallel", "1,x", says="parallel")
+        self.fails(1, "bench", "-m", "/no/such/file", says="not_found")
+        self.fails(1, "bench", "-m", model, "--prompt", "100000", says="context")
+
+
+def completes(*texts: str, usage: dict | None = None):
+    """A script that answers a streamed completion with `texts`, a piece each."""
+    def script(_, write) -> None:
+        for text in texts:
+            write(event({"choices": [{"index": 0, "text": text, "finish_reason": None}]}))
+        write(event({"choices": [{"index": 0, "text": "", "finish_reason": "length"}]}))
+        if usage:
+            write(event({"choices": [], "usage": usage}))
+        write(event("[DONE]"))
+    return script
+
+
+class BenchServe(CommandCase):
+    QUICK = ("--concurrency", "2", "--requests", "6", "--prompt-tokens", "5", "--new-tokens", "3")
+
+    def bench(self, server: OpenAiServer, *arguments: str) -> subprocess.CompletedProcess:
+        return run("bench", "serve", server.url, *arguments, "-o", "json")
+
+    def test_it_counts_what_the_server_did(self) -> None:
+        usage = {"prompt_tokens": 5, "completion_tokens": 3,
+                 "prompt_tokens_details": {"cached_tokens": 4}}
+        with OpenAiServer(completes("a", "b", "c", usage=usage)) as server:
+            done = self.bench(server, *self.QUICK, "--slo-ttft", "60000", "--slo-itl", "60000",
+                              "--api-key", "secret", "--prefix-share", "0.8")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        report = json.loads(done.stdout)
+        self.assertEqual(report["model"], "first")
+        self.assertEqual(report["settings"]["slo_ttft_ms"], 60000)
+        level, = report["levels"]
+        self.assertEqual((level["concurrency"], level["completed"], level["failed"]), (2, 6, 0))
+        self.assertEqual((level["prompt_tokens"], level["output_tokens"], level["cached_tokens"]),
+                         (30, 18, 24))
+        self.assertAlmostEqual(level["requests_per_s"], 6 / level["seconds"])
+        self.assertAlmostEqual(level["good_requests_per_s"], level["requests_per_s"])
+        for name in ("ttft_ms", "itl_ms", "e2e_ms"):
+            self.assertLessEqual(level[name]["p50"], level[name]["p99"], name)
+        self.assertEqual(level["errors"], {})
+        bodies = server.bodies[1:]  # the first one is a trial
+        self.assertEqual(len(bodies), 6)
+        for body in bodies:
+            self.assertEqual((body["model"], body["max_tokens"], body["stream"]),
+                             ("first", 3, True))
+            self.assertTrue(body["ignore_eos"])
+            self.assertEqual(len(body["prompt"]), 5)
+            self.assertEqual(body["prompt"][:4], bodies[0]["prompt"][:4])
+        self.assertGreater(len({body["prompt"][4] for body in bodies}), 1)
+        self.assertEqual({h["Authorization"] for h in server.headers}, {"Bearer secret"})
+
+    def test_rates_texts_and_chats(self) -> None:
+        with OpenAiServer(says("yes", "no")) as server:
+            done = self.bench(server, "--rate", "50,100", "--requests", "5", "--input", "chat",
+                              "--prompt-tokens", "4", "--model", "mine")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        levels = json.loads(done.stdout)["levels"]
+        self.assertEqual([(x["rate"], x["completed"], x["output_tokens"]) for x in levels],
+                         [(50, 5, 10), (100, 5, 10)])
+        self.assertEqual(len(server.bodies), 11)
+        asked = {body["messages"][0]["content"] for body in server.bodies[1:]}
+        self.assertEqual(len(asked), 10)  # no prompt comes twice
+        with OpenAiServer(completes("a")) as server:
+            table = self.ok("bench", "serve", server.url, *self.QUICK, "--input", "text")
+        self.assertRegex(table, r"\n +2 +6 +0 ")
+        self.assertIn("first token", table)
+        self.assertIsInstance(server.bodies[1]["prompt"], str)
+
+    def test_a_server_without_ignore_eos_is_asked_without(self) -> None:
+        def picky(body, write) -> None:
+            completes("a")(body, write)
+
+        with OpenAiServer(picky, refuse="ignore_eos") as server:
+            done = self.bench(server, *self.QUICK)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("does not know ignore_eos", done.stderr)
+        self.assertFalse(json.loads(done.stdout)["settings"]["ignore_eos"])
+
+    def test_failures_are_told_apart_and_make_it_fail(self) -> None:
+        number = iter(range(100))
+
+        def moody(body, write) -> None:
+            which = next(number)
+            if which == 2:
+                write(event({"error": {"message": "no worker is left"}}))
+            elif which == 3:
+                write(event({"choices": [{"text": "half"}]}))
+            else:
+                completes("a")(body, write)
+
+        with OpenAiServer(moody) as server:
+            done = self.bench(server, *self.QUICK)
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn("2 requests failed", done.stderr)
+        level, = json.loads(done.stdout)["levels"]
+        self.assertEqual((level["completed"], level["failed"]), (4, 2))
+        self.assertEqual(level["errors"], {
+            "error in the stream": {"count": 1, "first": "no worker is left"},
+            "broken answer": {"count": 1, "first": level["errors"]["broken answer"]["first"]}})
+
+    def test_what_fails_at_once_is_said_at_once(self) -> None:
+        with OpenAiServer(None, status=401) as server:
+            done = self.bench(server, *self.QUICK)
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertIn("the server is tired (status 401)", done.stderr)
+            self.assertEqual(len(server.bodies), 1)
+        with OpenAiServer(None, models=()) as server:
+            self.assertIn("lists no model", self.bench(server).stderr)
+            gone = server.url
+        self.fails(1, "bench", "serve", gone, says="unavailable")
+        self.fails(1, "bench", "serve", "nonsense://x", says="nonsense")
+        self.fails(2, "bench", "serve", gone, "--rate", "1", "--concurrency", "1", says="rate")
+        self.fails(2, "bench", "serve", gone, "--no-stream", "--slo-ttft", "5", says="slo-ttft")
+        self.fails(2, "bench", "serve", gone, "--prefix-share", "1.5", says="prefix-share")
+        self.fails(2, "bench", "serve", gone, "--concurrency", "0", says="concurrency")
+
+    def test_an_interrupt_prints_what_was_measured(self) -> None:
+        served = threading.Semaphore(0)
+
+        def slow(body, write) -> None:
+            completes("a")(body, write)
+            served.release()
+
+        with OpenAiServer(slow) as server, subprocess.Popen(
+                [CONCLAVE, "bench", "serve", server.url, "--concurrency", "2", "--duration", "1000",
+                 "-o", "json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            for _ in range(6):
+                self.assertTrue(served.acquire(timeout=60))
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 1, err)
+        self.assertIn("interrupted", err)
+        level, = json.loads(out)["levels"]
+        self.assertGreaterEqual(level["completed"], 3)
+
+    def test_conclave_itself_answers_all(self) -> None:
+        demo = str(SOURCE / "models/demo/conclave-demo.gguf")
+        with Stack(CONCLAVE, "serve", demo) as stack:
+            report = self.ok_json("bench", "serve", stack.url, "--concurrency", "1,8",
+                                  "--requests", "16", "--prompt-tokens", "20", "--new-tokens", "8")
+            for level in report["levels"]:
+                self.assertEqual((level["completed"], level["failed"]), (16, 0))
+                self.assertEqual((level["prompt_tokens"], level["output_tokens"]), (320, 128))
+            plain = self.ok_json("bench", "serve", stack.url, *self.QUICK, "--no-stream",
+                                 "--input", "chat")
+            self.assertEqual(plain["levels"][0]["output_tokens"], 18)
+            self.assertNotIn("ttft_ms", plain["levels"][0])
 
 
 class CommandLine(CommandCase):

@@ -7,10 +7,12 @@ import threading
 
 class OpenAiServer:
     """A context manager. `script` makes the answer to a chat: it gets the request's body and a function
-    that writes bytes to the client, after the head of a stream."""
+    that writes bytes to the client, after the head of a stream. A body with the field `refuse` gets a
+    400 that names it."""
 
-    def __init__(self, script, status: int = 200, models: tuple[str, ...] = ("first", "second")):
-        self.script, self.status, self.models = script, status, models
+    def __init__(self, script, status: int = 200, models: tuple[str, ...] = ("first", "second"),
+                 refuse: str = ""):
+        self.script, self.status, self.models, self.refuse = script, status, models, refuse
         self.bodies: list[dict] = []
         self.headers: list[dict] = []
         self.vanished = threading.Event()  # a client went away before its answer was whole
@@ -28,6 +30,10 @@ class OpenAiServer:
                 outer.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 if outer.status != 200:
                     self.answer(outer.status, {"error": {"message": "the server is tired"}})
+                    return
+                if outer.refuse in outer.bodies[-1]:
+                    problem = f"unknown field: {outer.refuse}"
+                    self.answer(400, {"error": {"message": problem}})
                     return
                 self.send_response(200)
                 self.send_header("Content-Type", "text/event-stream")

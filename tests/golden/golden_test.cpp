@@ -155,10 +155,10 @@ std::unique_ptr<engine::LocalModel> load(const fs::path& path, const std::string
 
 // Logits of every position of `tokens`, computed in chunks of `chunk` rows.
 std::vector<float> all_logits(engine::LocalModel& model, const std::vector<std::int32_t>& tokens,
-                              std::size_t chunk) {
+                              std::size_t chunk, model::KvType type = model::KvType::kF32) {
   std::vector<model::KvBlockId> blocks(model::kv_blocks_of(tokens.size()));
   std::iota(blocks.rbegin(), blocks.rend(), 0u);
-  const auto pool = model::KvPool::create(model.config(), blocks.size()).value();
+  const auto pool = model::KvPool::create(model.config(), type, blocks.size()).value();
   engine::Forward forward(model.backbone(), model.experts(), *pool);
   std::vector<float> all;
   for (std::size_t begin = 0; begin < tokens.size(); begin += chunk) {

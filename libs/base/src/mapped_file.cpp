@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -32,6 +33,15 @@ class Descriptor {
   int fd_;
 };
 
+// The pages that the bytes lie on. Part of a page is as good as all of it.
+void advise(std::span<const std::byte> bytes, int advice) {
+  if (bytes.empty()) return;
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data()) / page * page;
+  const auto end = reinterpret_cast<std::uintptr_t>(bytes.data()) + bytes.size();
+  ::madvise(reinterpret_cast<void*>(begin), end - begin, advice);
+}
+
 }  // namespace
 
 Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
@@ -49,6 +59,13 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
   if (data == MAP_FAILED) return system_error(path, errno);
   return MappedFile(static_cast<const std::byte*>(data), size);
 }
+
+void MappedFile::will_need(std::span<const std::byte> bytes) const {
+  advise(bytes, MADV_WILLNEED);
+}
+
+// The mapping is read-only and of a file, so nothing is lost.
+void MappedFile::forget(std::span<const std::byte> bytes) const { advise(bytes, MADV_DONTNEED); }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <string>
 
 namespace conclave::base {
 namespace {
@@ -19,6 +20,21 @@ TEST(MappedFileTest, ShowsTheBytesOfAFileAndKeepsThemWhenMoved) {
   EXPECT_EQ(moved.bytes().data(), data);
   ASSERT_EQ(moved.bytes().size(), 8u);
   EXPECT_EQ(static_cast<char>(moved.bytes()[7]), 'e');
+  std::filesystem::remove(path);
+}
+
+TEST(MappedFileTest, ForgottenBytesComeBackWhenTheyAreTouched) {
+  const auto path = std::filesystem::path(testing::TempDir()) / "mapped_file_forget_test.bin";
+  std::ofstream(path, std::ios::binary) << std::string(100'000, 'x') << "end";
+  const auto file = MappedFile::open(path);
+  ASSERT_TRUE(file) << file.error().to_string();
+  const auto bytes = file->bytes();
+  file->will_need(bytes.subspan(5, 50'000));
+  EXPECT_EQ(static_cast<char>(bytes[99'999]), 'x');
+  file->forget(bytes.subspan(70'001));
+  file->forget({});
+  EXPECT_EQ(static_cast<char>(bytes[70'000]), 'x');
+  EXPECT_EQ(static_cast<char>(bytes[100'002]), 'd');
   std::filesystem::remove(path);
 }
 

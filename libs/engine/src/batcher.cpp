@@ -28,7 +28,8 @@ constexpr std::int64_t kAgingSteps = 64;
 base::Result<std::unique_ptr<model::KvPool>> make_kv_pool(const model::ModelConfig& config,
                                                           const BatcherOptions& options) {
   return model::KvPool::create(
-      config, std::max<std::uint64_t>(1, options.kv_tokens_max / model::kKvBlockTokens));
+      config, options.kv_type,
+      std::max<std::uint64_t>(1, options.kv_tokens_max / model::kKvBlockTokens));
 }
 
 base::Result<std::unique_ptr<KvFile>> make_kv_file(const model::KvPool& pool,

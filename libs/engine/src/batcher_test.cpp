@@ -342,7 +342,7 @@ TEST_F(BatcherTest, PenaltiesEqualAPlainLoopOverTheModel) {
   const Outcome outcome = alone(request);
 
   const std::size_t vocab = demo().config().vocab;
-  const auto cache = model::KvPool::create(demo().config(), 64).value();
+  const auto cache = model::KvPool::create(demo().config(), BatcherOptions().kv_type, 64).value();
   std::vector<model::KvBlockId> blocks(64);
   std::iota(blocks.begin(), blocks.end(), 0u);
   Forward forward(demo().backbone(), demo().experts(), *cache);
@@ -386,7 +386,7 @@ TEST_F(BatcherTest, PromptLogprobsEqualThoseOfAFullForwardPass) {
   const std::size_t vocab = demo().config().vocab;
   const std::size_t n = request.prompt.size();
   ASSERT_GT(n, 130u);
-  const auto cache = model::KvPool::create(demo().config(), 64).value();
+  const auto cache = model::KvPool::create(demo().config(), BatcherOptions().kv_type, 64).value();
   std::vector<model::KvBlockId> blocks(64);
   std::iota(blocks.begin(), blocks.end(), 0u);
   Forward forward(demo().backbone(), demo().experts(), *cache);

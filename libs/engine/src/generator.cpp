@@ -43,7 +43,8 @@ void add(TokenEvent& event, const SequenceRequest& request, Generation& generati
 
 base::Result<std::vector<Generation>> Generator::run(std::span<const SequenceRequest> requests,
                                                      const OnEvent& on_event) {
-  const BatcherOptions options = room_for(requests, model_.config().context_length);
+  BatcherOptions options = room_for(requests, model_.config().context_length);
+  options.kv_type = kv_type_;
   CONCLAVE_TRY(const auto pool, make_kv_pool(model_.config(), options));
   Batcher batcher(model_.backbone(), model_.experts(), *pool, model_.tokenizer(), model_.compute(),
                   options);

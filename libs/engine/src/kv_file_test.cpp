@@ -38,7 +38,8 @@ void overwrite(std::size_t offset, std::size_t bytes) {
 }
 
 struct KvFileTest : testing::Test {
-  KvFileTest() : pool(model::KvPool::create(demo().config(), 8).value()) {}
+  KvFileTest()
+      : pool(model::KvPool::create(demo().config(), BatcherOptions().kv_type, 8).value()) {}
 
   void create(std::uint64_t blocks) {
     file.reset();

@@ -30,7 +30,7 @@ void run(const gguf::File& file) {
   if (!backbone) return;
   const auto experts = model::LocalExperts::load(file, *config, compute, {});
   if (!experts) return;
-  const auto cache = model::KvPool::create(*config, 3);
+  const auto cache = model::KvPool::create(*config, model::KvType::kF16, 3);
   if (!cache) return;
   const model::KvBlockId blocks[] = {0, 1, 2};
   engine::Forward forward(**backbone, **experts, **cache);

@@ -72,6 +72,11 @@ std::string_view to_string(Refusal reason) {
 
 bool is_inproc(std::string_view address) { return address.starts_with("inproc://"); }
 
+bool is_direct(std::string_view address) {
+  constexpr std::string_view kScheme = "direct://";
+  return address.starts_with(kScheme) && address.size() > kScheme.size();
+}
+
 bool is_address(std::string_view address) {
   for (const std::string_view scheme : {"tcp://", "ipc://", "inproc://"}) {
     if (address.starts_with(scheme)) return address.size() > scheme.size();

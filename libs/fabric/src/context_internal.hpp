@@ -19,6 +19,7 @@
 #include "conclave/fabric/context.hpp"
 #include "conclave/telemetry/repeat_filter.hpp"
 #include "conclave/wire/limits.hpp"
+#include "control/direct_nodes.hpp"
 #include "direct_registry.hpp"
 
 namespace conclave::fabric {
@@ -101,6 +102,9 @@ class Context::Internal {
   /// The servers of this process that its clients call without a socket.
   DirectRegistry& direct() { return direct_; }
 
+  /// The nodes of this process that listen without a socket.
+  DirectNodes& direct_nodes() { return direct_nodes_; }
+
   /// A number that was not given out before: for ids of links.
   std::uint64_t next_id() { return next_id_.fetch_add(1, std::memory_order_relaxed); }
 
@@ -118,13 +122,16 @@ class Context::Internal {
   telemetry::RepeatFilter repeats_;
   std::atomic<std::uint64_t> next_id_{1};
   DirectRegistry direct_;
+  DirectNodes direct_nodes_;
   zmq::context_t zmq_;
   std::thread zap_;
 };
 
 /// "inproc://..": inside this process.
 bool is_inproc(std::string_view address);
-/// A scheme that links use, and something after it.
+/// "direct://..": inside this process, without sockets.
+bool is_direct(std::string_view address);
+/// A scheme of sockets, and something after it.
 bool is_address(std::string_view address);
 
 }  // namespace conclave::fabric

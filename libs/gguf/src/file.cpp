@@ -192,6 +192,16 @@ std::span<const std::byte> File::bytes(const ByteRange& range) const {
   return part.subspan(static_cast<std::size_t>(range.offset), static_cast<std::size_t>(range.size));
 }
 
+void File::will_need(const ByteRange& range) const {
+  const auto wanted = bytes(range);
+  if (!state_->mappings.empty()) state_->mappings[range.part].will_need(wanted);
+}
+
+void File::forget(const ByteRange& range) const {
+  const auto done = bytes(range);
+  if (!state_->mappings.empty()) state_->mappings[range.part].forget(done);
+}
+
 base::Result<ByteRange> expert_range(const TensorInfo& tensor, std::uint64_t expert) {
   const auto refuse = [&](const std::string& why) {
     return fail(ErrorCode::kInvalidArgument,

@@ -4,6 +4,8 @@
 // run.
 #pragma once
 
+#include "attention_kernel.hpp"
+#include "kv_store_kernel.hpp"
 #include "logit_kernel.hpp"
 #include "matmul_kernel.hpp"
 #include "vector_kernel.hpp"
@@ -24,8 +26,6 @@ constexpr KernelTable make_kernel_table(Isa isa) {
   table.swiglu_clamped = V::swiglu_clamped;
   table.exp_sum = V::exp_sum;
   table.sigmoid = V::sigmoid;
-  table.key_scores = V::key_scores;
-  table.add_values = V::add_values;
   table.max = V::max;
   using L = LogitKernels<S>;
   table.block_maxima = L::block_maxima;
@@ -33,6 +33,8 @@ constexpr KernelTable make_kernel_table(Isa isa) {
   table.exp_scaled = L::exp_scaled;
   table.exp_masses = L::exp_masses;
   table.top_k = top_k;
+  table.attend = attend<S>;
+  table.store_kv = store_kv<S>;
   return table;
 }
 

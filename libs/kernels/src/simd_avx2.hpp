@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -118,6 +119,18 @@ struct SimdAvx2 {
     return add_pairs(acc, _mm256_maddubs_epi16(_mm256_abs_epi8(sign), signed_x));
   }
 
+  static void store_f16(std::uint8_t* p, F32 v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  static void transpose16(const float* in, std::size_t stride, float* out) {
+    for (std::size_t row = 0; row < 16; row += 8) {
+      for (std::size_t column = 0; column < 16; column += 8) {
+        transpose8(in + row * stride + column, stride, out + column * 16 + row);
+      }
+    }
+  }
+
  private:
   // The numbers of the set bits, lowest first. A table: PEXT is slow on older AMD cores.
   static __m256i compression(std::uint32_t bits) {
@@ -136,6 +149,26 @@ struct SimdAvx2 {
     }
   };
   static const Compression kCompression;
+
+  static void transpose8(const float* in, std::size_t stride, float* out) {
+    __m256 a[8];
+    __m256 b[8];
+    for (std::size_t i = 0; i < 8; ++i) a[i] = load(in + i * stride);
+    for (std::size_t i = 0; i < 8; i += 2) {
+      b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+      b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+    }
+    for (std::size_t i = 0; i < 8; i += 4) {  // a[i + k]: columns k and k + 4 of rows i .. i + 3
+      a[i] = _mm256_shuffle_ps(b[i], b[i + 2], 0x44);
+      a[i + 1] = _mm256_shuffle_ps(b[i], b[i + 2], 0xEE);
+      a[i + 2] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+      a[i + 3] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xEE);
+    }
+    for (std::size_t i = 0; i < 4; ++i) {
+      store(out + i * 16, _mm256_permute2f128_ps(a[i], a[i + 4], 0x20));
+      store(out + (i + 4) * 16, _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
+    }
+  }
 
   static __m256i broadcast4(const std::int8_t* x) {
     std::int32_t word;

@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -109,6 +110,36 @@ struct SimdAvx512 {
   }
   static I32 biased_start(std::int32_t sum) { return _mm512_set1_epi32(-128 * sum); }
   static I32 dot4_biased(I32 acc, U8 w, const std::int8_t* x) { return dot4(acc, w, x); }
+
+  static void store_f16(std::uint8_t* p, F32 v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  static void transpose16(const float* in, std::size_t stride, float* out) {
+    __m512 a[16];
+    __m512 b[16];
+    for (std::size_t i = 0; i < 16; ++i) a[i] = load(in + i * stride);
+    for (std::size_t i = 0; i < 16; i += 2) {
+      b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+      b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+    }
+    for (std::size_t i = 0; i < 16; i += 4) {  // a[i + k]: columns k, k + 4, .. of rows i .. i + 3
+      a[i] = _mm512_shuffle_ps(b[i], b[i + 2], 0x44);
+      a[i + 1] = _mm512_shuffle_ps(b[i], b[i + 2], 0xEE);
+      a[i + 2] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+      a[i + 3] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0xEE);
+    }
+    for (std::size_t k = 0; k < 4; ++k) {  // quarter q of each: column k + 4 q
+      const __m512 low = _mm512_shuffle_f32x4(a[k], a[k + 4], 0x88);
+      const __m512 high = _mm512_shuffle_f32x4(a[k + 8], a[k + 12], 0x88);
+      const __m512 low_odd = _mm512_shuffle_f32x4(a[k], a[k + 4], 0xDD);
+      const __m512 high_odd = _mm512_shuffle_f32x4(a[k + 8], a[k + 12], 0xDD);
+      store(out + k * 16, _mm512_shuffle_f32x4(low, high, 0x88));
+      store(out + (k + 8) * 16, _mm512_shuffle_f32x4(low, high, 0xDD));
+      store(out + (k + 4) * 16, _mm512_shuffle_f32x4(low_odd, high_odd, 0x88));
+      store(out + (k + 12) * 16, _mm512_shuffle_f32x4(low_odd, high_odd, 0xDD));
+    }
+  }
 };
 
 }  // namespace conclave::kernels

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -102,6 +103,23 @@ struct SimdScalar {
   static I32 biased_start(std::int32_t sum) { return -128 * sum; }
   /// As dot4, for w that stands for w - 128.
   static I32 dot4_biased(I32 acc, U8 w, const std::int8_t* x) { return dot4(acc, w, x); }
+
+  /// kLanes halves, rounded to nearest even. NaN keeps the upper bits of its payload, quiet.
+  static void store_f16(std::uint8_t* p, F32 v) {
+    std::uint16_t half = gguf::f32_to_f16(v);
+    std::uint32_t bits;
+    std::memcpy(&bits, &v, sizeof bits);
+    if (std::isnan(v)) half = static_cast<std::uint16_t>(half | ((bits >> 13) & 0x3FFu));
+    std::memcpy(p, &half, sizeof half);
+  }
+  /// out (16, 16) = the transpose of 16 rows of 16 floats, `stride` floats apart.
+  static void transpose16(const float* in, std::size_t stride, float* out) {
+    for (std::size_t row = 0; row < 16; ++row) {
+      for (std::size_t column = 0; column < 16; ++column) {
+        out[column * 16 + row] = in[row * stride + column];
+      }
+    }
+  }
 
  private:
   static std::uint16_t read16(const std::uint8_t* p) {

@@ -194,40 +194,6 @@ struct VectorKernels {
     });
   }
 
-  static void key_scores(const float* q, const float* keys, std::size_t dim, float scale,
-                         float* scores) {
-    F32 acc[kParts];
-    for (auto& sum : acc) sum = S::zero();
-    for (std::size_t d = 0; d < dim; ++d) {
-      const F32 value = S::set1(q[d]);
-      for (std::size_t v = 0; v < kParts; ++v) {
-        acc[v] = S::fma(value, S::load(keys + d * 16 + v * S::kLanes), acc[v]);
-      }
-    }
-    for (std::size_t v = 0; v < kParts; ++v) {
-      S::store(scores + v * S::kLanes, S::mul(acc[v], S::set1(scale)));
-    }
-  }
-
-  static void add_values(const float* p, const float* values, std::size_t begin, std::size_t end,
-                         std::size_t dim, float* out) {
-    each16(out, dim, 0.0f, [&](float* sums, std::size_t offset, std::size_t valid) {
-      F32 acc[kParts];
-      for (std::size_t v = 0; v < kParts; ++v) acc[v] = S::load(sums + v * S::kLanes);
-      for (std::size_t t = begin; t < end; ++t) {
-        float room[16];
-        const float* in = at16(values + t * dim, offset, valid, room);
-        const F32 factor = S::set1(p[t]);
-        for (std::size_t v = 0; v < kParts; ++v) {
-          acc[v] = S::fma(factor, S::load(in + v * S::kLanes), acc[v]);
-        }
-      }
-      for (std::size_t v = 0; v < kParts; ++v) S::store(sums + v * S::kLanes, acc[v]);
-    });
-  }
-
-  // Any order gives the same value: 32 values at a time, so that one comparison need not wait for
-  // another.
   static float max(const float* x, std::size_t n) {
     constexpr std::size_t kChains = 2 * kParts;
     F32 most[kChains];

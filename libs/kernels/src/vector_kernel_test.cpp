@@ -107,40 +107,6 @@ TEST_P(VectorKernelTest, ActivationsEqualTheirFormulas) {
   }
 }
 
-TEST_P(VectorKernelTest, KeyScoresAreSixteenDotProducts) {
-  for (const std::size_t dim : {1u, 24u, 64u}) {
-    const auto q = random_values(dim, 8);
-    const auto keys = random_values(dim * 16, 9);
-    float scores[16];
-    float same[16];
-    kernels().key_scores(q.data(), keys.data(), dim, 0.25f, scores);
-    scalar().key_scores(q.data(), keys.data(), dim, 0.25f, same);
-    for (std::size_t t = 0; t < 16; ++t) {
-      double expected = 0.0;
-      for (std::size_t d = 0; d < dim; ++d) expected += double{q[d]} * keys[d * 16 + t];
-      EXPECT_NEAR(scores[t], 0.25 * expected, 1e-4);
-      EXPECT_EQ(scores[t], same[t]);
-    }
-  }
-}
-
-TEST_P(VectorKernelTest, AddValuesWeighsARangeOfTokens) {
-  for (const std::size_t dim : kLengths) {
-    const auto p = random_values(16, 10);
-    const auto values = random_values(16 * dim, 11);
-    std::vector<float> out(dim, 0.5f);
-    std::vector<float> same = out;
-    kernels().add_values(p.data(), values.data(), 3, 14, dim, out.data());
-    scalar().add_values(p.data(), values.data(), 3, 14, dim, same.data());
-    for (std::size_t d = 0; d < dim; ++d) {
-      double expected = 0.5;
-      for (std::size_t t = 3; t < 14; ++t) expected += double{p[t]} * values[t * dim + d];
-      EXPECT_NEAR(out[d], expected, 1e-4);
-    }
-    EXPECT_EQ(out, same);
-  }
-}
-
 TEST_P(VectorKernelTest, AxpyAndMax) {
   for (const std::size_t n : kLengths) {
     const auto x = random_values(n, 12);

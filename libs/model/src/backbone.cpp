@@ -4,6 +4,7 @@
 
 #include "activation.hpp"
 #include "conclave/base/check.hpp"
+#include "row_loop.hpp"
 
 namespace conclave::model {
 
@@ -15,7 +16,8 @@ std::size_t Backbone::bytes() const {
   std::size_t sum = head_.weight.bytes();
   for (const Layer& layer : layers_) {
     sum += layer.attention->bytes() + layer.gate.weight.bytes() + layer.ffn.gate.weight.bytes() +
-           layer.ffn.up.weight.bytes() + layer.ffn.down.weight.bytes();
+           layer.ffn.up.weight.bytes() + layer.ffn.down.weight.bytes() +
+           layer.shared_gate.weight.bytes();
   }
   return sum;
 }
@@ -23,38 +25,42 @@ std::size_t Backbone::bytes() const {
 void Backbone::embed(std::span<const std::int32_t> tokens, float* x) const {
   const std::span<const std::byte> table = file_.bytes(*embedding_);
   const std::size_t row_bytes = table.size() / config_.vocab;
-  for (const std::int32_t token : tokens) {
+  each_row(compute_.pool, tokens.size(), config_.hidden, [&](std::size_t row) {
+    const std::int32_t token = tokens[row];
     CONCLAVE_CHECK(token >= 0 && static_cast<std::uint32_t>(token) < config_.vocab);
     gguf::dequantize(embedding_->type,
                      table.subspan(static_cast<std::size_t>(token) * row_bytes, row_bytes),
-                     std::span(x, config_.hidden));
-    x += config_.hidden;
-  }
+                     std::span(x + row * config_.hidden, config_.hidden));
+  });
 }
 
 void Backbone::begin_step(std::span<const RowPlace> places, const KvPool& pool) {
   pool_ = &pool;
   places_.assign(places.begin(), places.end());
+  plan_.build(config_, places_, pool, compute_.pool.threads());
   cos_.resize(places.size() * rope_->pairs());
   sin_.resize(cos_.size());
-  compute_.pool.for_each(places.size(), [&](std::size_t row, unsigned) {
+  // Extended precision costs some 300 plain numbers a pair.
+  each_row(compute_.pool, places.size(), 300 * rope_->pairs(), [&](std::size_t row) {
     rope_->angles(places_[row].position, cos_.data() + row * rope_->pairs(),
                   sin_.data() + row * rope_->pairs());
   });
-  normed_.resize(places.size() * config_.hidden);
-  out_.resize(places.size() * config_.hidden);
+  grow(normed_, places.size() * config_.hidden);
+  grow(out_, places.size() * config_.hidden);
 }
 
 void Backbone::attention(std::uint32_t index, float* x) {
   const Layer& layer = layers_[index];
   const std::size_t hidden = config_.hidden;
-  compute_.pool.for_each(rows(), [&](std::size_t row, unsigned) {
+  each_row(compute_.pool, rows(), 2 * hidden, [&](std::size_t row) {
     compute_.kernels.rms_norm(x + row * hidden, layer.attention_norm.data(), hidden,
                               config_.norm_eps, normed_.data() + row * hidden);
   });
-  layer.attention->run(compute_, {places_, pool_, cos_.data(), sin_.data()}, normed_.data(),
-                       out_.data());
-  compute_.kernels.axpy(1.0f, out_.data(), rows() * hidden, x);
+  layer.attention->run(compute_, {places_, pool_, cos_.data(), sin_.data(), &plan_, &scratch_},
+                       normed_.data(), out_.data());
+  each_row(compute_.pool, rows(), hidden, [&](std::size_t row) {
+    compute_.kernels.axpy(1.0f, out_.data() + row * hidden, hidden, x + row * hidden);
+  });
 }
 
 void Backbone::normalize_ffn(std::uint32_t index, const float* x, float* h) {

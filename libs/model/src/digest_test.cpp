@@ -52,6 +52,20 @@ std::vector<std::byte> rewritten(const gguf::File& file, const std::string& spoi
   return gguf::serialize(file.metadata(), tensors).value();
 }
 
+TEST(ExpertDigestTest, IsWhatAHasherSaysThatLoadingTheExpertFed) {
+  for (const char* name : kEveryLayout) {
+    const gguf::File file = open_golden(name);
+    const ModelConfig config = read_config(file).value();
+    base::Arena arena(0);
+    Sha256Hasher hasher;
+    for (const ExpertId id :
+         {ExpertId{config.dense_layers, 0}, ExpertId{config.layers - 1, config.gate.experts - 1}}) {
+      ASSERT_TRUE(load_expert(file, config, id, arena, &hasher)) << name;
+      EXPECT_EQ(hasher.finish(), expert_digest(file, config, id).value()) << name;
+    }
+  }
+}
+
 // FIPS 180-4's own examples.
 TEST(Sha256HasherTest, GivesThePublishedSumsInAnyPieces) {
   Sha256Hasher hasher;

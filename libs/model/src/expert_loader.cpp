@@ -1,5 +1,6 @@
 // Finds the tensors of an expert in the layouts that converters have written over the years.
 #include <string>
+#include <utility>
 
 #include "conclave/model/experts.hpp"
 #include "tensor_reader.hpp"
@@ -33,20 +34,20 @@ struct ExpertTensors {
 class Finder {
  public:
   Finder(const gguf::File& file, const ModelConfig& config, ExpertId id)
-      : reader_(file), config_(config), id_(id) {}
+      : tensors_(file), config_(config), id_(id) {}
 
   Result<ExpertTensors> find() const {
     const std::uint64_t hidden = config_.hidden;
     const std::uint64_t ffn = config_.expert_ffn;
     ExpertTensors found;
-    if (reader_.has(name("ffn_gate_up_exps.weight"))) {
+    if (tensors_.has(name("ffn_gate_up_exps.weight"))) {
       CONCLAVE_TRY(const Slice both, stacked("ffn_gate_up_exps", hidden, 2 * ffn));
       found.gate.weight = found.up.weight = both;
       found.gate.weight.outputs = found.up.weight.outputs = ffn;
       found.up.weight.first_row += ffn;  // the gate's rows come first
-      if (reader_.has(name("ffn_gate_up_exps.bias"))) {
-        CONCLAVE_TRY(const auto* bias, reader_.expect(name("ffn_gate_up_exps.bias"),
-                                                      {2 * ffn, config_.gate.experts}));
+      if (tensors_.has(name("ffn_gate_up_exps.bias"))) {
+        CONCLAVE_TRY(const auto* bias, tensors_.expect(name("ffn_gate_up_exps.bias"),
+                                                       {2 * ffn, config_.gate.experts}));
         found.gate.bias = {bias, 2 * std::uint64_t{id_.index}, 1, ffn};
         found.up.bias = {bias, 2 * std::uint64_t{id_.index} + 1, 1, ffn};
       }
@@ -63,8 +64,9 @@ class Finder {
 
   Result<Slice> stacked(const std::string& tensor, std::uint64_t inputs,
                         std::uint64_t outputs) const {
-    CONCLAVE_TRY(const gguf::TensorInfo* info,
-                 reader_.expect(name(tensor + ".weight"), {inputs, outputs, config_.gate.experts}));
+    CONCLAVE_TRY(
+        const gguf::TensorInfo* info,
+        tensors_.expect(name(tensor + ".weight"), {inputs, outputs, config_.gate.experts}));
     return Slice{info, outputs * id_.index, outputs, inputs};
   }
 
@@ -73,21 +75,21 @@ class Finder {
     Projection found;
     // Mixtral files of 2023: one tensor an expert.
     const std::string single = name(base_name + "." + std::to_string(id_.index) + ".weight");
-    if (reader_.has(single)) {
-      CONCLAVE_TRY(const gguf::TensorInfo* info, reader_.expect(single, {inputs, outputs}));
+    if (tensors_.has(single)) {
+      CONCLAVE_TRY(const gguf::TensorInfo* info, tensors_.expect(single, {inputs, outputs}));
       found.weight = {info, 0, outputs, inputs};
       return found;
     }
     CONCLAVE_TRY(found.weight, stacked(base_name + "_exps", inputs, outputs));
     const std::string bias = name(base_name + "_exps.bias");
-    if (reader_.has(bias)) {
-      CONCLAVE_TRY(const auto* info, reader_.expect(bias, {outputs, config_.gate.experts}));
+    if (tensors_.has(bias)) {
+      CONCLAVE_TRY(const auto* info, tensors_.expect(bias, {outputs, config_.gate.experts}));
       found.bias = {info, id_.index, 1, outputs};
     }
     return found;
   }
 
-  TensorReader reader_;
+  TensorTable tensors_;
   const ModelConfig& config_;
   ExpertId id_;
 };
@@ -110,15 +112,14 @@ Result<gguf::ByteRange> range_of(const Slice& slice) {
                          slice.tensor->range.offset + slice.first_row * *row, slice.outputs * *row};
 }
 
-Result<Linear> load(const TensorReader& reader, const Projection& projection) {
-  const Slice& slice = projection.weight;
-  Linear linear;
-  CONCLAVE_TRY(linear.weight,
-               reader.rows(*slice.tensor, slice.first_row, slice.outputs, slice.inputs));
-  if (const Slice& bias = projection.bias; bias.tensor != nullptr) {
-    CONCLAVE_TRY(linear.bias, reader.float_rows(*bias.tensor, bias.first_row, 1, bias.inputs));
+Result<std::size_t> packed_bytes_of(const Slice& slice) {
+  const auto bytes =
+      kernels::packed_bytes(slice.tensor->type, static_cast<std::size_t>(slice.outputs),
+                            static_cast<std::size_t>(slice.inputs));
+  if (!bytes) {
+    return fail(ErrorCode::kCorruptData, "rows of " + slice.tensor->name + " are no whole blocks");
   }
-  return linear;
+  return base::Arena::block_bytes(*bytes);
 }
 
 }  // namespace
@@ -159,14 +160,47 @@ Result<std::vector<RowForms>> row_forms(const gguf::File& file, const ModelConfi
   return forms;
 }
 
-Result<Expert> load_expert(const gguf::File& file, const ModelConfig& config, ExpertId id) {
+Result<std::size_t> packed_expert_bytes(const gguf::File& file, const ModelConfig& config,
+                                        ExpertId id) {
   CONCLAVE_TRY(const ExpertTensors tensors, find_tensors(file, config, id));
-  const TensorReader reader(file);
+  std::size_t sum = 0;
+  for (const Projection* projection : {&tensors.gate, &tensors.up, &tensors.down}) {
+    CONCLAVE_TRY(const std::size_t bytes, packed_bytes_of(projection->weight));
+    sum += bytes;
+  }
+  return sum;
+}
+
+// In the order of expert_ranges: weights, then biases.
+Result<Expert> load_expert(const gguf::File& file, const ModelConfig& config, ExpertId id,
+                           base::Arena& arena, Sha256Hasher* hasher) {
+  CONCLAVE_TRY(const ExpertTensors tensors, find_tensors(file, config, id));
   Expert expert;
-  CONCLAVE_TRY(expert.gate, load(reader, tensors.gate));
-  CONCLAVE_TRY(expert.up, load(reader, tensors.up));
-  CONCLAVE_TRY(expert.down, load(reader, tensors.down));
+  const std::pair<const Projection&, Linear&> parts[] = {
+      {tensors.gate, expert.gate}, {tensors.up, expert.up}, {tensors.down, expert.down}};
+  // All three are far apart in the file: a disk can bring them together.
+  for (const auto& [projection, linear] : parts) {
+    CONCLAVE_TRY(const gguf::ByteRange range, range_of(projection.weight));
+    file.will_need(range);
+  }
+  const TensorReader reader(file, arena, hasher);
+  for (const auto& [projection, linear] : parts) {
+    const Slice& weight = projection.weight;
+    CONCLAVE_TRY(linear.weight,
+                 reader.rows(*weight.tensor, weight.first_row, weight.outputs, weight.inputs));
+  }
+  for (const auto& [projection, linear] : parts) {
+    const Slice& bias = projection.bias;
+    if (bias.tensor == nullptr) continue;
+    CONCLAVE_TRY(linear.bias, reader.float_rows(*bias.tensor, bias.first_row, 1, bias.inputs));
+  }
   return expert;
+}
+
+Result<Expert> load_expert(const gguf::File& file, const ModelConfig& config, ExpertId id) {
+  CONCLAVE_TRY(const std::size_t bytes, packed_expert_bytes(file, config, id));
+  base::Arena arena(bytes);
+  return load_expert(file, config, id, arena);
 }
 
 }  // namespace conclave::model

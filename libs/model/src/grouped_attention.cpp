@@ -1,8 +1,7 @@
 // Multi-head, grouped-query and multi-query attention.
-#include <algorithm>
-
 #include "attention_kinds.hpp"
 #include "conclave/model/linear.hpp"
+#include "row_loop.hpp"
 #include "tensor_reader.hpp"
 
 namespace conclave::model {
@@ -13,8 +12,7 @@ class GroupedAttention final : public Attention {
   GroupedAttention(const ModelConfig& config, const Rope& rope, std::uint32_t layer)
       : config_(config), rope_(rope), layer_(layer) {}
 
-  base::Status load(const gguf::File& file) {
-    const TensorReader reader(file);
+  base::Status load(const TensorReader& reader) {
     const AttentionConfig& a = config_.attention;
     const std::uint64_t q_width = std::uint64_t{a.heads} * a.key_dim;
     const std::uint64_t k_width = std::uint64_t{a.kv_heads} * a.key_dim;
@@ -36,21 +34,25 @@ class GroupedAttention final : public Attention {
   }
 
   void run(const kernels::Compute& compute, const StepRows& rows, const float* x,
-           float* out) override {
+           float* out) const override {
     const AttentionConfig& a = config_.attention;
     const std::size_t n = rows.places.size();
-    q_rows_.resize(n * q_.outputs());
-    k_rows_.resize(n * k_.outputs());
-    v_rows_.resize(n * v_.outputs());
-    SharedRows shared(compute, x, n, config_.hidden, quantized_);
-    apply(compute, {{q_, q_rows_.data()}, {k_, k_rows_.data()}, {v_, v_rows_.data()}}, shared);
-    compute.pool.for_each(n, [&](std::size_t row, unsigned) { place_row(compute, rows, row); });
+    AttentionScratch& scratch = *rows.scratch;
+    float* q = grow(scratch.q, n * q_.outputs());
+    float* k = grow(scratch.k, n * k_.outputs());
+    float* v = grow(scratch.v, n * v_.outputs());
+    SharedRows shared(compute, x, n, config_.hidden, scratch.quantized);
+    apply(compute, {{q_, q}, {k_, k}, {v_, v}}, shared);
+    const std::span<const RowRun> runs = rows.plan->blocks();
+    // A norm, a rotation and a store pass over each number some four times.
+    const std::size_t numbers = 4 * (q_.outputs() + k_.outputs()) * n / runs.size();
+    each_row(compute.pool, runs.size(), numbers,
+             [&](std::size_t run) { place_run(compute.kernels, rows, runs[run]); });
 
-    attended_.resize(n * a.heads * a.value_dim);
-    attend(compute,
-           {&config_, layer_, rows.places, rows.pool, q_rows_.data(), sinks_, attended_.data()});
-    SharedRows context(compute, attended_.data(), n, std::size_t{a.heads} * a.value_dim,
-                       quantized_);
+    const std::size_t width = std::size_t{a.heads} * a.value_dim;
+    float* attended = grow(scratch.attended, n * width);
+    attend(compute, {config_, layer_, rows, q, sinks_, attended});
+    SharedRows context(compute, attended, n, width, scratch.quantized);
     apply(compute, output_, context, out);
   }
 
@@ -59,31 +61,38 @@ class GroupedAttention final : public Attention {
   }
 
  private:
-  // Normalises and rotates the queries and keys of a row and caches its keys and values.
-  void place_row(const kernels::Compute& compute, const StepRows& rows, std::size_t row) {
+  // Normalises and rotates the queries and keys of rows in one KV block and caches their keys and
+  // values.
+  void place_run(const kernels::KernelTable& kernels, const StepRows& rows, RowRun run) const {
     const AttentionConfig& a = config_.attention;
-    float* q = q_rows_.data() + row * q_.outputs();
-    float* k = k_rows_.data() + row * k_.outputs();
-    const float* v = v_rows_.data() + row * v_.outputs();
-    if (!q_norm_.empty()) {
-      normalize(compute, q_norm_, q_.outputs(), q);
-      normalize(compute, k_norm_, k_.outputs(), k);
+    AttentionScratch& scratch = *rows.scratch;
+    for (std::size_t row = run.first; row < run.first + run.count; ++row) {
+      float* q = scratch.q.data() + row * q_.outputs();
+      float* k = scratch.k.data() + row * k_.outputs();
+      if (!q_norm_.empty()) {
+        normalize(kernels, q_norm_, q_.outputs(), q);
+        normalize(kernels, k_norm_, k_.outputs(), k);
+      }
+      const float* cos = rows.cos + row * rope_.pairs();
+      const float* sin = rows.sin + row * rope_.pairs();
+      for (std::uint32_t h = 0; h < a.heads; ++h) rope_.rotate(q + h * a.key_dim, cos, sin);
+      for (std::uint32_t h = 0; h < a.kv_heads; ++h) rope_.rotate(k + h * a.key_dim, cos, sin);
     }
-    const float* cos = rows.cos + row * rope_.pairs();
-    const float* sin = rows.sin + row * rope_.pairs();
-    for (std::uint32_t h = 0; h < a.heads; ++h) rope_.rotate(q + h * a.key_dim, cos, sin);
+    const RowPlace& place = rows.places[run.first];
+    const KvBlockId block = place.blocks[place.position / kKvBlockTokens];
     for (std::uint32_t h = 0; h < a.kv_heads; ++h) {
-      rope_.rotate(k + h * a.key_dim, cos, sin);
-      store_kv(config_, *rows.pool, layer_, h, rows.places[row], k + h * a.key_dim,
-               v + h * a.value_dim);
+      kernels.store_kv(
+          {rows.pool->layout(), rows.pool->head(block, layer_, h), place.position % kKvBlockTokens,
+           run.count, scratch.k.data() + run.first * k_.outputs() + h * a.key_dim, k_.outputs(),
+           scratch.v.data() + run.first * v_.outputs() + h * a.value_dim, v_.outputs()});
     }
   }
 
   // One norm over as many values as there are weights, repeated over the width.
-  void normalize(const kernels::Compute& compute, const std::vector<float>& weight,
+  void normalize(const kernels::KernelTable& kernels, const std::vector<float>& weight,
                  std::size_t width, float* x) const {
     for (std::size_t at = 0; at < width; at += weight.size()) {
-      compute.kernels.rms_norm(x + at, weight.data(), weight.size(), config_.norm_eps, x + at);
+      kernels.rms_norm(x + at, weight.data(), weight.size(), config_.norm_eps, x + at);
     }
   }
 
@@ -93,42 +102,27 @@ class GroupedAttention final : public Attention {
   Linear q_, k_, v_, output_;
   std::vector<float> q_norm_, k_norm_;  // empty: none
   std::vector<float> sinks_;            // (heads), empty: none
-
-  base::AlignedVector<float> q_rows_, k_rows_, v_rows_, attended_;
-  kernels::QuantizedRows quantized_;
 };
 
 }  // namespace
 
-base::Result<std::unique_ptr<Attention>> load_grouped_attention(const gguf::File& file,
+base::Result<std::unique_ptr<Attention>> load_grouped_attention(const TensorReader& reader,
                                                                 const ModelConfig& config,
                                                                 const Rope& rope,
                                                                 std::uint32_t layer) {
   auto attention = std::make_unique<GroupedAttention>(config, rope, layer);
-  CONCLAVE_TRY_VOID(attention->load(file));
+  CONCLAVE_TRY_VOID(attention->load(reader));
   return attention;
 }
 
-void store_kv(const ModelConfig& config, const KvPool& pool, std::uint32_t layer,
-              std::uint32_t head, const RowPlace& place, const float* key, const float* value) {
-  const KvBlockId block = place.blocks[place.position / kKvBlockTokens];
-  const std::uint32_t slot = place.position % kKvBlockTokens;
-  float* keys = pool.keys(block, layer, head);
-  for (std::uint32_t d = 0; d < config.attention.key_dim; ++d) {
-    keys[d * kKvBlockTokens + slot] = key[d];
-  }
-  std::copy_n(value, config.attention.value_dim,
-              pool.values(block, layer, head) + std::size_t{slot} * config.attention.value_dim);
-}
-
-base::Result<std::unique_ptr<Attention>> load_attention(const gguf::File& file,
+base::Result<std::unique_ptr<Attention>> load_attention(const TensorReader& reader,
                                                         const ModelConfig& config, const Rope& rope,
                                                         std::uint32_t layer) {
   switch (config.architecture->attention) {
     case AttentionKind::kGrouped:
-      return load_grouped_attention(file, config, rope, layer);
+      return load_grouped_attention(reader, config, rope, layer);
     case AttentionKind::kLatent:
-      return load_latent_attention(file, config, rope, layer);
+      return load_latent_attention(reader, config, rope, layer);
   }
   return base::fail(base::ErrorCode::kInternal, "unknown kind of attention");
 }

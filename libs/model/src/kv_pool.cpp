@@ -10,29 +10,28 @@ namespace conclave::model {
 using base::ErrorCode;
 using base::fail;
 
-KvPool::KvPool(const ModelConfig& config, std::uint32_t blocks)
+KvPool::KvPool(const ModelConfig& config, KvType type, std::uint32_t blocks)
     : layers_(config.layers),
       heads_(config.attention.kv_heads),
-      key_dim_(config.attention.key_dim),
-      head_bytes_((std::size_t{config.attention.key_dim} + config.attention.value_dim) *
-                  kKvBlockTokens * sizeof(float)),
+      layout_{type, config.attention.key_dim, config.attention.value_dim,
+              config.architecture->attention == AttentionKind::kLatent},
       blocks_(blocks) {}
 
 KvPool::~KvPool() {
   if (memory_ != nullptr) ::munmap(memory_, blocks_ * block_bytes());
 }
 
-std::size_t KvPool::block_bytes(const ModelConfig& config) {
-  return KvPool(config, 0).block_bytes();
+std::size_t KvPool::block_bytes(const ModelConfig& config, KvType type) {
+  return KvPool(config, type, 0).block_bytes();
 }
 
-base::Result<std::unique_ptr<KvPool>> KvPool::create(const ModelConfig& config,
+base::Result<std::unique_ptr<KvPool>> KvPool::create(const ModelConfig& config, KvType type,
                                                      std::uint64_t blocks) {
   if (blocks == 0 || blocks > std::numeric_limits<KvBlockId>::max()) {
     return fail(ErrorCode::kInvalidArgument,
                 "a cache of " + std::to_string(blocks) + " blocks of keys and values");
   }
-  std::unique_ptr<KvPool> pool(new KvPool(config, static_cast<std::uint32_t>(blocks)));
+  std::unique_ptr<KvPool> pool(new KvPool(config, type, static_cast<std::uint32_t>(blocks)));
   void* memory = ::mmap(nullptr, blocks * pool->block_bytes(), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) {

@@ -5,6 +5,7 @@
 
 #include "attention_kinds.hpp"
 #include "conclave/model/linear.hpp"
+#include "row_loop.hpp"
 #include "tensor_reader.hpp"
 
 namespace conclave::model {
@@ -15,8 +16,7 @@ class LatentAttention final : public Attention {
   LatentAttention(const ModelConfig& config, const Rope& rope, std::uint32_t layer)
       : config_(config), rope_(rope), layer_(layer) {}
 
-  base::Status load(const gguf::File& file) {
-    const TensorReader reader(file);
+  base::Status load(const TensorReader& reader) {
     const LatentConfig& l = config_.attention.latent;
     const std::uint64_t q_width = std::uint64_t{config_.attention.heads} * (l.nope + l.rope);
     const auto name = [&](std::string_view tensor) { return block_name(layer_, tensor); };
@@ -37,33 +37,25 @@ class LatentAttention final : public Attention {
   }
 
   void run(const kernels::Compute& compute, const StepRows& rows, const float* x,
-           float* out) override {
+           float* out) const override {
     const std::size_t n = rows.places.size();
+    const std::size_t heads = config_.attention.heads;
     const LatentConfig& l = config_.attention.latent;
-    SharedRows shared(compute, x, n, config_.hidden, quantized_);
-    kv_rows_.resize(n * kv_.outputs());
-    q_rows_.resize(n * q_.outputs());
-    if (l.query_rank > 0) {
-      q_low_.resize(n * l.query_rank);
-      apply(compute, {{kv_, kv_rows_.data()}, {q_down_, q_low_.data()}}, shared);
-      for (std::size_t row = 0; row < n; ++row) {
-        float* low = q_low_.data() + row * l.query_rank;
-        compute.kernels.rms_norm(low, q_norm_.data(), l.query_rank, config_.norm_eps, low);
-      }
-      SharedRows low(compute, q_low_.data(), n, l.query_rank, quantized_);
-      apply(compute, q_, low, q_rows_.data());
-    } else {
-      apply(compute, {{kv_, kv_rows_.data()}, {q_, q_rows_.data()}}, shared);
-    }
-    compute.pool.for_each(n, [&](std::size_t row, unsigned) { place_row(compute, rows, row); });
-    absorb_queries(compute, rows);
+    AttentionScratch& scratch = *rows.scratch;
+    project_inputs(compute, n, x, scratch);
+    grow(scratch.absorbed, n * heads * (l.kv_rank + l.rope));
+    grow(scratch.by_head, n * heads * l.nope);
+    const std::span<const RowRun> runs = rows.plan->blocks();
+    // Rotations, copies and a store.
+    const std::size_t numbers = 2 * q_.outputs() * n / runs.size();
+    each_row(compute.pool, runs.size(), numbers,
+             [&](std::size_t run) { place_run(compute.kernels, rows, runs[run]); });
+    project_heads(compute, k_up_, n, scratch, scratch.absorbed.data(), l.kv_rank + l.rope);
 
-    attended_.resize(n * config_.attention.heads * l.kv_rank);
-    attend(compute,
-           {&config_, layer_, rows.places, rows.pool, absorbed_.data(), {}, attended_.data()});
-    expand_values(compute, n);
-    SharedRows context(compute, context_.data(), n, std::size_t{config_.attention.heads} * l.value,
-                       quantized_);
+    grow(scratch.attended, n * heads * l.kv_rank);
+    attend(compute, {config_, layer_, rows, scratch.absorbed.data(), {}, scratch.attended.data()});
+    expand_values(compute, n, scratch);
+    SharedRows context(compute, scratch.context.data(), n, heads * l.value, scratch.quantized);
     apply(compute, output_, context, out);
   }
 
@@ -109,9 +101,7 @@ class LatentAttention final : public Attention {
           transposed[j * l.nope + i] = k[i * l.kv_rank + j];
         }
       }
-      CONCLAVE_TRY(auto k_head, kernels::PackedMatrix::pack(gguf::BlockType::kF32,
-                                                            std::as_bytes(std::span(transposed)),
-                                                            l.kv_rank, l.nope));
+      CONCLAVE_TRY(auto k_head, reader.pack(transposed, l.kv_rank, l.nope));
       CONCLAVE_TRY(auto v_head, reader.rows(*both, h * rows + l.nope, l.value, l.kv_rank));
       k_up_.push_back(std::move(k_head));
       v_up_.push_back(std::move(v_head));
@@ -119,69 +109,85 @@ class LatentAttention final : public Attention {
     return {};
   }
 
-  // Normalises the latent row, rotates its key part and the query's, and caches the row.
-  void place_row(const kernels::Compute& compute, const StepRows& rows, std::size_t row) {
+  // The query rows and the latent rows with their key part.
+  void project_inputs(const kernels::Compute& compute, std::size_t n, const float* x,
+                      AttentionScratch& scratch) const {
     const LatentConfig& l = config_.attention.latent;
-    const float* cos = rows.cos + row * rope_.pairs();
-    const float* sin = rows.sin + row * rope_.pairs();
-    float* latent = kv_rows_.data() + row * kv_.outputs();
-    compute.kernels.rms_norm(latent, kv_norm_.data(), l.kv_rank, config_.norm_eps, latent);
-    rope_.rotate(latent + l.kv_rank, cos, sin);
-    store_kv(config_, *rows.pool, layer_, 0, rows.places[row], latent, latent);
-    float* q = q_rows_.data() + row * q_.outputs();
-    for (std::uint32_t h = 0; h < config_.attention.heads; ++h) {
-      rope_.rotate(q + std::size_t{h} * (l.nope + l.rope) + l.nope, cos, sin);
+    SharedRows shared(compute, x, n, config_.hidden, scratch.quantized);
+    float* kv = grow(scratch.k, n * kv_.outputs());
+    float* q = grow(scratch.q, n * q_.outputs());
+    if (l.query_rank == 0) {
+      apply(compute, {{kv_, kv}, {q_, q}}, shared);
+      return;
     }
+    float* low = grow(scratch.low, n * l.query_rank);
+    apply(compute, {{kv_, kv}, {q_down_, low}}, shared);
+    each_row(compute.pool, n, 2 * l.query_rank, [&](std::size_t row) {
+      float* values = low + row * l.query_rank;
+      compute.kernels.rms_norm(values, q_norm_.data(), l.query_rank, config_.norm_eps, values);
+    });
+    SharedRows low_rows(compute, low, n, l.query_rank, scratch.quantized);
+    apply(compute, q_, low_rows, q);
   }
 
-  // absorbed (rows, heads, kv_rank + rope) = [k_up q_nope | q_rope].
-  void absorb_queries(const kernels::Compute& compute, const StepRows& rows) {
+  // For rows in one KV block: normalises the latent, rotates its key part and caches both; rotates
+  // the queries, and puts their halves where the absorbed query takes them from: by_head (heads,
+  // rows, nope) is still to be projected, the rotated part ends absorbed (rows, heads, kv_rank +
+  // rope).
+  void place_run(const kernels::KernelTable& kernels, const StepRows& rows, RowRun run) const {
     const LatentConfig& l = config_.attention.latent;
+    AttentionScratch& scratch = *rows.scratch;
     const std::size_t n = rows.places.size();
     const std::size_t heads = config_.attention.heads;
-    const std::size_t width = l.kv_rank + l.rope;
-    absorbed_.resize(n * heads * width);
-    by_head_.resize(heads * n * l.nope);
-    for (std::size_t row = 0; row < n; ++row) {
+    for (std::size_t row = run.first; row < run.first + run.count; ++row) {
+      const float* cos = rows.cos + row * rope_.pairs();
+      const float* sin = rows.sin + row * rope_.pairs();
+      float* latent = scratch.k.data() + row * kv_.outputs();
+      kernels.rms_norm(latent, kv_norm_.data(), l.kv_rank, config_.norm_eps, latent);
+      rope_.rotate(latent + l.kv_rank, cos, sin);
       for (std::size_t h = 0; h < heads; ++h) {
-        const float* q = q_rows_.data() + row * q_.outputs() + h * (l.nope + l.rope);
-        std::copy_n(q, l.nope, by_head_.data() + (h * n + row) * l.nope);
-        std::copy_n(q + l.nope, l.rope, absorbed_.data() + (row * heads + h) * width + l.kv_rank);
+        float* q = scratch.q.data() + row * q_.outputs() + h * (l.nope + l.rope);
+        rope_.rotate(q + l.nope, cos, sin);
+        std::copy_n(q, l.nope, scratch.by_head.data() + (h * n + row) * l.nope);
+        std::copy_n(q + l.nope, l.rope,
+                    scratch.absorbed.data() + (row * heads + h) * (l.kv_rank + l.rope) + l.kv_rank);
       }
     }
-    project_heads(compute, k_up_, n, absorbed_.data(), width);
+    const RowPlace& place = rows.places[run.first];
+    const KvBlockId block = place.blocks[place.position / kKvBlockTokens];
+    kernels.store_kv({rows.pool->layout(), rows.pool->head(block, layer_, 0),
+                      place.position % kKvBlockTokens, run.count,
+                      scratch.k.data() + run.first * kv_.outputs(), kv_.outputs(), nullptr, 0});
   }
 
   // context (rows, heads, value) = v_up attended.
-  void expand_values(const kernels::Compute& compute, std::size_t n) {
+  void expand_values(const kernels::Compute& compute, std::size_t n,
+                     AttentionScratch& scratch) const {
     const LatentConfig& l = config_.attention.latent;
     const std::size_t heads = config_.attention.heads;
-    by_head_.resize(heads * n * l.kv_rank);
-    for (std::size_t row = 0; row < n; ++row) {
+    float* by_head = grow(scratch.by_head, heads * n * l.kv_rank);
+    each_row(compute.pool, n, heads * l.kv_rank, [&](std::size_t row) {
       for (std::size_t h = 0; h < heads; ++h) {
-        std::copy_n(attended_.data() + (row * heads + h) * l.kv_rank, l.kv_rank,
-                    by_head_.data() + (h * n + row) * l.kv_rank);
+        std::copy_n(scratch.attended.data() + (row * heads + h) * l.kv_rank, l.kv_rank,
+                    by_head + (h * n + row) * l.kv_rank);
       }
-    }
-    context_.resize(n * heads * l.value);
-    project_heads(compute, v_up_, n, context_.data(), l.value);
+    });
+    project_heads(compute, v_up_, n, scratch, grow(scratch.context, n * heads * l.value), l.value);
   }
 
-  // For each head: y[row, head, :] = W_head by_head_[head, row, :], y (rows, heads, width).
+  // For each head: y[row, head, :] = W_head by_head[head, row, :], y (rows, heads, width).
   void project_heads(const kernels::Compute& compute,
-                     const std::vector<kernels::PackedMatrix>& weights, std::size_t n, float* y,
-                     std::size_t width) {
-    const std::size_t inputs = weights.front().inputs();
+                     const std::vector<kernels::PackedMatrix>& weights, std::size_t n,
+                     AttentionScratch& scratch, float* y, std::size_t width) const {
     const std::size_t heads = weights.size();
-    SharedRows shared(compute, by_head_.data(), heads * n, inputs, quantized_);
-    std::vector<std::uint32_t> index(heads * n);
-    for (std::size_t i = 0; i < index.size(); ++i) index[i] = static_cast<std::uint32_t>(i);
-    std::vector<kernels::Product> products;
+    SharedRows shared(compute, scratch.by_head.data(), heads * n, weights.front().inputs(),
+                      scratch.quantized);
+    scratch.products.clear();
     for (std::size_t h = 0; h < heads; ++h) {
-      products.push_back({&weights[h], shared.for_weights(weights[h]), index.data() + h * n, n,
-                          y + h * width, heads * width});
+      scratch.products.push_back({&weights[h], shared.for_weights(weights[h]).slice(h * n, n),
+                                  nullptr, n, y + h * width, heads * width});
     }
-    kernels::matmul(compute, products);
+    kernels::matmul(compute, scratch.products);
   }
 
   const ModelConfig& config_;
@@ -195,19 +201,16 @@ class LatentAttention final : public Attention {
   std::vector<kernels::PackedMatrix> k_up_;  // a head each: (kv_rank, nope)
   std::vector<kernels::PackedMatrix> v_up_;  // a head each: (value, kv_rank)
   Linear output_;
-
-  base::AlignedVector<float> kv_rows_, q_low_, q_rows_, by_head_, absorbed_, attended_, context_;
-  kernels::QuantizedRows quantized_;
 };
 
 }  // namespace
 
-base::Result<std::unique_ptr<Attention>> load_latent_attention(const gguf::File& file,
+base::Result<std::unique_ptr<Attention>> load_latent_attention(const TensorReader& reader,
                                                                const ModelConfig& config,
                                                                const Rope& rope,
                                                                std::uint32_t layer) {
   auto attention = std::make_unique<LatentAttention>(config, rope, layer);
-  CONCLAVE_TRY_VOID(attention->load(file));
+  CONCLAVE_TRY_VOID(attention->load(reader));
   return attention;
 }
 

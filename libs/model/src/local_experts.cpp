@@ -3,6 +3,7 @@
 #include <mutex>
 #include <utility>
 
+#include "conclave/model/weight_bytes.hpp"
 #include "parallel_load.hpp"
 
 namespace conclave::model {
@@ -20,11 +21,13 @@ base::Result<std::unique_ptr<LocalExperts>> LocalExperts::load(const gguf::File&
   CONCLAVE_TRY(std::vector<RowForms> forms, row_forms(file, config));
   std::unique_ptr<LocalExperts> all(new LocalExperts(config, compute, std::move(forms)));
   const std::size_t total = std::size_t{config.layers - config.dense_layers} * config.gate.experts;
+  CONCLAVE_TRY(const std::size_t bytes, packed_experts_bytes(file, config));
+  base::Arena arena(bytes);
   std::mutex mutex;  // guards the set, which is not made for several threads
   CONCLAVE_TRY_VOID(load_parallel(compute.pool, total, progress, [&](std::size_t i) -> Status {
     const ExpertId id{config.dense_layers + static_cast<std::uint32_t>(i / config.gate.experts),
                       static_cast<std::uint32_t>(i % config.gate.experts)};
-    CONCLAVE_TRY(Expert expert, load_expert(file, config, id));
+    CONCLAVE_TRY(Expert expert, load_expert(file, config, id, arena));
     const std::lock_guard lock(mutex);
     return all->set_.insert(id, std::move(expert));
   }));

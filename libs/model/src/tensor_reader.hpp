@@ -4,10 +4,13 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "conclave/base/arena.hpp"
 #include "conclave/base/result.hpp"
+#include "conclave/base/thread_pool.hpp"
 #include "conclave/gguf/file.hpp"
 #include "conclave/model/linear.hpp"
 
@@ -15,15 +18,31 @@ namespace conclave::model {
 
 std::string block_name(std::uint32_t layer, std::string_view name);  // "blk.3.attn_q"
 
-class TensorReader {
+class Sha256Hasher;
+
+/// Looks tensors up.
+class TensorTable {
  public:
-  explicit TensorReader(const gguf::File& file) : file_(file) {}
+  explicit TensorTable(const gguf::File& file) : file_(file) {}
 
   [[nodiscard]] bool has(const std::string& name) const { return file_.find(name) != nullptr; }
 
   /// The tensor `name` of exactly this shape; kCorruptData if it is missing or of another one.
   [[nodiscard]] base::Result<const gguf::TensorInfo*> expect(
       const std::string& name, std::initializer_list<std::uint64_t> shape) const;
+
+ protected:
+  const gguf::File& file_;
+};
+
+/// Matrices get their memory from an arena. Bytes that were packed are forgotten (gguf::File), so
+/// that a loaded model is not in memory twice.
+class TensorReader : public TensorTable {
+ public:
+  /// All are borrowed. `hasher`: sums the bytes of rows and float_rows in the order of the calls,
+  /// while they are in the cache for packing; null: nobody.
+  TensorReader(const gguf::File& file, base::Arena& arena, Sha256Hasher* hasher = nullptr)
+      : TensorTable(file), arena_(arena), hasher_(hasher) {}
 
   /// `name` (n) as floats.
   [[nodiscard]] base::Result<std::vector<float>> vector(const std::string& name,
@@ -41,6 +60,18 @@ class TensorReader {
                                                          std::uint64_t first, std::uint64_t outputs,
                                                          std::uint64_t inputs) const;
 
+  /// As rows, packed by all threads of `pool`: for what is large and has no others beside it.
+  /// Without a hasher only (checked).
+  [[nodiscard]] base::Result<kernels::PackedMatrix> rows(const gguf::TensorInfo& tensor,
+                                                         std::uint64_t outputs,
+                                                         std::uint64_t inputs,
+                                                         base::ThreadPool& pool) const;
+
+  /// Floats that were computed and not read: (outputs, inputs).
+  [[nodiscard]] base::Result<kernels::PackedMatrix> pack(std::span<const float> values,
+                                                         std::uint64_t outputs,
+                                                         std::uint64_t inputs) const;
+
   /// The same rows as floats (outputs, inputs).
   [[nodiscard]] base::Result<std::vector<float>> float_rows(const gguf::TensorInfo& tensor,
                                                             std::uint64_t first,
@@ -52,7 +83,11 @@ class TensorReader {
                                                                    std::uint64_t first,
                                                                    std::uint64_t outputs,
                                                                    std::uint64_t inputs) const;
-  const gguf::File& file_;
+  [[nodiscard]] gguf::ByteRange range_of(const gguf::TensorInfo& tensor,
+                                         std::span<const std::byte> bytes) const;
+
+  base::Arena& arena_;
+  Sha256Hasher* hasher_;
 };
 
 }  // namespace conclave::model

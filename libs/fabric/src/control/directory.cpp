@@ -54,7 +54,7 @@ caf::actor Directory::remote(LinkId link, std::string_view name) {
       return caf::actor_cast<caf::actor>(proxy->second);
     }
   }
-  auto box = std::make_shared<Outbox>(core_, link, nullptr);
+  auto box = std::make_shared<Outbox>(core_, link, nullptr, nullptr);
   box->close();
   const auto dead = make_remote_proxy(system_, std::move(box), std::string(name));
   kill(dead, {ErrorCode::kUnavailable, "the link is down"});

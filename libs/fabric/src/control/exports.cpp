@@ -17,6 +17,22 @@ std::optional<Export> Exports::find(std::string_view name) const {
   return found->second;
 }
 
+base::Result<Export> Exports::find_for(const NodeIdentity& peer, std::string_view name,
+                                       std::uint16_t type, Context::Internal& context) const {
+  const std::string target(name);
+  auto found = find(name);
+  if (!found || !found->admits(peer.role)) {
+    context.refused(found ? Refusal::kWrongRole : Refusal::kUnknownTarget, peer.name, target);
+    return base::fail(base::ErrorCode::kNotFound, "no such actor: " + target);
+  }
+  if (!found->takes(type)) {
+    const std::string kind(wire::type_name(type));
+    context.refused(Refusal::kUnknownTarget, peer.name, kind + " to " + target);
+    return base::fail(base::ErrorCode::kUnimplemented, target + " does not take a " + kind);
+  }
+  return std::move(*found);
+}
+
 void Exports::close() {
   decltype(entries_) released;  // after the lock: an actor's end may run code
   const std::lock_guard lock(mutex_);

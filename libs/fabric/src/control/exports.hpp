@@ -12,6 +12,7 @@
 #include <unordered_set>
 
 #include "conclave/fabric/node.hpp"
+#include "context_internal.hpp"
 
 namespace conclave::fabric {
 
@@ -34,6 +35,10 @@ class Exports {
  public:
   void set(std::string name, Export entry);
   [[nodiscard]] std::optional<Export> find(std::string_view name) const;
+  /// The same for a peer's message of this type. kNotFound: there is none for it; kUnimplemented:
+  /// it does not take such messages. Both are counted as refused.
+  base::Result<Export> find_for(const NodeIdentity& peer, std::string_view name, std::uint16_t type,
+                                Context::Internal& context) const;
   /// Releases all, and what is set later at once.
   void close();
 

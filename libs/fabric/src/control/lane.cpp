@@ -187,7 +187,9 @@ void Lane::check_timers() {
 
 void Lane::check_link(Link& link, Time& next) {
   if (link.up()) {
-    if (now_ >= link.last_heard + milliseconds(core_->settings.peer_timeout_ms)) {
+    if (link.direct) {
+      if (now_ >= link.next_heartbeat) check_direct(link);
+    } else if (now_ >= link.last_heard + milliseconds(core_->settings.peer_timeout_ms)) {
       take_down(link, "silent for " + std::to_string(core_->settings.peer_timeout_ms) + " ms");
     } else if (now_ >= link.next_heartbeat) {
       link.next_heartbeat = now_ + milliseconds(core_->settings.heartbeat_ms);
@@ -214,7 +216,9 @@ void Lane::check_link(Link& link, Time& next) {
     }
     next = std::min({next, link.due, link.give_up});
   }
-  if (link.up()) {
+  if (link.up() && link.direct) {
+    next = std::min(next, link.next_heartbeat);
+  } else if (link.up()) {
     next = std::min({next, link.next_heartbeat, link.waiting.next_deadline(),
                      link.serving.next_deadline(),
                      link.last_heard + milliseconds(core_->settings.peer_timeout_ms)});
@@ -262,16 +266,24 @@ void Lane::add_listener(Listener listener) {
 void Lane::begin_stop(Time deadline) {
   stopping_ = true;
   stop_by_ = deadline;
+  for (const auto& [id, link] : links_) {
+    if (link->direct) link->direct->begin_stop();
+  }
 }
 
 bool Lane::may_leave() const {
   if (now_ >= stop_by_) return true;
-  return std::all_of(links_.begin(), links_.end(),
-                     [](const auto& entry) { return entry.second->serving.empty(); });
+  return std::none_of(links_.begin(), links_.end(), [](const auto& entry) {
+    const Link& link = *entry.second;
+    return !link.serving.empty() || (link.direct && link.direct->serves());
+  });
 }
 
 void Lane::leave() {
   linger_ = std::max(milliseconds{0}, duration_cast<milliseconds>(stop_by_ - steady_clock::now()));
+  for (const auto& server : servers_) {
+    if (server->direct) context_.direct_nodes().remove(server->address);
+  }
   core_->queue.close();
   take_posts();  // what came in before that
   while (!links_.empty()) remove(links_.begin()->first);

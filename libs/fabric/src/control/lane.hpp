@@ -1,6 +1,6 @@
 // The one thread of a node: it owns the sockets, speaks the link protocol, and matches answers with
 // requests. lane.cpp is the loop and the sockets, lane_links.cpp how links come and go,
-// lane_messages.cpp what goes over them.
+// lane_direct.cpp those without a socket, lane_messages.cpp what goes over them.
 //
 // The link protocol. A client says Hello when it has connected, and again until the server answers
 // Welcome; both name their node, role and incarnation. From then on either side sends requests,
@@ -24,6 +24,7 @@
 #include <zmq.hpp>
 
 #include "context_internal.hpp"
+#include "direct_end.hpp"
 #include "directory.hpp"
 #include "exports.hpp"
 #include "inline_unit.hpp"
@@ -50,6 +51,22 @@ class Lane {
   void refresh_inline();
   void add_listener(Listener listener);
   void begin_stop(Time deadline);
+
+  // What a lane of this process says to another one about links without a socket. An end that
+  // belongs to no link of the lane any more is told so with a goodbye, or ignored.
+  struct Knock {
+    std::string address;  // of the server
+    NodeIdentity from;
+    LinkId link = 0;                 // at the client
+    std::shared_ptr<DirectEnd> end;  // the server's
+    LaneAddress client;
+  };
+  void on_knock(const Knock& knock);
+  void on_direct_welcome(const Knock& knock, const NodeIdentity& server, const LaneAddress& lane);
+  void on_direct_refusal(const Knock& knock, const base::Error& error);
+  void on_direct_goodbye(const std::shared_ptr<DirectEnd>& end);
+  /// More came in before the link was up than may wait.
+  void overflowed(const std::shared_ptr<DirectEnd>& end);
 
  private:
   enum class Sent { kYes, kFull, kGone };
@@ -79,13 +96,25 @@ class Lane {
                 std::span<const std::byte> body);
   base::Result<NodeIdentity> read_hello(const wire::Envelope& envelope,
                                         std::span<const std::byte> body) const;
-  base::Status admit(const Server& server, const NodeIdentity& peer);
+  /// `proved`: the role that the peer's key has.
+  base::Status admit(std::optional<wire::NodeRole> proved, const NodeIdentity& peer);
+  void take_down_known(const NodeIdentity& peer);
+  Link& add_link(Server& server, const std::string& routing_id, const NodeIdentity& peer);
   void on_welcome(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body);
   void on_not_welcome(Link& link, std::span<const std::byte> body);
   void turn_away(Server& server, std::string_view routing_id, base::Error error);
   void take_up(Link& link, NodeIdentity peer);
   void take_down(Link& link, std::string_view reason);
   void tell(const LinkEvent& event);
+
+  // -- lane_direct.cpp
+  void knock(Link& link);
+  std::vector<Waiting> part(Link& link);
+  void check_direct(Link& link);
+  Link* link_of_knock(const Knock& knock);
+  Link* link_of_end(const std::shared_ptr<DirectEnd>& end);
+  [[nodiscard]] LaneAddress own_address() { return {core_, this}; }
+  [[nodiscard]] DirectEnd::Node direct_node();
 
   // -- lane_messages.cpp
   // Work on frames_.
@@ -98,7 +127,6 @@ class Lane {
   void on_request(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body);
   void on_cast(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body);
   void on_answer(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body);
-  base::Result<Export> find_target(const Link& link, const wire::Envelope& envelope);
   void refuse_request(Link& link, std::uint64_t request_id, base::Error error);
   void transmit(Outgoing outgoing);
   void finish(const Waiting& waiting);

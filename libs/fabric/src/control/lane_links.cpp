@@ -27,6 +27,7 @@ constexpr milliseconds kNoSocketWait{1000};
 // ---- the side that connects ----
 
 void Lane::open_client(Link& link) {
+  if (is_direct(link.address)) return knock(link);
   link.hellos = 0;
   link.give_up = Time::max();
   sockets_changed_ = true;
@@ -38,6 +39,7 @@ void Lane::open_client(Link& link) {
 }
 
 void Lane::greet_when_connected(Link& link) {
+  if (is_direct(link.address)) return knock(link);
   link.due = Time::max();
   // Nobody reports when a server of this process binds; a first hello waits for it in the pipe.
   link.connected = is_inproc(link.address);
@@ -103,9 +105,8 @@ base::Result<NodeIdentity> Lane::read_hello(const wire::Envelope& envelope,
   return NodeIdentity{std::move(hello.node), hello.role, hello.incarnation};
 }
 
-base::Status Lane::admit(const Server& server, const NodeIdentity& peer) {
+base::Status Lane::admit(std::optional<wire::NodeRole> proved, const NodeIdentity& peer) {
   const auto clients = clients_of(core_->identity.role);
-  const auto proved = server.inproc ? std::optional(peer.role) : context_.sender_role(frames_[1]);
   const bool admitted = std::find(clients.begin(), clients.end(), peer.role) != clients.end();
   if (proved != peer.role || !admitted) {
     context_.refused(Refusal::kWrongRole, peer.name,
@@ -138,14 +139,28 @@ void Lane::on_hello(Server& server, const std::string& routing_id, const wire::E
     send_plain(*present->second, core_->envelope(FrameKind::kWelcome), own_hello());
     return;
   }
-  if (auto admitted = admit(server, *peer); !admitted) {
+  const auto proved = server.inproc ? std::optional(peer->role) : context_.sender_role(frames_[1]);
+  if (auto admitted = admit(proved, *peer); !admitted) {
     return turn_away(server, routing_id, std::move(admitted).error());
   }
   if (present != server.peers.end()) take_down(*present->second, "says to be another");
-  if (const auto known = nodes_.find({peer->role, peer->name}); known != nodes_.end()) {
-    const bool same = known->second->peer.incarnation == peer->incarnation;
-    take_down(*known->second, same ? "connected anew" : "started anew");
-  }
+  take_down_known(*peer);
+  Link& added = add_link(server, routing_id, *peer);
+  // Before what listeners may send when they hear of it.
+  const auto sent = send_frames(server.socket, routing_id,
+                                plain_frames(core_->envelope(FrameKind::kWelcome), own_hello()));
+  if (sent == Sent::kYes) metrics_.sent(FrameKind::kWelcome, 0);
+  take_up(added, std::move(*peer));
+}
+
+void Lane::take_down_known(const NodeIdentity& peer) {
+  const auto known = nodes_.find({peer.role, peer.name});
+  if (known == nodes_.end()) return;
+  const bool same = known->second->peer.incarnation == peer.incarnation;
+  take_down(*known->second, same ? "connected anew" : "started anew");
+}
+
+Link& Lane::add_link(Server& server, const std::string& routing_id, const NodeIdentity& peer) {
   auto link = std::make_unique<Link>();
   link->id = context_.next_id();
   link->server = &server;
@@ -153,12 +168,8 @@ void Lane::on_hello(Server& server, const std::string& routing_id, const wire::E
   Link& added = *link;
   links_.emplace(added.id, std::move(link));
   server.peers[routing_id] = &added;
-  nodes_[{peer->role, peer->name}] = &added;
-  // Before what listeners may send when they hear of it.
-  const auto sent = send_frames(server.socket, routing_id,
-                                plain_frames(core_->envelope(FrameKind::kWelcome), own_hello()));
-  if (sent == Sent::kYes) metrics_.sent(FrameKind::kWelcome, 0);
-  take_up(added, std::move(*peer));
+  nodes_[{peer.role, peer.name}] = &added;
+  return added;
 }
 
 void Lane::turn_away(Server& server, std::string_view routing_id, base::Error error) {
@@ -172,7 +183,7 @@ void Lane::turn_away(Server& server, std::string_view routing_id, base::Error er
 
 void Lane::take_up(Link& link, NodeIdentity peer) {
   link.peer = std::move(peer);
-  link.box = std::make_shared<Outbox>(core_, link.id, &link);
+  link.box = std::make_shared<Outbox>(core_, link.id, &link, link.direct);
   link.reply_proxy = make_reply_proxy(system_, link.box);
   link.last_heard = now_;
   link.next_heartbeat = now_ + milliseconds(core_->settings.heartbeat_ms);
@@ -185,15 +196,23 @@ void Lane::take_up(Link& link, NodeIdentity peer) {
                                   {"role", to_string(link.peer.role)},
                                   {"incarnation", link.peer.incarnation}});
   tell({link.id, true, link.peer, {}});
+  // Last: a listener hears of the link before actors hear of the peer.
+  if (link.direct) link.direct->open(link.peer, link.reply_proxy);
 }
 
 void Lane::take_down(Link& link, std::string_view reason) {
   if (!link.up()) return;
-  // Also to a peer that may be gone: one that was only slow learns that it must come anew.
-  auto goodbye = plain_frames(core_->envelope(FrameKind::kGoodbye), {});
-  auto& socket = link.is_client() ? link.socket : link.server->socket;
-  if (send_frames(socket, link.routing_id, std::move(goodbye)) == Sent::kYes) {
-    metrics_.sent(FrameKind::kGoodbye, 0);
+  std::vector<Waiting> unanswered;
+  if (link.direct) {
+    unanswered = part(link);
+  } else {
+    // Also to a peer that may be gone: one that was only slow learns that it must come anew.
+    auto goodbye = plain_frames(core_->envelope(FrameKind::kGoodbye), {});
+    auto& socket = link.is_client() ? link.socket : link.server->socket;
+    if (send_frames(socket, link.routing_id, std::move(goodbye)) == Sent::kYes) {
+      metrics_.sent(FrameKind::kGoodbye, 0);
+    }
+    while (auto waiting = link.waiting.take_any()) unanswered.push_back(std::move(*waiting));
   }
   link.box->close();
   link.box->owner = nullptr;
@@ -201,9 +220,9 @@ void Lane::take_down(Link& link, std::string_view reason) {
   const auto proxies = directory_.remove(link.id);
   const base::Error error{ErrorCode::kUnavailable,
                           "the link to " + link.peer.name + " is down: " + std::string(reason)};
-  while (auto waiting = link.waiting.take_any()) {
-    finish(*waiting);
-    fail_request(waiting->requester, error);
+  for (const Waiting& waiting : unanswered) {
+    finish(waiting);
+    fail_request(waiting.requester, error);
   }
   while (link.serving.take_any()) {
   }

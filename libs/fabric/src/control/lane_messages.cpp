@@ -133,22 +133,6 @@ void Lane::on_linked(Link& link, const wire::Envelope& envelope, std::span<const
   context_.refused(Refusal::kMalformed, link.peer.name, "not from this side of a link");
 }
 
-base::Result<Export> Lane::find_target(const Link& link, const wire::Envelope& envelope) {
-  auto target = exports_.find(envelope.target);
-  if (!target || !target->admits(link.peer.role)) {
-    context_.refused(target ? Refusal::kWrongRole : Refusal::kUnknownTarget, link.peer.name,
-                     envelope.target);
-    return fail(ErrorCode::kNotFound, "no such actor: " + envelope.target);
-  }
-  if (!target->takes(envelope.type)) {
-    context_.refused(Refusal::kUnknownTarget, link.peer.name,
-                     std::string(wire::type_name(envelope.type)) + " to " + envelope.target);
-    return fail(ErrorCode::kUnimplemented, envelope.target + " does not take a " +
-                                               std::string(wire::type_name(envelope.type)));
-  }
-  return std::move(*target);
-}
-
 void Lane::on_request(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body) {
   const std::uint64_t id = envelope.request_id;
   if (id == 0 || id > kRequestIdMax) {
@@ -168,7 +152,7 @@ void Lane::on_request(Link& link, const wire::Envelope& envelope, std::span<cons
     context_.refused(Refusal::kOverloaded, link.peer.name, "too many requests");
     return refuse_request(link, id, {ErrorCode::kOverloaded, "too many requests of this peer"});
   }
-  auto target = find_target(link, envelope);
+  auto target = exports_.find_for(link.peer, envelope.target, envelope.type, context_);
   if (!target) return refuse_request(link, id, std::move(target).error());
   auto message = wire::decode(envelope.type, body);
   if (!message) {
@@ -186,7 +170,7 @@ void Lane::on_request(Link& link, const wire::Envelope& envelope, std::span<cons
 }
 
 void Lane::on_cast(Link& link, const wire::Envelope& envelope, std::span<const std::byte> body) {
-  const auto target = find_target(link, envelope);
+  const auto target = exports_.find_for(link.peer, envelope.target, envelope.type, context_);
   if (!target) return;
   auto message = wire::decode(envelope.type, body);
   if (!message) {

@@ -34,6 +34,7 @@ tl::unexpected<base::Error> refuse(const std::string& address, const zmq::error_
 }  // namespace
 
 base::Status open_socket(Context::Internal& context, const NodeSettings& settings, Link& link) {
+  if (is_direct(link.address)) return {};
   if (!is_address(link.address)) {
     return fail(ErrorCode::kInvalidArgument, "not an address: " + link.address);
   }
@@ -63,6 +64,12 @@ void close_socket(Link& link, std::chrono::milliseconds linger) {
 base::Result<std::unique_ptr<Server>> open_server(Context::Internal& context,
                                                   const NodeSettings& settings, wire::NodeRole own,
                                                   const std::string& address) {
+  if (is_direct(address)) {
+    auto server = std::make_unique<Server>();
+    server->address = address;
+    server->direct = true;
+    return server;
+  }
   if (!is_address(address)) {
     return fail(ErrorCode::kInvalidArgument, "not an address: " + address);
   }
@@ -82,6 +89,7 @@ base::Result<std::unique_ptr<Server>> open_server(Context::Internal& context,
 }
 
 void close_server(Server& server, std::chrono::milliseconds linger) {
+  if (server.direct) return;
   // ZeroMQ closes what listens on a thread of its own, and reports it.
   if (!server.inproc && zmq_unbind(server.socket.handle(), server.address.c_str()) == 0) {
     zmq::pollitem_t item{server.monitor.handle(), 0, ZMQ_POLLIN, 0};

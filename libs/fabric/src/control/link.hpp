@@ -18,6 +18,8 @@ namespace conclave::fabric {
 
 using Time = std::chrono::steady_clock::time_point;
 
+class DirectEnd;
+struct LaneAddress;
 struct Link;
 
 /// A socket that listens: the peers of any number of links come in over it.
@@ -26,6 +28,7 @@ struct Server {
   zmq::socket_t socket;
   SocketMonitor monitor;  // none for inproc
   bool inproc = false;
+  bool direct = false;                           // no socket: peers come through a DirectEnd
   std::unordered_map<std::string, Link*> peers;  // by ZeroMQ's routing id: one a connection
 };
 
@@ -65,6 +68,11 @@ struct Link {
   Time next_heartbeat;
   PendingTable<Waiting> waiting;
   PendingTable<Serving> serving;
+
+  // Of a link within the process, from the first knock on; it has no socket, and what waits is in
+  // there.
+  std::shared_ptr<DirectEnd> direct;
+  std::shared_ptr<const LaneAddress> direct_peer;  // while it is up
 
   [[nodiscard]] bool up() const { return box != nullptr; }
   [[nodiscard]] bool is_client() const { return server == nullptr; }

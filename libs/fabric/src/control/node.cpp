@@ -83,9 +83,15 @@ base::Result<std::string> Node::listen(const std::string& address) {
   CONCLAVE_TRY(auto server,
                open_server(impl_->context, impl_->core->settings, identity().role, address));
   std::string bound = server->address;
+  if (server->direct) {
+    CONCLAVE_TRY_VOID(impl_->context.direct_nodes().add(bound, {impl_->core, &impl_->lane}));
+  }
   const bool posted = impl_->hand_over(
       std::move(server), [lane = &impl_->lane](auto added) { lane->add_server(std::move(added)); });
-  if (!posted) return fail(ErrorCode::kFailedPrecondition, "the node has stopped");
+  if (!posted) {
+    if (is_direct(bound)) impl_->context.direct_nodes().remove(bound);
+    return fail(ErrorCode::kFailedPrecondition, "the node has stopped");
+  }
   return bound;
 }
 

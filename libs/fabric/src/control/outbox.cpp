@@ -6,6 +6,7 @@
 
 #include "conclave/fabric/caf_error.hpp"
 #include "conclave/wire/limits.hpp"
+#include "direct_end.hpp"
 
 namespace conclave::fabric {
 
@@ -43,12 +44,14 @@ wire::Envelope NodeCore::envelope(FrameKind kind) const {
   return envelope;
 }
 
-Outbox::Outbox(std::shared_ptr<NodeCore> core, LinkId link, Link* link_owner)
+Outbox::Outbox(std::shared_ptr<NodeCore> core, LinkId link, Link* link_owner,
+               std::shared_ptr<DirectEnd> direct)
     : owner(link_owner),
       core_(std::move(core)),
       link_(link),
       credits_(
-          std::make_shared<Credits>(core_->settings.queue_messages, core_->settings.queue_bytes)) {}
+          std::make_shared<Credits>(core_->settings.queue_messages, core_->settings.queue_bytes)),
+      direct_(std::move(direct)) {}
 
 std::optional<Frames> Outbox::frames(wire::Envelope envelope, const wire::Message& message) {
   envelope.type = wire::type_of(message);
@@ -64,14 +67,21 @@ std::optional<Frames> Outbox::frames(wire::Envelope envelope, const wire::Messag
   return frames;
 }
 
-base::Status Outbox::request(std::string_view target, wire::Message message, Requester requester) {
+base::Status Outbox::request(std::string_view target, wire::Message message, Requester requester,
+                             caf::execution_unit* unit) {
   if (!open()) return fail(ErrorCode::kUnavailable, "the link is down");
   if (core_->requests.fetch_add(1, std::memory_order_relaxed) >= core_->settings.requests_max) {
     core_->requests.fetch_sub(1, std::memory_order_relaxed);
     return fail(ErrorCode::kOverloaded, "too many requests wait for an answer");
   }
+  const std::uint64_t id = core_->next_request.fetch_add(1, std::memory_order_relaxed);
+  if (direct_) {
+    auto sent = direct_->request(id, target, std::move(message), std::move(requester), unit);
+    if (!sent) core_->requests.fetch_sub(1, std::memory_order_relaxed);
+    return sent;
+  }
   wire::Envelope envelope = core_->envelope(FrameKind::kRequest);
-  envelope.request_id = core_->next_request.fetch_add(1, std::memory_order_relaxed);
+  envelope.request_id = id;
   envelope.target = target;
   if (core_->wall_clock) {
     const auto deadline =
@@ -95,8 +105,9 @@ base::Status Outbox::request(std::string_view target, wire::Message message, Req
   return fail(ErrorCode::kOverloaded, "too much waits for this peer");
 }
 
-void Outbox::cast(std::string_view target, wire::Message message) {
+void Outbox::cast(std::string_view target, wire::Message message, caf::execution_unit* unit) {
   if (!open()) return;
+  if (direct_) return direct_->cast(target, std::move(message), unit);
   wire::Envelope envelope = core_->envelope(FrameKind::kCast);
   envelope.target = target;
   auto built = frames(std::move(envelope), message);
@@ -104,8 +115,9 @@ void Outbox::cast(std::string_view target, wire::Message message) {
   post({shared_from_this(), FrameKind::kCast, 0, {}, std::move(*built)});
 }
 
-void Outbox::reply(std::uint64_t request_id, wire::Message message) {
+void Outbox::reply(std::uint64_t request_id, wire::Message message, caf::execution_unit* unit) {
   if (!open()) return;
+  if (direct_) return direct_->reply(request_id, std::move(message), unit);
   const bool is_error = std::holds_alternative<wire::ErrorBody>(message);
   wire::Envelope envelope = core_->envelope(is_error ? FrameKind::kError : FrameKind::kReply);
   envelope.request_id = request_id;
@@ -113,7 +125,8 @@ void Outbox::reply(std::uint64_t request_id, wire::Message message) {
   auto built = frames(envelope, message);
   if (built && built->body.size() > wire::kMessageBytesMax) {
     built.reset();
-    return reply(request_id, wire::ErrorBody{{ErrorCode::kInternal, "the answer is too large"}});
+    return reply(request_id, wire::ErrorBody{{ErrorCode::kInternal, "the answer is too large"}},
+                 unit);
   }
   if (!built) return overflow();
   post({shared_from_this(), kind, request_id, {}, std::move(*built)});

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <caf/actor_control_block.hpp>
+#include <caf/execution_unit.hpp>
 #include <caf/message_id.hpp>
 #include <cstdint>
 #include <functional>
@@ -20,6 +21,7 @@
 
 namespace conclave::fabric {
 
+class DirectEnd;
 class Outbox;
 struct Link;
 
@@ -70,7 +72,9 @@ struct NodeCore {
 /// One peer while its link is up; a link that comes up again has a new one. Any thread.
 class Outbox : public std::enable_shared_from_this<Outbox> {
  public:
-  Outbox(std::shared_ptr<NodeCore> core, LinkId link, Link* owner);
+  /// `direct`: the way to a peer in this process; null: over the lane.
+  Outbox(std::shared_ptr<NodeCore> core, LinkId link, Link* owner,
+         std::shared_ptr<DirectEnd> direct);
 
   [[nodiscard]] LinkId link() const { return link_; }
   [[nodiscard]] bool open() const { return open_.load(std::memory_order_acquire); }
@@ -79,12 +83,14 @@ class Outbox : public std::enable_shared_from_this<Outbox> {
 
   /// kUnavailable: down; kOverloaded: too many requests, or a full queue; kInvalidArgument: larger
   /// than kMessageBytesMax. Otherwise the lane answers for it.
-  base::Status request(std::string_view target, wire::Message message, Requester requester);
+  /// `unit`, here and below: the one that the caller runs on, if it is an actor.
+  base::Status request(std::string_view target, wire::Message message, Requester requester,
+                       caf::execution_unit* unit);
   /// A full queue takes the link down.
-  void cast(std::string_view target, wire::Message message);
+  void cast(std::string_view target, wire::Message message, caf::execution_unit* unit);
   /// Answers the peer's request: with a message, ErrorBody included, or with monostate. A full
   /// queue takes the link down.
-  void reply(std::uint64_t request_id, wire::Message message);
+  void reply(std::uint64_t request_id, wire::Message message, caf::execution_unit* unit);
 
   /// The frames of a message whose size the credits cover; nothing if they do not.
   std::optional<Frames> frames(wire::Envelope envelope, const wire::Message& message);
@@ -99,6 +105,7 @@ class Outbox : public std::enable_shared_from_this<Outbox> {
   const std::shared_ptr<NodeCore> core_;
   const LinkId link_;
   const std::shared_ptr<Credits> credits_;
+  const std::shared_ptr<DirectEnd> direct_;
   std::atomic<bool> open_{true};
 };
 

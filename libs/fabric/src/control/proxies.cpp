@@ -13,7 +13,7 @@ using base::ErrorCode;
 RemoteProxy::RemoteProxy(caf::actor_config& config, std::shared_ptr<Outbox> box, std::string target)
     : caf::actor_proxy(config), box_(std::move(box)), target_(std::move(target)) {}
 
-void RemoteProxy::enqueue(caf::mailbox_element_ptr what, caf::execution_unit* /*unit*/) {
+void RemoteProxy::enqueue(caf::mailbox_element_ptr what, caf::execution_unit* unit) {
   auto message = take_message(what->content());
   const bool is_request = what->mid.is_request();
   const Requester requester{what->sender, what->mid.response_id()};
@@ -23,8 +23,8 @@ void RemoteProxy::enqueue(caf::mailbox_element_ptr what, caf::execution_unit* /*
     }
     return;
   }
-  if (!is_request) return box_->cast(target_, std::move(*message));
-  auto posted = box_->request(target_, std::move(*message), requester);
+  if (!is_request) return box_->cast(target_, std::move(*message), unit);
+  auto posted = box_->request(target_, std::move(*message), requester, unit);
   if (!posted) fail_request(requester, std::move(posted).error().within(target_));
 }
 
@@ -35,18 +35,18 @@ void RemoteProxy::kill_proxy(caf::execution_unit* unit, caf::error reason) {
 ReplyProxy::ReplyProxy(caf::actor_config& config, std::shared_ptr<Outbox> box)
     : caf::actor_proxy(config), box_(std::move(box)) {}
 
-void ReplyProxy::enqueue(caf::mailbox_element_ptr what, caf::execution_unit* /*unit*/) {
+void ReplyProxy::enqueue(caf::mailbox_element_ptr what, caf::execution_unit* unit) {
   if (!what->mid.is_response()) return;  // the peer is no actor that could take it
   const std::uint64_t request_id = what->mid.request_id().integer_value();
   const auto& content = what->content();
   if (content.match_elements<caf::error>()) {
-    return box_->reply(request_id, wire::ErrorBody{from_caf(content.get_as<caf::error>(0))});
+    return box_->reply(request_id, wire::ErrorBody{from_caf(content.get_as<caf::error>(0))}, unit);
   }
   auto message = take_message(what->content());
   if (!message) {
     message = wire::ErrorBody{{ErrorCode::kInternal, "the answer is no message of the wire"}};
   }
-  box_->reply(request_id, std::move(*message));
+  box_->reply(request_id, std::move(*message), unit);
 }
 
 void ReplyProxy::kill_proxy(caf::execution_unit* unit, caf::error reason) {

@@ -27,6 +27,12 @@ class MappedFile {
 
   [[nodiscard]] std::span<const std::byte> bytes() const { return {data_, size_}; }
 
+  /// Asks the system to read these bytes, which soon will be wanted. Returns at once; only advice.
+  void will_need(std::span<const std::byte> bytes) const;
+  /// Lets go of the memory in which these bytes are mapped: they no longer count as this process's,
+  /// stay in the system's cache, and come back when they are touched. Only advice.
+  void forget(std::span<const std::byte> bytes) const;
+
  private:
   MappedFile(const std::byte* data, std::size_t size) : data_(data), size_(size) {}
 

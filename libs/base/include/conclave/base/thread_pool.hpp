@@ -40,21 +40,26 @@ class ThreadPool {
 
  private:
   using Function = void (*)(void* context, std::size_t task, unsigned thread);
+  static constexpr std::uint32_t kOpen = 1u << 31;
 
   void run(std::size_t tasks, Function function, void* context);
   void work(unsigned thread);
+  bool enter();
+  void leave();
   void serve(unsigned thread);
 
   std::mutex turn_;  // held by the caller whose loop runs
 
-  // The loop in progress. Written by the caller before `generation_` moves, read after it.
+  // The loop in progress. Written by the caller while the door is closed and nobody is inside.
   Function function_ = nullptr;
   void* context_ = nullptr;
   std::size_t tasks_ = 0;
 
   alignas(64) std::atomic<std::size_t> next_{0};          // the next task to hand out
   alignas(64) std::atomic<std::uint32_t> generation_{0};  // one loop each; the last one says stop
-  alignas(64) std::atomic<std::uint32_t> busy_{0};        // workers still inside the loop
+  // How many workers are inside the loop, and whether more may come in. A worker that sleeps or has
+  // no processor when the last task is handed out holds nobody up.
+  alignas(64) std::atomic<std::uint32_t> door_{0};
   bool stop_ = false;
   std::vector<std::thread> workers_;
 };

@@ -35,6 +35,8 @@ struct BatcherOptions {
   std::uint32_t waiting_max = 1024;     // requests not admitted yet; beyond it kOverloaded
   std::uint64_t kv_tokens_max = 65536;  // tokens of KV cache over all running sequences; one takes
                                         // KvPool::block_bytes() / 16 bytes
+  model::KvType kv_type = model::KvType::kF16;  // their numbers: half precision costs no answer,
+                                                // 8 bits halve the memory again
   bool prefix_cache = true;             // sequences share the blocks of equal prefixes
   std::uint64_t kv_file_bytes = 0;  // of a file for known blocks that memory has no room for; 0:
                                     // none, they are forgotten
@@ -51,6 +53,7 @@ struct BatcherOptions {
     v("waiting-max", waiting_max, 0u, 1u << 20, "Most requests that wait for admission");
     v("kv-tokens-max", kv_tokens_max, std::uint64_t{16}, std::uint64_t{1} << 40,
       "Most tokens of KV cache over all running sequences");
+    v("kv-type", kv_type, "Numbers of the KV cache");
     v("prefix-cache", prefix_cache, "Compute equal beginnings of prompts once");
     v("kv-file-bytes", kv_file_bytes, std::uint64_t{0}, std::uint64_t{1} << 50,
       "Bytes of a file for beginnings of prompts that memory has no room for (0: none)");
@@ -60,8 +63,8 @@ struct BatcherOptions {
   }
 };
 
-/// The pool that `options` ask for: kv_tokens_max in whole blocks, at least one. Errors of
-/// KvPool::create.
+/// The pool that `options` ask for: kv_tokens_max in whole blocks of kv_type, at least one. Errors
+/// of KvPool::create.
 base::Result<std::unique_ptr<model::KvPool>> make_kv_pool(const model::ModelConfig& config,
                                                           const BatcherOptions& options);
 

@@ -27,7 +27,8 @@ struct Generation {
 class Generator {
  public:
   /// The model must outlive the generator.
-  explicit Generator(LocalModel& model) : model_(model) {}
+  explicit Generator(LocalModel& model, model::KvType kv_type = model::KvType::kF16)
+      : model_(model), kv_type_(kv_type) {}
 
   /// Called for each event as it comes; false cancels that sequence, if it has not ended.
   using OnEvent = std::function<bool(std::size_t sequence, const TokenEvent& event)>;
@@ -42,6 +43,7 @@ class Generator {
 
  private:
   LocalModel& model_;
+  model::KvType kv_type_;
   RoutingObserver* observer_ = nullptr;
 };
 

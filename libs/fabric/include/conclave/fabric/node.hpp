@@ -130,7 +130,8 @@ class Node {
 
   [[nodiscard]] const NodeIdentity& identity() const;
 
-  /// "tcp://127.0.0.1:0", "ipc:///run/x", "inproc://name". Returns the address with the real port.
+  /// "tcp://127.0.0.1:0", "ipc:///run/x", "inproc://name", "direct://name" (inside this process,
+  /// and nothing is encoded: see the README). Returns the address with the real port.
   /// kInvalidArgument: malformed, or no keys for an address that needs them; kUnavailable: in use;
   /// kFailedPrecondition: stopped.
   base::Result<std::string> listen(const std::string& address);

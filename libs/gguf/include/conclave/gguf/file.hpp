@@ -75,6 +75,10 @@ class File {
   [[nodiscard]] std::span<const std::byte> bytes(const TensorInfo& tensor) const;
   [[nodiscard]] std::span<const std::byte> bytes(const ByteRange& range) const;
 
+  /// MappedFile's advice for a range inside one part (checked); nothing for bytes of the caller's.
+  void will_need(const ByteRange& range) const;
+  void forget(const ByteRange& range) const;
+
   /// One per part: path (empty when parsed from memory) and size in bytes.
   struct Part {
     std::filesystem::path path;

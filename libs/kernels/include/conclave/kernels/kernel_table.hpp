@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "conclave/kernels/attention.hpp"
 #include "conclave/kernels/isa.hpp"
 #include "conclave/kernels/packed_matrix.hpp"
 #include "conclave/kernels/rows.hpp"
@@ -62,13 +63,13 @@ struct KernelTable {
   /// x = 1 / (1 + exp(-x)).
   void (*sigmoid)(float* x, std::size_t n) = nullptr;
 
-  /// scores[0..15] = scale * (q . k_t) for the 16 keys of one KV block, keys = (dim, 16).
-  void (*key_scores)(const float* q, const float* keys, std::size_t dim, float scale,
-                     float* scores) = nullptr;
+  /// softmax(scale * q k^T) v of each query of a tile: the running maximum moves every 128
+  /// positions, counted from 0; within, scores and values are chains of fused multiply-adds. What
+  /// a query does not see is never touched by its arithmetic.
+  void (*attend)(const AttentionTile& tile) = nullptr;
 
-  /// out (dim) += sum over t in [begin, end) of p[t] * values[t], values = (16, dim), t rising.
-  void (*add_values)(const float* p, const float* values, std::size_t begin, std::size_t end,
-                     std::size_t dim, float* out) = nullptr;
+  /// Writes keys and values to a KV block, rounded to its type (nearest even).
+  void (*store_kv)(const KvRows& rows) = nullptr;
 
   /// The largest of n >= 1 values.
   float (*max)(const float* x, std::size_t n) = nullptr;

@@ -5,34 +5,30 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <vector>
 
 #include "conclave/base/result.hpp"
-#include "conclave/gguf/file.hpp"
 #include "conclave/kernels/matmul.hpp"
 #include "conclave/model/config.hpp"
 #include "conclave/model/kv_pool.hpp"
 #include "conclave/model/rope.hpp"
+#include "conclave/model/step_plan.hpp"
 
 namespace conclave::model {
 
-/// Where a row of a step stands: its position, and the blocks of its sequence up to that one. Rows
-/// of one sequence stand together in rising positions; every earlier position is cached already.
-struct RowPlace {
-  KvTable blocks;
-  std::uint32_t position = 0;
-};
+class TensorReader;
 
-/// The rows of one step, with the rotation angles of their positions (rows, rope.pairs()).
+/// The rows of one step, with the rotation angles of their positions (rows, rope.pairs()), and what
+/// its attention layers share.
 struct StepRows {
   std::span<const RowPlace> places;
   const KvPool* pool = nullptr;
   const float* cos = nullptr;
   const float* sin = nullptr;
+  StepPlan* plan = nullptr;
+  AttentionScratch* scratch = nullptr;
 };
 
-/// The attention of one layer. Immutable weights; `run` keeps its scratch inside, so one thread at
-/// a time calls it.
+/// The attention of one layer. Immutable; what `run` needs beside it is in the StepRows.
 class Attention {
  public:
   virtual ~Attention() = default;
@@ -40,13 +36,13 @@ class Attention {
   /// out (rows, hidden) = attention(x), x (rows, hidden) normalised; caches the rows' keys and
   /// values on the way.
   virtual void run(const kernels::Compute& compute, const StepRows& rows, const float* x,
-                   float* out) = 0;
+                   float* out) const = 0;
 
   [[nodiscard]] virtual std::size_t bytes() const = 0;
 };
 
 /// Loads the attention of a layer of either kind. kCorruptData: tensors missing or misshapen.
-base::Result<std::unique_ptr<Attention>> load_attention(const gguf::File& file,
+base::Result<std::unique_ptr<Attention>> load_attention(const TensorReader& reader,
                                                         const ModelConfig& config, const Rope& rope,
                                                         std::uint32_t layer);
 
@@ -54,10 +50,9 @@ base::Result<std::unique_ptr<Attention>> load_attention(const gguf::File& file,
 /// value_dim). A row sees positions max(0, position - window + 1) .. position of its cache. `sinks`
 /// (heads, or empty) join the softmax as one more score without a value.
 struct AttendCall {
-  const ModelConfig* config = nullptr;
+  const ModelConfig& config;
   std::uint32_t layer = 0;
-  std::span<const RowPlace> places;
-  const KvPool* pool = nullptr;
+  const StepRows& rows;
   const float* q = nullptr;
   std::span<const float> sinks;
   float* out = nullptr;

@@ -79,9 +79,9 @@ class Backbone {
 
   Backbone(const gguf::File& file, const ModelConfig& config, const kernels::Compute& compute);
 
-  base::Status load_globals();
-  base::Result<Layer> load_layer(std::uint32_t index) const;
-  base::Status load_ffn(std::uint32_t index, Layer& layer) const;
+  base::Status load_globals(const TensorReader& reader);
+  base::Result<Layer> load_layer(const TensorReader& reader, std::uint32_t index) const;
+  base::Status load_ffn(const TensorReader& reader, std::uint32_t index, Layer& layer) const;
   [[nodiscard]] std::size_t rows() const { return places_.size(); }
   /// out_ (rows, hidden) = the layer's dense or shared network of h.
   void feed_forward(const FeedForward& ffn, const float* h);
@@ -98,6 +98,8 @@ class Backbone {
   // The step at hand.
   std::vector<RowPlace> places_;
   const KvPool* pool_ = nullptr;
+  StepPlan plan_;
+  AttentionScratch scratch_;
   std::vector<float> cos_, sin_;
   base::AlignedVector<float> normed_, out_, gate_, up_, router_logits_, share_;
   kernels::QuantizedRows quantized_;

@@ -7,12 +7,15 @@
 #include <functional>
 #include <vector>
 
+#include "conclave/base/arena.hpp"
 #include "conclave/base/result.hpp"
 #include "conclave/gguf/file.hpp"
 #include "conclave/model/config.hpp"
 #include "conclave/model/linear.hpp"
 
 namespace conclave::model {
+
+class Sha256Hasher;
 
 struct ExpertId {
   std::uint32_t layer = 0;
@@ -39,8 +42,17 @@ struct Expert {
 base::Result<std::vector<gguf::ByteRange>> expert_ranges(const gguf::File& file,
                                                          const ModelConfig& config, ExpertId id);
 
-/// Reads and packs one expert; touches no other bytes of the file. Any thread may call it. Errors
+/// What an expert takes of an arena; at most a few percent more than its bytes in the file. Errors
 /// as `expert_ranges`.
+base::Result<std::size_t> packed_expert_bytes(const gguf::File& file, const ModelConfig& config,
+                                              ExpertId id);
+
+/// Reads and packs one expert into `arena`, which it may outlive; touches no other bytes of the
+/// file, and each of its own once. `hasher`, if there is one, gets its bytes in the order of
+/// expert_digest. Any thread may call it. Errors as `expert_ranges`; kOverloaded: no memory.
+base::Result<Expert> load_expert(const gguf::File& file, const ModelConfig& config, ExpertId id,
+                                 base::Arena& arena, Sha256Hasher* hasher = nullptr);
+/// The same with memory of its own.
 base::Result<Expert> load_expert(const gguf::File& file, const ModelConfig& config, ExpertId id);
 
 /// The forms in which the experts of a layer take their rows: 8 bits for block weights, floats for

@@ -1,6 +1,6 @@
 // The memory of all keys and values of a router: a fixed number of blocks of 16 tokens, each with
-// every layer and KV head. Keys are kept transposed so that the scores of 16 tokens are one vector.
-// It knows bytes and places, not which block belongs to whom: the engine's KvBlocks does.
+// every layer and KV head, laid out as kernels/attention.hpp says. It knows bytes and places, not
+// which block belongs to whom: the engine's KvBlocks does.
 #pragma once
 
 #include <cstddef>
@@ -9,11 +9,13 @@
 #include <span>
 
 #include "conclave/base/result.hpp"
+#include "conclave/kernels/attention.hpp"
 #include "conclave/model/config.hpp"
 
 namespace conclave::model {
 
-inline constexpr std::uint32_t kKvBlockTokens = 16;
+using kernels::kKvBlockTokens;
+using kernels::KvType;
 
 using KvBlockId = std::uint32_t;
 
@@ -31,26 +33,23 @@ class KvPool {
  public:
   /// Room for `blocks` blocks. kOverloaded: the system has no address space for them;
   /// kInvalidArgument: no blocks at all, or more than a KvBlockId can name.
-  static base::Result<std::unique_ptr<KvPool>> create(const ModelConfig& config,
+  static base::Result<std::unique_ptr<KvPool>> create(const ModelConfig& config, KvType type,
                                                       std::uint64_t blocks);
   ~KvPool();
   KvPool(const KvPool&) = delete;
   KvPool& operator=(const KvPool&) = delete;
 
   /// Bytes of one block, over all layers.
-  static std::size_t block_bytes(const ModelConfig& config);
+  static std::size_t block_bytes(const ModelConfig& config, KvType type);
 
   [[nodiscard]] std::uint32_t blocks() const { return blocks_; }
-  [[nodiscard]] std::size_t block_bytes() const { return layers_ * heads_ * head_bytes_; }
+  [[nodiscard]] std::size_t block_bytes() const { return layers_ * heads_ * layout_.bytes(); }
+  /// Of one layer and KV head of a block.
+  [[nodiscard]] const kernels::KvLayout& layout() const { return layout_; }
 
-  /// (key_dim, 16): the value d of token t at [d * 16 + t % 16].
-  [[nodiscard]] float* keys(KvBlockId block, std::uint32_t layer, std::uint32_t head) const {
-    return reinterpret_cast<float*>(memory_ + block * block_bytes() +
-                                    (layer * heads_ + head) * head_bytes_);
-  }
-  /// (16, value_dim).
-  [[nodiscard]] float* values(KvBlockId block, std::uint32_t layer, std::uint32_t head) const {
-    return keys(block, layer, head) + key_dim_ * kKvBlockTokens;
+  /// The keys and values of one layer and KV head.
+  [[nodiscard]] std::byte* head(KvBlockId block, std::uint32_t layer, std::uint32_t head) const {
+    return memory_ + block * block_bytes() + (layer * heads_ + head) * layout_.bytes();
   }
   /// All of a block, to be copied elsewhere and back.
   [[nodiscard]] std::span<std::byte> bytes(KvBlockId block) const {
@@ -58,12 +57,11 @@ class KvPool {
   }
 
  private:
-  KvPool(const ModelConfig& config, std::uint32_t blocks);
+  KvPool(const ModelConfig& config, KvType type, std::uint32_t blocks);
 
   std::size_t layers_;
   std::size_t heads_;
-  std::size_t key_dim_;
-  std::size_t head_bytes_;  // keys and values of one layer, head and block
+  kernels::KvLayout layout_;
   std::uint32_t blocks_;
   std::byte* memory_ = nullptr;  // mapped; (blocks, block_bytes)
 };

@@ -1,0 +1,475 @@
+// Attention of a tile of queries in one pass over their keys and values, written once over a Simd
+// backend. The order of every sum is fixed by the positions alone: a score is one chain of fused
+// multiply-adds from number 0 up, a step of 128 positions (kStepTokens) moves the running maximum
+// once, and a value is one chain over the positions. Queries of a tile share what is loaded and
+// converted, never a sum; so the bits of one are the same in any tile.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#include "attention_layout.hpp"
+#include "conclave/kernels/attention.hpp"
+#include "vector_kernel.hpp"
+
+namespace conclave::kernels {
+namespace {  // internal linkage: see kernel_instance.hpp
+
+float tree_max(const float (&lanes)[16]) {
+  const auto larger = [](float a, float b) { return a > b ? a : b; };
+  float best[8];
+  for (std::size_t i = 0; i < 8; ++i) best[i] = larger(lanes[i], lanes[i + 8]);
+  for (std::size_t i = 0; i < 4; ++i) best[i] = larger(best[i], best[i + 4]);
+  return larger(larger(best[0], best[2]), larger(best[1], best[3]));
+}
+
+// Each number format: `key` gives number d of a group of 32 for kLanes tokens, `value` kLanes
+// numbers of a slice for token t; kGroupBytes is from one group of keys to the next.
+template <class S>
+struct F32Kv {
+  static constexpr std::size_t kGroupBytes = std::size_t{kKvGroup} * kKvBlockTokens * 4;
+  struct Slice {
+    const std::uint8_t* data;
+  };
+  static typename S::F32 key(const std::uint8_t* group, std::size_t d, std::size_t lane) {
+    return S::load(reinterpret_cast<const float*>(group) + d * kKvBlockTokens + lane);
+  }
+  static Slice slice(const std::uint8_t* values, std::size_t s) {
+    return {values + s * kKvSlice * kKvBlockTokens * 4};
+  }
+  static typename S::F32 value(const Slice& slice, std::size_t t, std::size_t lane) {
+    return S::load(reinterpret_cast<const float*>(slice.data) + t * kKvSlice + lane);
+  }
+};
+
+template <class S>
+struct F16Kv {
+  static constexpr std::size_t kGroupBytes = std::size_t{kKvGroup} * kKvBlockTokens * 2;
+  struct Slice {
+    const std::uint8_t* data;
+  };
+  static typename S::F32 key(const std::uint8_t* group, std::size_t d, std::size_t lane) {
+    return S::load_f16(group + (d * kKvBlockTokens + lane) * 2);
+  }
+  static Slice slice(const std::uint8_t* values, std::size_t s) {
+    return {values + s * kKvSlice * kKvBlockTokens * 2};
+  }
+  static typename S::F32 value(const Slice& slice, std::size_t t, std::size_t lane) {
+    return S::load_f16(slice.data + (t * kKvSlice + lane) * 2);
+  }
+};
+
+template <class S>
+struct Q8Kv {
+  static constexpr std::size_t kGroupBytes = attention::kQ8GroupBytes;
+  struct Slice {
+    const float* scales;
+    const std::uint8_t* data;
+  };
+  static typename S::F32 key(const std::uint8_t* group, std::size_t d, std::size_t lane) {
+    const auto quants = S::load_i8_i32(group + attention::kQ8Scales + d * kKvBlockTokens + lane);
+    return S::mul(S::to_f32(quants), S::load(reinterpret_cast<const float*>(group) + lane));
+  }
+  static Slice slice(const std::uint8_t* values, std::size_t s) {
+    constexpr std::size_t kSlices = kKvGroup / kKvSlice;
+    const std::uint8_t* group = values + s / kSlices * kGroupBytes;
+    return {reinterpret_cast<const float*>(group),
+            group + attention::kQ8Scales + s % kSlices * kKvSlice * kKvBlockTokens};
+  }
+  static typename S::F32 value(const Slice& slice, std::size_t t, std::size_t lane) {
+    const auto quants = S::load_i8_i32(slice.data + t * kKvSlice + lane);
+    return S::mul(S::to_f32(quants), S::set1(slice.scales[t]));
+  }
+};
+
+// Sums of 16 numbers that a loop keeps in registers beside what it loads.
+template <class S>
+constexpr std::size_t kSumsHeld = S::kLanes == 16 ? 16 : 4;
+
+// Calls body(first, constant) for n queries, the constant of them from `first` on.
+template <class S, class Body>
+void each_group(std::size_t n, Body body) {
+  std::size_t i = 0;
+  if constexpr (kSumsHeld<S> == 16) {
+    for (; i + 16 <= n; i += 16) body(i, std::integral_constant<std::size_t, 16>());
+    for (; i + 8 <= n; i += 8) body(i, std::integral_constant<std::size_t, 8>());
+  }
+  for (; i + 4 <= n; i += 4) body(i, std::integral_constant<std::size_t, 4>());
+  for (; i + 2 <= n; i += 2) body(i, std::integral_constant<std::size_t, 2>());
+  for (; i < n; ++i) body(i, std::integral_constant<std::size_t, 1>());
+}
+
+// Blocks or slices that a loop over kQueries works on at once: a chain of additions waits for
+// itself, so there must be several.
+template <class S, std::size_t kQueries>
+constexpr std::size_t kAbreast = kSumsHeld<S> / kQueries < 4 ? kSumsHeld<S> / kQueries : 4;
+
+// scores (kQueries, kStepTokens) of kBlocks blocks; q (dim, 16) holds the queries.
+template <class S, class Kv, std::size_t kQueries, std::size_t kBlocks>
+void score_blocks(const std::uint8_t* const* blocks, std::size_t dim, const float* q,
+                  float* scores) {
+  typename S::F32 acc[kBlocks][kVectors<S>][kQueries];
+  for (auto& block : acc) {
+    for (auto& vector : block) {
+      for (auto& sum : vector) sum = S::zero();
+    }
+  }
+  for (std::size_t done = 0; done < dim; done += kKvGroup) {
+    const std::size_t group = done / kKvGroup * Kv::kGroupBytes;
+    const std::size_t n = dim - done < kKvGroup ? dim - done : kKvGroup;
+    for (std::size_t d = 0; d < n; ++d, q += attention::kPackQueries) {
+      for (std::size_t b = 0; b < kBlocks; ++b) {
+        for (std::size_t v = 0; v < kVectors<S>; ++v) {
+          const auto key = Kv::key(blocks[b] + group, d, v * S::kLanes);
+          for (std::size_t i = 0; i < kQueries; ++i) {
+            acc[b][v][i] = S::fma(S::set1(q[i]), key, acc[b][v][i]);
+          }
+        }
+      }
+    }
+  }
+  for (std::size_t b = 0; b < kBlocks; ++b) {
+    for (std::size_t v = 0; v < kVectors<S>; ++v) {
+      for (std::size_t i = 0; i < kQueries; ++i) {
+        S::store(scores + i * attention::kStepTokens + b * kKvBlockTokens + v * S::kLanes,
+                 acc[b][v][i]);
+      }
+    }
+  }
+}
+
+// sums (kQueries, stride), kSlices slices of them, = factor * sums + p * values over the tokens
+// [from, to) of a step, in order. p (kQueries, kStepTokens).
+template <class S, class Kv, std::size_t kQueries, std::size_t kSlices>
+void add_slices(const std::uint8_t* const* blocks, std::size_t slice, std::size_t from,
+                std::size_t to, const float* p, const float* factors, float* sums,
+                std::size_t stride) {
+  typename S::F32 acc[kSlices][kVectors<S>][kQueries];
+  for (std::size_t s = 0; s < kSlices; ++s) {
+    for (std::size_t v = 0; v < kVectors<S>; ++v) {
+      for (std::size_t i = 0; i < kQueries; ++i) {
+        const float* sum = sums + i * stride + s * kKvSlice + v * S::kLanes;
+        acc[s][v][i] = S::mul(S::load(sum), S::set1(factors[i]));
+      }
+    }
+  }
+  for (std::size_t t = from; t < to;) {
+    const std::size_t block = t / kKvBlockTokens;
+    const std::size_t start = block * kKvBlockTokens;
+    const std::size_t end = to < start + kKvBlockTokens ? to : start + kKvBlockTokens;
+    typename Kv::Slice slices[kSlices];
+    for (std::size_t s = 0; s < kSlices; ++s) slices[s] = Kv::slice(blocks[block], slice + s);
+    for (; t < end; ++t) {
+      for (std::size_t s = 0; s < kSlices; ++s) {
+        for (std::size_t v = 0; v < kVectors<S>; ++v) {
+          const auto value = Kv::value(slices[s], t - start, v * S::kLanes);
+          for (std::size_t i = 0; i < kQueries; ++i) {
+            acc[s][v][i] = S::fma(S::set1(p[i * attention::kStepTokens + t]), value, acc[s][v][i]);
+          }
+        }
+      }
+    }
+  }
+  for (std::size_t s = 0; s < kSlices; ++s) {
+    for (std::size_t v = 0; v < kVectors<S>; ++v) {
+      for (std::size_t i = 0; i < kQueries; ++i) {
+        S::store(sums + i * stride + s * kKvSlice + v * S::kLanes, acc[s][v][i]);
+      }
+    }
+  }
+}
+
+// The work on one tile. Tokens of a step are counted from its start.
+template <class S, class Kv>
+class TileRun {
+ public:
+  explicit TileRun(const AttentionTile& tile)
+      : tile_(tile),
+        dim_(tile.layout.key_dim),
+        stride_(tile.layout.slices() * kKvSlice),
+        q_(tile.room),
+        sums_(q_ + kTileQueries * dim_),
+        p_(sums_ + kTileQueries * stride_),
+        slice_(p_ + kTileQueries * attention::kStepTokens) {}
+
+  void run() {
+    begin();
+    std::uint32_t first = tile_.queries[0].begin;
+    std::uint32_t last = tile_.queries[0].end;
+    for (std::size_t i = 1; i < tile_.count; ++i) {
+      first = tile_.queries[i].begin < first ? tile_.queries[i].begin : first;
+      last = tile_.queries[i].end > last ? tile_.queries[i].end : last;
+    }
+    for (std::size_t step = first / attention::kStepTokens;
+         step <= (last - 1) / attention::kStepTokens; ++step) {
+      take_step(step * attention::kStepTokens, first, last);
+    }
+    finish();
+  }
+
+ private:
+  struct Range {
+    std::size_t from, to;  // tokens of the step that a query sees; from == to: none
+  };
+
+  // Queries are packed 16 side by side, scaled; the sink is a first score without a value.
+  void begin() {
+    for (std::size_t i = 0; i < tile_.count; ++i) {
+      const TileQuery& query = tile_.queries[i];
+      float* packed = q_ + i / attention::kPackQueries * attention::kPackQueries * dim_ +
+                      i % attention::kPackQueries;
+      for (std::size_t d = 0; d < dim_; ++d) {
+        packed[d * attention::kPackQueries] = query.q[d] * tile_.scale;
+      }
+      for (float& mass : mass_[i]) mass = 0.0f;
+      shift_[i] = query.sink != nullptr ? *query.sink : -std::numeric_limits<float>::infinity();
+      mass_[i][0] = query.sink != nullptr ? 1.0f : 0.0f;
+      ones_[i] = 1.0f;
+    }
+    for (std::size_t i = 0; i < tile_.count * stride_; ++i) sums_[i] = 0.0f;
+  }
+
+  void take_step(std::size_t start, std::size_t first, std::size_t last) {
+    first_block_ = first > start ? (first - start) / kKvBlockTokens : 0;
+    const std::size_t tokens =
+        last - start < attention::kStepTokens ? last - start : attention::kStepTokens;
+    end_block_ = (tokens + kKvBlockTokens - 1) / kKvBlockTokens;
+    for (std::size_t b = first_block_; b < end_block_; ++b) {
+      const std::size_t id = tile_.table[start / kKvBlockTokens + b];
+      keys_[b] = reinterpret_cast<const std::uint8_t*>(tile_.base) + id * tile_.block_stride;
+      values_[b] = keys_[b] + tile_.layout.key_bytes();
+    }
+    score();
+    for (std::size_t i = 0; i < tile_.count; ++i) range_[i] = range_of(tile_.queries[i], start);
+    weigh();
+    add_values();
+  }
+
+  static Range range_of(const TileQuery& query, std::size_t start) {
+    const auto within = [start](std::size_t position) {
+      const std::size_t token = position > start ? position - start : 0;
+      return token < attention::kStepTokens ? token : attention::kStepTokens;
+    };
+    return {within(query.begin), within(query.end)};
+  }
+
+  void score() {
+    for (std::size_t pack = 0; pack < tile_.count; pack += attention::kPackQueries) {
+      const std::size_t left = tile_.count - pack;
+      const std::size_t n = left < attention::kPackQueries ? left : attention::kPackQueries;
+      each_group<S>(n, [&](std::size_t i, auto count) {
+        constexpr std::size_t kQueries = decltype(count)::value;
+        constexpr std::size_t kBlocks = kAbreast<S, kQueries>;
+        const float* q = q_ + pack * dim_ + i;
+        float* scores = p_ + (pack + i) * attention::kStepTokens;
+        std::size_t b = first_block_;
+        for (; b + kBlocks <= end_block_; b += kBlocks) {
+          score_blocks<S, Kv, kQueries, kBlocks>(keys_ + b, dim_, q, scores + b * kKvBlockTokens);
+        }
+        if constexpr (kBlocks > 1) {
+          for (; b < end_block_; ++b) {
+            score_blocks<S, Kv, kQueries, 1>(keys_ + b, dim_, q, scores + b * kKvBlockTokens);
+          }
+        }
+      });
+    }
+  }
+
+  // p_ = exp(score - running maximum); factors_ takes what was summed before to the new maximum.
+  void weigh() {
+    constexpr float kUnseen = -std::numeric_limits<float>::infinity();
+    float shifts[kTileQueries];
+    for (std::size_t i = 0; i < tile_.count; ++i) {
+      const auto [from, to] = range_[i];
+      shifts[i] = shift_[i];
+      factors_[i] = 0.0f;
+      if (from == to) continue;
+      float* p = p_ + i * attention::kStepTokens;
+      const std::size_t begin = from / kKvBlockTokens * kKvBlockTokens;
+      const std::size_t end = whole_blocks(to);
+      for (std::size_t t = begin; t < from; ++t) p[t] = kUnseen;
+      for (std::size_t t = to; t < end; ++t) p[t] = kUnseen;
+      typename S::F32 best[kVectors<S>];
+      for (std::size_t v = 0; v < kVectors<S>; ++v) best[v] = S::load(p + begin + v * S::kLanes);
+      for (std::size_t t = begin + 16; t < end; t += 16) {
+        for (std::size_t v = 0; v < kVectors<S>; ++v) {
+          best[v] = S::max(S::load(p + t + v * S::kLanes), best[v]);
+        }
+      }
+      float lanes[16];
+      for (std::size_t v = 0; v < kVectors<S>; ++v) S::store(lanes + v * S::kLanes, best[v]);
+      const float largest = tree_max(lanes);
+      shifts[i] = largest > shift_[i] ? largest : shift_[i];
+      factors_[i] = shift_[i] - shifts[i];
+      shift_[i] = shifts[i];
+    }
+    for (std::size_t i = 0; i < whole_blocks(tile_.count); i += S::kLanes) {
+      S::store(factors_ + i, exp_lanes<S>(S::load(factors_ + i)));
+    }
+    for (std::size_t i = 0; i < tile_.count; ++i) {
+      if (range_[i].from != range_[i].to) weigh_one(range_[i], p_ + i * attention::kStepTokens, i);
+    }
+  }
+
+  void weigh_one(Range range, float* p, std::size_t i) {
+    const std::size_t begin = range.from / kKvBlockTokens * kKvBlockTokens;
+    const std::size_t end = whole_blocks(range.to);
+    typename S::F32 mass[kVectors<S>];
+    const auto factor = S::set1(factors_[i]);
+    for (std::size_t v = 0; v < kVectors<S>; ++v) {
+      mass[v] = S::mul(S::load(mass_[i] + v * S::kLanes), factor);
+    }
+    const auto shift = S::set1(shift_[i]);
+    for (std::size_t t = begin; t < end; t += kKvBlockTokens) {
+      for (std::size_t v = 0; v < kVectors<S>; ++v) {
+        float* lanes = p + t + v * S::kLanes;
+        S::store(lanes, exp_lanes<S>(S::sub(S::load(lanes), shift)));
+      }
+      if (t < range.from || t + kKvBlockTokens > range.to) {  // exp never gives 0
+        for (std::size_t u = t; u < range.from; ++u) p[u] = 0.0f;
+        for (std::size_t u = range.to; u < t + kKvBlockTokens; ++u) p[u] = 0.0f;
+      }
+      for (std::size_t v = 0; v < kVectors<S>; ++v) {
+        mass[v] = S::add(mass[v], S::load(p + t + v * S::kLanes));
+      }
+    }
+    for (std::size_t v = 0; v < kVectors<S>; ++v) S::store(mass_[i] + v * S::kLanes, mass[v]);
+  }
+
+  // Whose ranges differ are worked on one by one where they do. A value that a query does not see
+  // is not multiplied by 0: what stands there may be no number.
+  void add_values() {
+    common_ = {0, attention::kStepTokens};
+    early_ = false;
+    for (std::size_t i = 0; i < tile_.count; ++i) {
+      const auto [from, to] = range_[i];
+      if (i > 0 && from != range_[i - 1].from) early_ = true;
+      common_.from = from > common_.from ? from : common_.from;
+      common_.to = to < common_.to ? to : common_.to;
+    }
+    if (!tile_.layout.values_in_keys) {
+      add<Kv>(values_, stride_ / kKvSlice, sums_);
+      return;
+    }
+    for (std::size_t s = 0; s < stride_ / kKvSlice; ++s) {
+      const std::uint8_t* blocks[attention::kStepBlocks];
+      for (std::size_t b = first_block_; b < end_block_; ++b) {
+        float* out = slice_ + b * kKvBlockTokens * kKvSlice;
+        transpose_slice(keys_[b], s, out);
+        blocks[b] = reinterpret_cast<const std::uint8_t*>(out);
+      }
+      add<F32Kv<S>>(blocks, 1, sums_ + s * kKvSlice);
+    }
+  }
+
+  // Numbers [16 s, 16 s + 16) of 16 keys as a slice of values.
+  void transpose_slice(const std::uint8_t* keys, std::size_t s, float* out) const {
+    float numbers[kKvSlice * kKvBlockTokens];
+    for (std::size_t d = 0; d < kKvSlice; ++d) {
+      const std::size_t number = s * kKvSlice + d;
+      for (std::size_t v = 0; v < kVectors<S>; ++v) {
+        const auto lanes = number < dim_ ? Kv::key(keys + number / kKvGroup * Kv::kGroupBytes,
+                                                   number % kKvGroup, v * S::kLanes)
+                                         : S::zero();
+        S::store(numbers + d * kKvBlockTokens + v * S::kLanes, lanes);
+      }
+    }
+    S::transpose16(numbers, kKvBlockTokens, out);
+  }
+
+  // The first `slices` slices of `sums` (queries, stride) from those of the blocks.
+  template <class Values>
+  void add(const std::uint8_t* const* blocks, std::size_t slices, float* sums) {
+    constexpr std::integral_constant<std::size_t, 1> kAlone;
+    const bool together = common_.from < common_.to;
+    if (!together || early_) {
+      for (std::size_t i = 0; i < tile_.count; ++i) {
+        const Range own{range_[i].from, together ? common_.from : range_[i].to};
+        // Who sees nothing of the step has the factor 1.
+        add_group<Values>(kAlone, blocks, slices, i, own, factors_, sums);
+      }
+    }
+    if (!together) return;
+    const float* factors = early_ ? ones_ : factors_;
+    each_group<S>(tile_.count, [&](std::size_t i, auto count) {
+      add_group<Values>(count, blocks, slices, i, common_, factors, sums);
+    });
+    for (std::size_t i = 0; i < tile_.count; ++i) {
+      const Range own{common_.to, range_[i].to};
+      if (own.from < own.to) add_group<Values>(kAlone, blocks, slices, i, own, ones_, sums);
+    }
+  }
+
+  // Queries [i, i + Count).
+  template <class Values, class Count>
+  void add_group(Count, const std::uint8_t* const* blocks, std::size_t slices, std::size_t i,
+                 Range range, const float* factors, float* sums) {
+    constexpr std::size_t kQueries = Count::value;
+    constexpr std::size_t kSlices = kAbreast<S, kQueries>;
+    const float* p = p_ + i * attention::kStepTokens;
+    sums += i * stride_;
+    std::size_t s = 0;
+    for (; s + kSlices <= slices; s += kSlices) {
+      add_slices<S, Values, kQueries, kSlices>(blocks, s, range.from, range.to, p, factors + i,
+                                               sums + s * kKvSlice, stride_);
+    }
+    if constexpr (kSlices > 1) {
+      for (; s < slices; ++s) {
+        add_slices<S, Values, kQueries, 1>(blocks, s, range.from, range.to, p, factors + i,
+                                           sums + s * kKvSlice, stride_);
+      }
+    }
+  }
+
+  void finish() {
+    for (std::size_t i = 0; i < tile_.count; ++i) {
+      const float inverse = 1.0f / tree_sum(mass_[i]);
+      const float* sums = sums_ + i * stride_;
+      float* out = tile_.queries[i].out;
+      for (std::size_t d = 0; d < tile_.layout.value_dim; ++d) out[d] = sums[d] * inverse;
+    }
+  }
+
+  static std::size_t whole_blocks(std::size_t tokens) {
+    return (tokens + kKvBlockTokens - 1) / kKvBlockTokens * kKvBlockTokens;
+  }
+
+  const AttentionTile& tile_;
+  const std::size_t dim_;
+  const std::size_t stride_;  // of sums_: value_dim in whole slices
+  float* const q_;            // (packs, dim, 16)
+  float* const sums_;         // (queries, stride)
+  float* const p_;            // (queries, kStepTokens): scores, then their exponentials
+  float* const slice_;        // (kStepTokens, 16): values transposed out of keys
+
+  float shift_[kTileQueries];  // the running maximum
+  float mass_[kTileQueries][16];
+  float factors_[kTileQueries] = {};  // of the step at hand, on what was summed before it
+  float ones_[kTileQueries];
+
+  // The step at hand.
+  std::size_t first_block_ = 0;
+  std::size_t end_block_ = 0;
+  const std::uint8_t* keys_[attention::kStepBlocks];
+  const std::uint8_t* values_[attention::kStepBlocks];
+  Range range_[kTileQueries];
+  Range common_{};      // what all queries see; empty if from >= to
+  bool early_ = false;  // some see more before that
+};
+
+template <class S>
+void attend(const AttentionTile& tile) {
+  switch (tile.layout.type) {
+    case KvType::kF32:
+      return TileRun<S, F32Kv<S>>(tile).run();
+    case KvType::kF16:
+      return TileRun<S, F16Kv<S>>(tile).run();
+    case KvType::kQ8_0:
+      return TileRun<S, Q8Kv<S>>(tile).run();
+  }
+}
+
+}  // namespace
+}  // namespace conclave::kernels
