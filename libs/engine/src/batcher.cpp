@@ -17,6 +17,9 @@ namespace {
 // and enough that the output matrix is read seldom.
 constexpr std::size_t kPromptLogitsMax = 64;
 
+// What a step may read from the file: some milliseconds, which those that decode wait for.
+constexpr std::size_t kRestoreBytes = std::size_t{8} << 20;
+
 // How many steps a prompt waits for others of the next better priority that want rows all the time.
 constexpr std::int64_t kAgingSteps = 64;
 
@@ -29,12 +32,19 @@ base::Result<std::unique_ptr<model::KvPool>> make_kv_pool(const model::ModelConf
       std::max<std::uint64_t>(1, options.kv_tokens_max / model::kKvBlockTokens));
 }
 
+base::Result<std::unique_ptr<KvFile>> make_kv_file(const model::KvPool& pool,
+                                                   const BatcherOptions& options) {
+  if (options.kv_file_bytes == 0) return nullptr;
+  return KvFile::create(options.kv_file_directory, options.kv_file_bytes, pool);
+}
+
 void BatcherStats::add_totals(const BatcherStats& other) {
   prompt_tokens += other.prompt_tokens;
   recomputed_tokens += other.recomputed_tokens;
   generated_tokens += other.generated_tokens;
   queried_tokens += other.queried_tokens;
   cached_tokens += other.cached_tokens;
+  restored_tokens += other.restored_tokens;
   preemptions += other.preemptions;
   steps += other.steps;
   rows += other.rows;
@@ -42,11 +52,13 @@ void BatcherStats::add_totals(const BatcherStats& other) {
 
 Batcher::Batcher(model::Backbone& backbone, model::ExpertBackend& experts,
                  const model::KvPool& pool, const tokenizer::Tokenizer& tokenizer,
-                 const kernels::Compute& compute, const BatcherOptions& options)
+                 const kernels::Compute& compute, const BatcherOptions& options, KvFile* file)
     : config_(backbone.config()),
       tokenizer_(tokenizer),
       options_(options),
-      blocks_(pool.blocks()),
+      file_(file),
+      restores_max_(std::max<std::size_t>(1, kRestoreBytes / pool.block_bytes())),
+      blocks_(pool.blocks(), file),
       forward_(backbone, experts, pool),
       samplers_(compute),
       pace_(options.prefill_slowdown_max) {
@@ -139,6 +151,7 @@ BatcherStats Batcher::stats() const {
   BatcherStats now = stats_;
   now.kv_tokens_used = std::uint64_t{blocks_.total() - blocks_.free()} * model::kKvBlockTokens;
   now.kv_tokens_known = std::uint64_t{blocks_.known()} * model::kKvBlockTokens;
+  if (file_ != nullptr) now.kv_tokens_filed = file_->blocks() * model::kKvBlockTokens;
   now.running = running_.size();
   now.waiting = waiting_.size();
   return now;
@@ -216,16 +229,29 @@ void Batcher::fill_step() {
     const auto served = static_cast<std::int64_t>(sequence->served());
     return std::pair(served + sequence->priority() * kAgingSteps, sequence->rank());
   });
+  std::size_t restores_left = restores_max_;
   for (SequenceState* sequence : prompts_) {
-    const std::uint32_t cached = sequence->cached_tokens();
-    sequence->skip_known(blocks_);
-    stats_.cached_tokens += sequence->cached_tokens() - cached;
-    if (is_under_way(*sequence)) {
-      sequence->serve(stats_.steps + 1);  // the other one keeps the lead
+    if (catch_up(*sequence, restores_left) || is_under_way(*sequence)) {
+      sequence->serve(stats_.steps + 1);  // another one keeps the lead
     } else {
       add_rows(*sequence, rows_max - rows_.size());
     }
   }
+}
+
+// Passes over what is known of it, or in the file; true if it shall see in the next step whether
+// the file has more of it.
+bool Batcher::catch_up(SequenceState& sequence, std::size_t& restores_left) {
+  const std::uint32_t cached = sequence.cached_tokens();
+  sequence.skip_known(blocks_);
+  std::uint32_t restored = 0;
+  if (file_ != nullptr) {
+    restored = sequence.restore(blocks_, *file_, restores_left);
+    restores_left -= restored / model::kKvBlockTokens;
+    stats_.restored_tokens += restored;
+  }
+  stats_.cached_tokens += sequence.cached_tokens() - cached;
+  return restored > 0 || (restores_left == 0 && sequence.is_next_in(*file_));
 }
 
 // Its next block is computed for another sequence in this very step.
@@ -236,6 +262,8 @@ bool Batcher::is_under_way(SequenceState& sequence) const {
 
 // As many of the missing rows as fit.
 void Batcher::add_rows(SequenceState& sequence, std::size_t rows_max) {
+  sequence.take(blocks_, static_cast<std::uint32_t>(
+                             std::min<std::size_t>(sequence.rows_missing(), rows_max)));
   Share share{&sequence, sequence.computed(), 0, logits_rows_, {}};
   for (; share.rows < sequence.rows_missing() && share.rows < rows_max; ++share.rows) {
     const std::uint32_t position = share.position + share.rows;

@@ -10,21 +10,42 @@ namespace conclave::engine {
 
 using model::KvBlockId;
 
-KvBlocks::KvBlocks(std::uint32_t blocks)
-    : blocks_(blocks), buckets_(std::bit_ceil(std::max<std::size_t>(1, blocks)), kNone) {
+KvBlocks::KvBlocks(std::uint32_t blocks, KvFile* file)
+    : file_(file),
+      blocks_(blocks),
+      buckets_(std::bit_ceil(std::max<std::size_t>(1, blocks)), kNone) {
   for (KvBlockId block = blocks; block-- > 0;) link(block);
 }
 
 bool KvBlocks::allocate(std::uint64_t count, std::vector<KvBlockId>& table) {
-  if (count > free_) return false;
+  if (!promise(count)) return false;
+  allocate_promised(count, table);
+  return true;
+}
+
+bool KvBlocks::promise(std::uint64_t count) {
+  if (count > free()) return false;
+  promised_ += static_cast<std::uint32_t>(count);
+  return true;
+}
+
+void KvBlocks::allocate_promised(std::uint64_t count, std::vector<KvBlockId>& table) {
+  unpromise(count);
   for (; count > 0; --count) {
     const KvBlockId block = first_;
     unlink(block);
+    if (file_ != nullptr && blocks_[block].is_known) {
+      file_->put(block, blocks_[block].key, blocks_[block].tokens);
+    }
     forget(block);
     blocks_[block].holders = 1;
     table.push_back(block);
   }
-  return true;
+}
+
+void KvBlocks::unpromise(std::uint64_t count) {
+  CONCLAVE_CHECK(count <= promised_);
+  promised_ -= static_cast<std::uint32_t>(count);
 }
 
 void KvBlocks::hold(KvBlockId block) {

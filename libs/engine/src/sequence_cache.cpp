@@ -1,19 +1,12 @@
 #include "sequence_cache.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace conclave::engine {
 
 using model::kKvBlockTokens;
 using model::KvBlockId;
-
-namespace {
-
-BlockTokens tokens_of(Tokens tokens, std::size_t block) {
-  return tokens.subspan(block * kKvBlockTokens).first<kKvBlockTokens>();
-}
-
-}  // namespace
 
 SequenceCache::SequenceCache(std::string_view salt, bool shares)
     : shares_(shares), root_(shares ? prefix_root(salt) : PrefixKey{}) {}
@@ -21,12 +14,12 @@ SequenceCache::SequenceCache(std::string_view salt, bool shares)
 void SequenceCache::find_keys(Tokens tokens, std::size_t blocks) {
   while (keys_.size() < blocks) {
     const PrefixKey& parent = keys_.empty() ? root_ : keys_.back();
-    keys_.push_back(prefix_key(parent, tokens_of(tokens, keys_.size())));
+    keys_.push_back(prefix_key(parent, block_tokens(tokens, keys_.size())));
   }
 }
 
 BlockContent SequenceCache::content(Tokens tokens, std::size_t block) const {
-  BlockContent content{keys_[block], std::nullopt, tokens_of(tokens, block)};
+  BlockContent content{keys_[block], std::nullopt, block_tokens(tokens, block)};
   if (block > 0) content.parent = blocks_[block - 1];
   return content;
 }
@@ -53,7 +46,19 @@ bool SequenceCache::enter(KvBlocks& pool, Tokens tokens, std::uint32_t positions
 
 bool SequenceCache::grow(KvBlocks& pool, std::uint32_t positions) {
   const std::uint64_t wanted = model::kv_blocks_of(positions);
-  return wanted <= blocks_.size() || pool.allocate(wanted - blocks_.size(), blocks_);
+  const std::uint64_t there = blocks_.size() + promised_;
+  if (wanted <= there) return true;
+  if (!pool.promise(wanted - there)) return false;
+  promised_ += wanted - there;
+  return true;
+}
+
+void SequenceCache::take(KvBlocks& pool, std::uint32_t positions) {
+  const std::uint64_t wanted = model::kv_blocks_of(positions);
+  if (wanted <= blocks_.size()) return;
+  const std::uint64_t count = wanted - blocks_.size();
+  promised_ -= count;
+  pool.allocate_promised(count, blocks_);
 }
 
 // A block that is begun is given up for one that is whole.
@@ -65,10 +70,32 @@ std::uint32_t SequenceCache::skip_known(KvBlocks& pool, Tokens tokens, std::uint
   for (std::size_t block = computed_ / kKvBlockTokens; block < whole; ++block) {
     const auto found = pool.find(content(tokens, block));
     if (!found) break;
-    pool.hold(*found);
-    pool.release(blocks_[block]);
-    blocks_[block] = *found;
+    if (block == blocks_.size()) {
+      pool.unpromise(1);
+      --promised_;
+      blocks_.push_back(*found);
+      pool.hold(*found);
+    } else {
+      pool.hold(*found);
+      pool.release(std::exchange(blocks_[block], *found));
+    }
     computed_ = static_cast<std::uint32_t>(block + 1) * kKvBlockTokens;
+  }
+  return computed_ - before;
+}
+
+std::uint32_t SequenceCache::restore(KvBlocks& pool, KvFile& file, Tokens tokens,
+                                     std::uint32_t limit, std::size_t blocks_max) {
+  if (!shares_ || computed_ % kKvBlockTokens != 0) return 0;
+  const std::uint32_t before = computed_;
+  const std::size_t first = computed_ / kKvBlockTokens;
+  const std::size_t end = std::min<std::size_t>(limit / kKvBlockTokens, first + blocks_max);
+  find_keys(tokens, end);
+  for (std::size_t block = first; block < end; ++block) {
+    if (!file.has(keys_[block], block_tokens(tokens, block))) break;
+    take(pool, computed_ + kKvBlockTokens);
+    if (!file.get(blocks_[block], keys_[block], block_tokens(tokens, block))) break;
+    advance(pool, tokens, kKvBlockTokens);
   }
   return computed_ - before;
 }
@@ -101,6 +128,7 @@ void SequenceCache::forget(KvBlocks& pool) {
 
 void SequenceCache::release(KvBlocks& pool) {
   pool.release(blocks_);
+  pool.unpromise(std::exchange(promised_, 0));
   computed_ = 0;
 }
 

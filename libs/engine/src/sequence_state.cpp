@@ -134,6 +134,17 @@ void SequenceState::skip_known(KvBlocks& pool) {
   if (cache_.skip_known(pool, tokens_, rows_to_share()) > 0) count_cached();
 }
 
+std::uint32_t SequenceState::restore(KvBlocks& pool, KvFile& file, std::size_t blocks_max) {
+  const std::uint32_t rows = cache_.restore(pool, file, tokens_, rows_to_share(), blocks_max);
+  if (rows > 0) count_cached();
+  return rows;
+}
+
+bool SequenceState::is_next_in(const KvFile& file) {
+  const auto key = next_shared();
+  return key && file.has(*key, block_tokens(tokens_, computed() / model::kKvBlockTokens));
+}
+
 std::optional<PrefixKey> SequenceState::next_shared() {
   const bool could = computed() % model::kKvBlockTokens == 0 &&
                      computed() + model::kKvBlockTokens <= rows_to_share();

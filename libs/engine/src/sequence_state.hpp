@@ -63,13 +63,18 @@ class SequenceState {
   }
   [[nodiscard]] model::KvTable blocks() const { return cache_.table(); }
 
-  /// Takes blocks for all that is known of it, and what the prefix cache has of that; false, with
-  /// none taken, unless `spare` blocks stay free.
+  /// Is promised blocks for all that is known of it, and takes what the prefix cache has of that;
+  /// false, with nothing taken, unless `spare` blocks stay free.
   [[nodiscard]] bool enter(KvBlocks& pool, std::uint32_t spare);
-  /// Takes the blocks that its missing rows need beyond those that it holds; false: there are none.
+  /// Is promised the blocks that its missing rows need; false: there are none.
   [[nodiscard]] bool grow(KvBlocks& pool) { return cache_.grow(pool, rows_wanted()); }
   /// Passes over rows that others have computed since it entered.
   void skip_known(KvBlocks& pool);
+  /// Passes over at most `blocks_max` blocks that the file has; returns the rows.
+  std::uint32_t restore(KvBlocks& pool, KvFile& file, std::size_t blocks_max);
+  [[nodiscard]] bool is_next_in(const KvFile& file);
+  /// Takes the blocks of its next rows.
+  void take(KvBlocks& pool, std::uint32_t rows) { cache_.take(pool, computed() + rows); }
   /// The keys of the whole blocks that its next rows are in.
   [[nodiscard]] std::span<const PrefixKey> next_keys(std::uint32_t rows) {
     return cache_.next_keys(tokens_, rows);

@@ -8,8 +8,10 @@ namespace conclave::engine {
 
 namespace {
 
-// Fewer would read all weights for next to nothing, and share no whole block.
-constexpr std::uint32_t kRowsMin = model::kKvBlockTokens;
+// Prompts shall end some time, whatever a row of them takes.
+constexpr std::uint32_t kRowsMin = 4;
+// Before anything is known: a block.
+constexpr std::uint32_t kRowsFirst = model::kKvBlockTokens;
 // Steps after which decoding alone is measured again: sequences grow by so many tokens, and one
 // step in so many costs prompts 3 % of their speed.
 constexpr std::uint32_t kMeasureEvery = 32;
@@ -33,7 +35,7 @@ bool StepPace::knows(std::uint32_t decodes) const {
 std::optional<std::uint32_t> StepPace::prompt_rows(std::uint32_t decodes) const {
   if (!is_told_ || decodes == 0) return std::nullopt;
   if (!knows(decodes)) return 0;
-  if (row_ns_ == 0) return kRowsMin;
+  if (row_ns_ == 0) return kRowsFirst;
   const double rows = (slowdown_max_ - 1) * decode_ns_ / row_ns_;
   const double most = std::max(kRowsMin, kGrowth * last_rows_);
   return static_cast<std::uint32_t>(std::clamp(rows, double{kRowsMin}, most));

@@ -62,8 +62,10 @@ base::Result<std::unique_ptr<ModelRun>> ModelRun::load(
   run->experts = std::make_unique<dispatch::RemoteExperts>(
       config, std::move(forms), compute, client, dispatch, metrics, std::move(log));
   CONCLAVE_TRY(run->pool, engine::make_kv_pool(config, batch));
-  run->batcher = std::make_unique<engine::Batcher>(served->backbone->backbone(), *run->experts,
-                                                   *run->pool, tokenizer, compute, batch);
+  CONCLAVE_TRY(run->file, engine::make_kv_file(*run->pool, batch));
+  run->batcher =
+      std::make_unique<engine::Batcher>(served->backbone->backbone(), *run->experts, *run->pool,
+                                        tokenizer, compute, batch, run->file.get());
   run->model = std::move(served);
   return run;
 }

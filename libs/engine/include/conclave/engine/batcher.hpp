@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "conclave/base/result.hpp"
@@ -37,8 +38,12 @@ struct BatcherOptions {
   model::KvType kv_type = model::KvType::kF16;  // their numbers: half precision costs no answer,
                                                 // 8 bits halve the memory again
   bool prefix_cache = true;             // sequences share the blocks of equal prefixes
-  double prefill_slowdown_max = 1.5;    // how many times as long a step that decodes may take for
-                                        // the sake of prompts (StepPace)
+  std::uint64_t kv_file_bytes = 0;  // of a file for known blocks that memory has no room for; 0:
+                                    // none, they are forgotten
+  std::string kv_file_directory = "/var/tmp";  // where that file is, without a name; on a disk that
+                                               // reads faster than prompts are computed
+  double prefill_slowdown_max = 1.5;  // how many times as long a step that decodes may take for
+                                      // the sake of prompts (StepPace)
 
   /// See SamplingParams::visit.
   template <class Visitor>
@@ -50,6 +55,9 @@ struct BatcherOptions {
       "Most tokens of KV cache over all running sequences");
     v("kv-type", kv_type, "Numbers of the KV cache");
     v("prefix-cache", prefix_cache, "Compute equal beginnings of prompts once");
+    v("kv-file-bytes", kv_file_bytes, std::uint64_t{0}, std::uint64_t{1} << 50,
+      "Bytes of a file for beginnings of prompts that memory has no room for (0: none)");
+    v("kv-file-directory", kv_file_directory, "Where that file is, for as long as the process");
     v("prefill-slowdown-max", prefill_slowdown_max, 1.0, 1e6,
       "How many times as long tokens may take while prompts are read");
   }
@@ -60,18 +68,24 @@ struct BatcherOptions {
 base::Result<std::unique_ptr<model::KvPool>> make_kv_pool(const model::ModelConfig& config,
                                                           const BatcherOptions& options);
 
+/// The file that `options` ask for; null: none. Errors of KvFile::create.
+base::Result<std::unique_ptr<KvFile>> make_kv_file(const model::KvPool& pool,
+                                                   const BatcherOptions& options);
+
 /// Sizes now and totals since the start.
 struct BatcherStats {
   std::size_t running = 0;
   std::size_t waiting = 0;
   std::uint64_t kv_tokens_used = 0;   // held by running sequences, in whole blocks
   std::uint64_t kv_tokens_known = 0;  // what the prefix cache has, held or not
+  std::uint64_t kv_tokens_filed = 0;  // what the file has
   std::uint64_t kv_tokens_max = 0;
   std::uint64_t prompt_tokens = 0;      // rows computed to fill caches, resumed output included
   std::uint64_t recomputed_tokens = 0;  // rows computed again after preemptions
   std::uint64_t generated_tokens = 0;   // reported as TokenEvent::token
   std::uint64_t queried_tokens = 0;     // tokens of prompts looked for in the prefix cache
   std::uint64_t cached_tokens = 0;      // of those, found
+  std::uint64_t restored_tokens = 0;    // read from the file
   std::uint64_t preemptions = 0;        // sequences that had to give their blocks back
   std::uint64_t steps = 0;              // that ran the model, failed ones included
   std::uint64_t rows = 0;               // of those steps
@@ -89,7 +103,8 @@ struct BatcherStats {
 /// of those of a worse one.
 ///
 /// KV cache: sequences take blocks as they grow, first those that nobody knows anything of, then
-/// those whose content nobody has used for longest. When none is free, the last in the order gives
+/// those whose content nobody has used for longest, which go to the file if there is one and come
+/// back when they are wanted. When none is free, the last in the order gives
 /// up all of its own and waits again; then it computes again what the prefix cache has no more.
 ///
 /// Steps: one row of each sequence that decodes; what is left of step_rows_max goes to prompts, in
@@ -102,10 +117,11 @@ struct BatcherStats {
 class Batcher {
  public:
   /// All references must outlive the batcher. `compute`: what the backbone runs on. `pool` is the
-  /// batcher's alone; what it holds bounds the sequences (make_kv_pool()).
+  /// batcher's alone; what it holds bounds the sequences (make_kv_pool()). `file`: of blocks of
+  /// this pool and nobody else's (make_kv_file()); null: none.
   Batcher(model::Backbone& backbone, model::ExpertBackend& experts, const model::KvPool& pool,
           const tokenizer::Tokenizer& tokenizer, const kernels::Compute& compute,
-          const BatcherOptions& options);
+          const BatcherOptions& options, KvFile* file = nullptr);
   ~Batcher();
   Batcher(const Batcher&) = delete;
   Batcher& operator=(const Batcher&) = delete;
@@ -156,6 +172,7 @@ class Batcher {
   [[nodiscard]] bool enter(SequenceState& sequence);
   void preempt_last();
   void fill_step();
+  [[nodiscard]] bool catch_up(SequenceState& sequence, std::size_t& restores_left);
   [[nodiscard]] bool is_under_way(SequenceState& sequence) const;
   void add_rows(SequenceState& sequence, std::size_t rows_max);
   void judge(Share& share, Sampler& sampler, std::span<const float> logits) const;
@@ -166,6 +183,8 @@ class Batcher {
   const model::ModelConfig& config_;
   const tokenizer::Tokenizer& tokenizer_;
   BatcherOptions options_;
+  KvFile* file_;
+  std::size_t restores_max_;  // blocks that one step may read from the file
   KvBlocks blocks_;
   Forward forward_;
   SamplerPool samplers_;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "conclave/engine/kv_file.hpp"
 #include "conclave/engine/prefix_key.hpp"
 #include "conclave/model/kv_pool.hpp"
 
@@ -28,11 +29,12 @@ struct BlockContent {
 /// keys alone: a collision of keys is a miss.
 class KvBlocks {
  public:
-  explicit KvBlocks(std::uint32_t blocks);
+  /// `file`, if there is one, gets what is forgotten to make room; it must outlive the blocks.
+  explicit KvBlocks(std::uint32_t blocks, KvFile* file = nullptr);
 
   [[nodiscard]] std::uint32_t total() const { return static_cast<std::uint32_t>(blocks_.size()); }
-  /// Held by nobody, those of known content among them.
-  [[nodiscard]] std::uint32_t free() const { return free_; }
+  /// Held by nobody and promised to nobody, those of known content among them.
+  [[nodiscard]] std::uint32_t free() const { return free_ - promised_; }
   /// Of known content, held or not.
   [[nodiscard]] std::uint32_t known() const { return known_; }
   [[nodiscard]] bool is_free(model::KvBlockId block) const { return blocks_[block].holders == 0; }
@@ -41,6 +43,11 @@ class KvBlocks {
   /// Appends `count` blocks of no content, each with one holder, or none and false if so many are
   /// not free.
   [[nodiscard]] bool allocate(std::uint64_t count, std::vector<model::KvBlockId>& table);
+  /// Of `count` blocks allocate_promised() is sure from now on: who is promised blocks and takes
+  /// them later leaves others what they know so long. False if so many are not free.
+  [[nodiscard]] bool promise(std::uint64_t count);
+  void allocate_promised(std::uint64_t count, std::vector<model::KvBlockId>& table);
+  void unpromise(std::uint64_t count);
   /// One more holder.
   void hold(model::KvBlockId block);
   /// One holder less of each, from the last on; empties the table.
@@ -80,11 +87,13 @@ class KvBlocks {
   void link(model::KvBlockId block);
   void unlink(model::KvBlockId block);
 
+  KvFile* file_;
   std::vector<Block> blocks_;
   std::vector<model::KvBlockId> buckets_;  // a power of two of them
   model::KvBlockId first_ = kNone;
   model::KvBlockId last_ = kNone;
-  std::uint32_t free_ = 0;
+  std::uint32_t free_ = 0;  // held by nobody
+  std::uint32_t promised_ = 0;
   std::uint32_t known_ = 0;
 };
 
