@@ -126,7 +126,7 @@ class Generate(CommandCase):
             model, document = golden(name)
             prompt = next(p for p in document["prompts"] if p.get("prompt"))
             report = self.ok_json("generate", "-m", model, "-p", prompt["prompt"], "-n", "16",
-                                  "--ignore-eos", "--top-logprobs", "3")
+                                  "--ignore-eos", "--top-logprobs", "3", "--kv-type", "f32")
             self.assertEqual(report["prompt_tokens"], prompt["tokens"], name)
             self.assertEqual(report["tokens"], prompt["generated"], name)
             for step, listed in zip(prompt["steps"], report["top_logprobs"], strict=True):

@@ -43,7 +43,7 @@ ThreadPool::ThreadPool(unsigned threads) {
 }
 
 ThreadPool::~ThreadPool() {
-  stop_ = true;
+  stop_.store(true, std::memory_order_relaxed);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   for (std::thread& worker : workers_) worker.join();
@@ -98,7 +98,7 @@ void ThreadPool::serve(unsigned thread) {
   for (std::uint32_t seen = 0;;) {
     await_change(generation_, seen);
     seen = generation_.load(std::memory_order_acquire);
-    if (stop_) return;
+    if (stop_.load(std::memory_order_relaxed)) return;
     if (!enter()) continue;
     work(thread);
     leave();

@@ -17,6 +17,9 @@ constexpr std::uint32_t kRowsFirst = model::kKvBlockTokens;
 constexpr std::uint32_t kMeasureEvery = 32;
 // Weight of the newest measurement: a few steps see a change, one disturbed step does little.
 constexpr double kNewest = 0.25;
+// Steps in a row that only measure: under a load that is another one in each step nothing is ever
+// known for long, and prompts shall be read all the same.
+constexpr std::uint32_t kMeasuresMax = 2;
 // How fast the rows may grow from one step to the next, should a measurement be too good.
 constexpr std::uint32_t kGrowth = 2;
 
@@ -34,7 +37,7 @@ bool StepPace::knows(std::uint32_t decodes) const {
 
 std::optional<std::uint32_t> StepPace::prompt_rows(std::uint32_t decodes) const {
   if (!is_told_ || decodes == 0) return std::nullopt;
-  if (!knows(decodes)) return 0;
+  if (!knows(decodes)) return alone_ < kMeasuresMax ? 0 : kRowsMin;
   if (row_ns_ == 0) return kRowsFirst;
   const double rows = (slowdown_max_ - 1) * decode_ns_ / row_ns_;
   const double most = std::max(kRowsMin, kGrowth * last_rows_);
@@ -46,15 +49,18 @@ void StepPace::took(std::chrono::nanoseconds duration, std::uint32_t decodes,
   is_told_ = true;
   if (decodes == 0) return;
   const auto ns = static_cast<double>(duration.count());
+  const bool is_known = knows(decodes);
   if (prompt_rows == 0) {
-    decode_ns_ = mean(knows(decodes) ? decode_ns_ : 0, ns);
+    alone_ = std::min(alone_ + 1, kMeasuresMax);
+    decode_ns_ = mean(is_known ? decode_ns_ : 0, ns);
     decodes_ = decodes;
     since_ = 0;
     return;
   }
+  alone_ = 0;
   ++since_;
   last_rows_ = prompt_rows;
-  if (decodes_ == 0) return;
+  if (!is_known) return;
   // A step that was hardly longer than without prompts is measured as if each row took a little:
   // what divides must not be zero.
   const double least = 0.01 * decode_ns_ / prompt_rows;

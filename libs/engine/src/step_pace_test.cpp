@@ -86,6 +86,14 @@ TEST_F(StepPaceTest, MeasuresAgainFromTimeToTime) {
   EXPECT_EQ(without, 10);
 }
 
+// As where answers are short: how many decode is different in each step.
+TEST_F(StepPaceTest, PromptsAreReadWhileTheLoadSwings) {
+  pace.took(microseconds(5000), 8, 0);
+  std::uint32_t rows = 0;
+  for (int i = 0; i < 300; ++i) rows += step(plain, i % 2 == 0 ? 24 : 8);
+  EXPECT_GE(rows, 99u * 16);
+}
+
 TEST_F(StepPaceTest, FollowsAMachineThatBecomesSlower) {
   pace.took(microseconds(7400), 8, 0);
   for (int i = 0; i < 50; ++i) step(plain, 8);

@@ -61,7 +61,8 @@ class ThreadPool {
   // How many workers are inside the loop, and whether more may come in. A worker that sleeps or has
   // no processor when the last task is handed out holds nobody up.
   alignas(64) std::atomic<std::uint32_t> door_{0};
-  bool stop_ = false;
+  // Atomic: a worker that is late for the last loop looks at it while it is set.
+  std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;
 };
 

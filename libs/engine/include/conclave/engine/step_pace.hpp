@@ -13,7 +13,7 @@ namespace conclave::engine {
 /// What a step takes is what its decoding rows take alone, and something for each row of a prompt.
 /// Both are measured while they happen, since both follow from the machine, its neighbours, the
 /// model and how long the sequences are: now and then a step goes without prompts, which tells the
-/// first, and all others tell the second.
+/// first, and all others tell the second. At most two such steps follow each other.
 class StepPace {
  public:
   /// A step may take `slowdown_max` times as long as its decoding rows alone; at least one.
@@ -34,6 +34,7 @@ class StepPace {
   double decode_ns_ = 0;         // a step of `decodes_` rows that decode, and no others
   std::uint32_t decodes_ = 0;    // 0: not measured
   std::uint32_t since_ = 0;      // steps since that was measured
+  std::uint32_t alone_ = 0;      // steps without prompts up to the last one, as far as they count
   double row_ns_ = 0;            // what a row of a prompt adds; 0: not measured
   std::uint32_t last_rows_ = 0;  // of prompts in the last step with both
 };
