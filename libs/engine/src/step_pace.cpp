@@ -37,7 +37,7 @@ bool StepPace::knows(std::uint32_t decodes) const {
 
 std::optional<std::uint32_t> StepPace::prompt_rows(std::uint32_t decodes) const {
   if (!is_told_ || decodes == 0) return std::nullopt;
-  if (!knows(decodes)) return alone_ < kMeasuresMax ? 0 : kRowsMin;
+  if (!knows(decodes)) return alone_ < kMeasuresMax ? 0 : kRowsFirst;
   if (row_ns_ == 0) return kRowsFirst;
   const double rows = (slowdown_max_ - 1) * decode_ns_ / row_ns_;
   const double most = std::max(kRowsMin, kGrowth * last_rows_);
