@@ -60,9 +60,7 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
   return MappedFile(static_cast<const std::byte*>(data), size);
 }
 
-void MappedFile::will_need(std::span<const std::byte> bytes) const {
-  advise(bytes, MADV_WILLNEED);
-}
+void MappedFile::will_need(std::span<const std::byte> bytes) const { advise(bytes, MADV_WILLNEED); }
 
 // The mapping is read-only and of a file, so nothing is lost.
 void MappedFile::forget(std::span<const std::byte> bytes) const { advise(bytes, MADV_DONTNEED); }

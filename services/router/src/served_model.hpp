@@ -25,9 +25,9 @@ struct ServedModel {
 /// destructor, since the links are that thread's; only what RemoteExperts says is for any.
 struct ModelRun {
   /// Opens the file and loads the backbone; takes seconds. Errors of BackboneModel::load,
-  /// PromptBuilder::create, make_kv_pool, make_kv_file and model::row_forms; kFailedPrecondition: it
-  /// does not fit the memory that is available; kUnimplemented: tokens that are too long to be sent.
-  /// All that is borrowed must outlive it.
+  /// PromptBuilder::create, make_kv_pool, make_kv_file and model::row_forms; kFailedPrecondition:
+  /// it does not fit the memory that is available; kUnimplemented: tokens that are too long to be
+  /// sent. All that is borrowed must outlive it.
   static base::Result<std::unique_ptr<ModelRun>> load(
       const wire::ModelVersion& version, const kernels::Compute& compute,
       const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,

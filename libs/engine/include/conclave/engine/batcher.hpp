@@ -37,7 +37,7 @@ struct BatcherOptions {
                                         // KvPool::block_bytes() / 16 bytes
   model::KvType kv_type = model::KvType::kF16;  // their numbers: half precision costs no answer,
                                                 // 8 bits halve the memory again
-  bool prefix_cache = true;             // sequences share the blocks of equal prefixes
+  bool prefix_cache = true;                     // sequences share the blocks of equal prefixes
   std::uint64_t kv_file_bytes = 0;  // of a file for known blocks that memory has no room for; 0:
                                     // none, they are forgotten
   std::string kv_file_directory = "/var/tmp";  // where that file is, without a name; on a disk that
