@@ -1,7 +1,6 @@
 #include "openai_request.hpp"
 
 #include <boost/json/array.hpp>
-#include <limits>
 
 #include "conclave/wire/limits.hpp"
 #include "request_fields.hpp"
@@ -41,13 +40,13 @@ void read_stream_options(JsonFields& fields, AnswerFormat& format) {
   }
 }
 
+// Anybody may ask for it: bounded, so that who waits at 0 comes before long whatever others say.
+constexpr std::int64_t kPriorityMax = 10;
+
 // When it is served, and with whom it shares what is computed of its prompt (vLLM).
 void read_service(JsonFields& fields, wire::Generate& generate) {
-  generate.priority =
-      static_cast<std::int32_t>(fields
-                                    .integer("priority", std::numeric_limits<std::int32_t>::min(),
-                                             std::numeric_limits<std::int32_t>::max())
-                                    .value_or(0));
+  generate.priority = static_cast<std::int32_t>(
+      fields.integer("priority", -kPriorityMax, kPriorityMax).value_or(0));
   auto salt = fields.text("cache_salt");
   if (!salt) return;
   if (salt->empty() || salt->size() > wire::kCacheSaltBytesMax) {

@@ -154,7 +154,7 @@ TEST(OpenAiRequestTest, TakesVllmsPriorityAndCacheSalt) {
   const wire::Generate chat = chat_prompt(R"("priority":-3,"cache_salt":"tenant a")");
   EXPECT_EQ(chat.priority, -3);
   EXPECT_EQ(chat.cache_salt, "tenant a");
-  EXPECT_EQ(completion_prompt(R"("priority":2147483647)").priority, 2147483647);
+  EXPECT_EQ(completion_prompt(R"("priority":10)").priority, 10);
 }
 
 TEST(OpenAiRequestTest, PromptsWithoutASeedDrawDifferently) {
@@ -456,7 +456,8 @@ TEST(OpenAiRequestTest, RefusesBadFieldsThatChatsAndCompletionsShare) {
            {R"("bad_words":["a"])", "bad_words", "not supported"},
            {R"("allowed_token_ids":[1])", "allowed_token_ids", "not supported"},
            {R"("prompt_logprobs":1)", "prompt_logprobs", "not supported"},
-           {R"("priority":2147483648)", "priority", "2147483647"},
+           {R"("priority":11)", "priority", "10"},
+           {R"("priority":-2147483648)", "priority", "-10"},
            {R"("priority":"high")", "priority", "integer"},
            {R"("cache_salt":"")", "cache_salt", "1 to 256 bytes"},
            {R"("cache_salt":7)", "cache_salt", "string"},
