@@ -286,8 +286,10 @@ void Lane::leave() {
   }
   core_->queue.close();
   take_posts();  // what came in before that
+  std::vector<std::size_t> peers;
+  for (const auto& server : servers_) peers.push_back(server->peers.size());
   while (!links_.empty()) remove(links_.begin()->first);
-  for (const auto& server : servers_) close_server(*server, linger_);
+  for (std::size_t i = 0; i < servers_.size(); ++i) close_server(*servers_[i], peers[i], linger_);
   servers_.clear();
   buried_.clear();
   unit_.retire();

@@ -1,5 +1,6 @@
 #include "link.hpp"
 
+#include <algorithm>
 #include <caf/all.hpp>
 #include <cerrno>
 
@@ -15,6 +16,8 @@ constexpr int kLinkFramesMax = 1024;
 
 /// Far more than ZeroMQ's thread needs to close a socket.
 constexpr int kCloseMs = 1000;
+// What peers of the same network need to read their last messages.
+constexpr std::chrono::milliseconds kGoodbyeTime{100};
 
 SocketLimits limits_of(const NodeSettings& settings) {
   SocketLimits limits;
@@ -88,8 +91,21 @@ base::Result<std::unique_ptr<Server>> open_server(Context::Internal& context,
   }
 }
 
-void close_server(Server& server, std::chrono::milliseconds linger) {
+void close_server(Server& server, std::size_t peers, std::chrono::milliseconds linger) {
   if (server.direct) return;
+  // Who has read the goodbye closes his end. Closed from here first, a connection may lose what it
+  // was sent last, linger or not.
+  const auto end = std::chrono::steady_clock::now() + std::min(linger, kGoodbyeTime);
+  while (!server.inproc && peers > 0) {
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+    zmq::pollitem_t item{server.monitor.handle(), 0, ZMQ_POLLIN, 0};
+    if (left.count() <= 0 || zmq_poll(&item, 1, left.count()) <= 0) break;
+    const auto event = server.monitor.next();
+    if (event && event->event == ZMQ_EVENT_DISCONNECTED) --peers;
+  }
+  // Connections end with what listened for them: it must know how long they may still send.
+  server.socket.set(zmq::sockopt::linger, static_cast<int>(linger.count()));
   // ZeroMQ closes what listens on a thread of its own, and reports it.
   if (!server.inproc && zmq_unbind(server.socket.handle(), server.address.c_str()) == 0) {
     zmq::pollitem_t item{server.monitor.handle(), 0, ZMQ_POLLIN, 0};
@@ -99,7 +115,6 @@ void close_server(Server& server, std::chrono::milliseconds linger) {
     }
   }
   server.monitor.close();
-  server.socket.set(zmq::sockopt::linger, static_cast<int>(linger.count()));
   server.socket.close();
 }
 

@@ -88,7 +88,8 @@ void close_socket(Link& link, std::chrono::milliseconds linger);
 base::Result<std::unique_ptr<Server>> open_server(Context::Internal& context,
                                                   const NodeSettings& settings, wire::NodeRole own,
                                                   const std::string& address);
-/// Its address can be used again when this returns, but for a system that hangs.
-void close_server(Server& server, std::chrono::milliseconds linger);
+/// Its address can be used again when this returns, but for a system that hangs. `peers` of it were
+/// told goodbye: they get a moment of `linger` to read it and what came before.
+void close_server(Server& server, std::size_t peers, std::chrono::milliseconds linger);
 
 }  // namespace conclave::fabric
