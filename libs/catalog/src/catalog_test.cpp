@@ -1,5 +1,5 @@
 // The contract of Catalog, against every store that implements it.
-#include "conclave/catalog/catalog.hpp"
+#include "conclave/catalog/version_catalog.hpp"
 
 #include <gmock/gmock.h>
 #include <unistd.h>
@@ -67,7 +67,7 @@ class CatalogTest : public testing::TestWithParam<const char*> {
   }
 
   std::string path_;
-  std::unique_ptr<Catalog> catalog_;
+  std::unique_ptr<VersionCatalog> catalog_;
 };
 
 INSTANTIATE_TEST_SUITE_P(Stores, CatalogTest, testing::Values(":memory:", "file"),

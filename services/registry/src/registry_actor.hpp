@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "conclave/catalog/catalog.hpp"
+#include "conclave/catalog/version_catalog.hpp"
 #include "conclave/fabric/messages.hpp"
 #include "conclave/fabric/node.hpp"
 #include "conclave/telemetry/log.hpp"
@@ -58,7 +58,7 @@ class RegistryMetrics {
 };
 
 struct RegistryParts {
-  catalog::Catalog& catalog;
+  catalog::VersionCatalog& catalog;
   Registrar& registrar;
   RegistryMetrics metrics;
   telemetry::Logger log;

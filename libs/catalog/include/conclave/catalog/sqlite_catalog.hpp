@@ -4,13 +4,13 @@
 #include <filesystem>
 #include <memory>
 
-#include "conclave/catalog/catalog.hpp"
+#include "conclave/catalog/version_catalog.hpp"
 
 namespace conclave::catalog {
 
 /// One connection, which also writes; the file is in WAL mode, so that other processes may read and
 /// write it at the same time (they wait for each other, kLockWaitMs at most).
-class SqliteCatalog final : public Catalog {
+class SqliteCatalog final : public VersionCatalog {
  public:
   /// How long a call waits for another process's write. Writes take milliseconds; one that holds
   /// the lock for seconds is stuck.
