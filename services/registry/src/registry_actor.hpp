@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "conclave/catalog/version_catalog.hpp"
+#include "conclave/catalog/catalog.hpp"
 #include "conclave/fabric/messages.hpp"
 #include "conclave/fabric/node.hpp"
 #include "conclave/telemetry/log.hpp"
@@ -58,7 +58,7 @@ class RegistryMetrics {
 };
 
 struct RegistryParts {
-  catalog::VersionCatalog& catalog;
+  catalog::Catalog& catalog;
   Registrar& registrar;
   RegistryMetrics metrics;
   telemetry::Logger log;
@@ -91,6 +91,7 @@ class RegistryState {
 
   base::Status queue(const wire::RegisterModel& request, Pending pending);
   base::Result<wire::ModelRecord> add(const Scanned& scanned, const wire::RegisterModel& request);
+  [[nodiscard]] catalog::Change change() const;
   /// kFailedPrecondition: what is being handled did not come from an operator, nor from here.
   [[nodiscard]] base::Status check_operator() const;
   /// Counts the outcome and gives it CAF's form.

@@ -6,7 +6,7 @@
 #include <system_error>
 #include <utility>
 
-#include "conclave/catalog/sqlite_catalog.hpp"
+#include "conclave/catalog/open.hpp"
 #include "conclave/fabric/caf_error.hpp"
 #include "conclave/fabric/state_actor.hpp"
 #include "registrar.hpp"
@@ -27,7 +27,7 @@ class RegistryService::Impl {
     CONCLAVE_TRY(process_, fleet::ProcessRef::take(lent_.process, settings_.fabric.keys,
                                                    wire::NodeRole::kRegistry, context_.log,
                                                    context_.metrics));
-    CONCLAVE_TRY(catalog_, catalog::SqliteCatalog::open(settings_.registry.database));
+    CONCLAVE_TRY(catalog_, catalog::open_catalog(settings_.registry.database));
     registrar_ =
         std::make_unique<Registrar>(known_sums(), context_.metrics, context_.now, context_.log);
     const fabric::NodeIdentity identity{context_.node_name, wire::NodeRole::kRegistry,
@@ -134,7 +134,7 @@ class RegistryService::Impl {
   const Lent lent_;
 
   fleet::ProcessRef process_;
-  std::unique_ptr<catalog::SqliteCatalog> catalog_;
+  std::unique_ptr<catalog::Catalog> catalog_;
   std::unique_ptr<Registrar> registrar_;
   std::unique_ptr<fabric::Node> node_;
   caf::actor actor_;

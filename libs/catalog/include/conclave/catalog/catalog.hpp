@@ -4,9 +4,9 @@
 // Any thread may call; calls may wait for a disk or a network, so actors that call are detached.
 // What a changing call acknowledged is on disk, with its audit record, or nothing of it is. Every
 // call can also fail with kUnavailable (the store cannot be reached or written; later may work),
-// kOverloaded (all connections were busy for the time of a wait, or a bound of records.hpp) and
-// kCorruptData; every changing call with kInvalidArgument (names the field) and, where the Change
-// sets a condition that does not hold, with a conflict (is_conflict).
+// kOverloaded (all connections were busy for the time of a wait, or a bound of records.hpp),
+// kCorruptData, and kInvalidArgument (names the field: too long, not UTF-8, out of range); every
+// changing call, where the Change sets a condition that does not hold, with a conflict.
 #pragma once
 
 #include <cstddef>

@@ -34,9 +34,9 @@ std::string redacted(std::string_view url);
 
 /// PostgreSQL for a URL of it (in its schema `conclave`, which is made), SQLite for a path or
 /// ":memory:". Brings an older schema up to date, one process at a time. kFailedPrecondition: a
-/// newer schema than this program knows, a database of something else, or one that lets us not in;
-/// kCorruptData: no database, or a damaged one; kUnavailable: it cannot be reached or written;
-/// kInvalidArgument: no such address.
+/// newer schema than this program knows, or a database of something else; kCorruptData: no
+/// database, or a damaged one; kUnavailable: it cannot be reached or written; kInvalidArgument: no
+/// such address.
 base::Result<std::unique_ptr<Catalog>> open_catalog(const std::string& url,
                                                     const CatalogOptions& options = {});
 

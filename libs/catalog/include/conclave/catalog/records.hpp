@@ -60,7 +60,7 @@ struct Model {
   std::map<std::string, std::uint32_t> aliases;
   std::int64_t created_unix_ms = 0;
   std::int64_t updated_unix_ms = 0;
-  std::uint64_t revision = 0;  // of the name, its texts and its versions' existence; not of aliases
+  std::uint64_t revision = 0;  // of its texts; not of versions and aliases
 
   friend bool operator==(const Model&, const Model&) = default;
 };
@@ -92,7 +92,7 @@ struct Version {
   VersionState state = VersionState::kPublished;
   std::vector<std::string> uris;  // where its bytes were last seen, newest first
   VersionNotes notes;
-  std::string chat_template;           // Jinja; empty in listings
+  std::string chat_template;           // Jinja; empty in listings, where the metadata is {}, too
   std::int64_t published_unix_ms = 0;  // 0: not yet
   std::int64_t archived_unix_ms = 0;   // 0: not yet
   std::uint64_t revision = 0;          // of state and notes; not of aliases and URIs
