@@ -27,6 +27,7 @@ LayerDispatch::LayerDispatch(std::uint32_t experts, const DispatchOptions& optio
     : experts_(experts),
       options_(options),
       chooser_(seed),
+      fleet_(options.health),
       pairs_(experts, 0),
       owners_(experts, 0) {}
 
@@ -197,8 +198,9 @@ std::size_t LayerDispatch::choose(const Waiting& waiting, TimePoint now) {
     const Worker& worker = workers_[index];
     const WorkerHealth& health = worker.health;
     if (index == waiting.not_by || !health.is_up() || health.pauses(now)) continue;
+    const WorkerHealth& speed = health.us_per_unit(now) > 0.0 ? health : fleet_;
     candidates_.push_back({health.standing(now), health.outstanding() + worker.planned,
-                           health.us_per_unit(), health.overhead_us(), health.reluctance(now),
+                           speed.us_per_unit(now), speed.overhead_us(now), health.reluctance(now),
                            worker.planned > 0});
     candidate_workers_.push_back(index);
   }
@@ -261,7 +263,7 @@ std::span<const AnswerPart> LayerDispatch::answered(CallId id, const wire::Exper
                           std::chrono::microseconds(reply.compute_us),
                           reply.batch_pairs};
   workers_[call->worker].health.answered(times, now);
-  fleet_.add(times.units, times.took);
+  fleet_.answered(times, now);
   bool counts = false;
   for (AnswerPart& part : call->parts) {
     if (!part.counts) continue;
@@ -366,7 +368,7 @@ std::optional<DispatchOptions::Duration> LayerDispatch::quantile(const Worker& w
                                                                  std::size_t units,
                                                                  double q) const {
   const auto own = worker.health.latencies().quantile(units, q);
-  return own ? own : fleet_.quantile(units, q);
+  return own ? own : fleet_.latencies().quantile(units, q);
 }
 
 DispatchOptions::Duration LayerDispatch::patience(const Worker& worker, std::size_t units) const {

@@ -51,8 +51,8 @@ std::size_t ReplicaChooser::choose(std::span<const Candidate> candidates, std::s
   if (eligible > kAllMax) {
     const std::size_t first = next() % eligible;
     const std::size_t second = (first + 1 + next() % (eligible - 1)) % eligible;
-    const std::size_t a = pick(std::min(first, second));
-    const std::size_t b = pick(std::max(first, second));
+    const std::size_t a = pick(first);
+    const std::size_t b = pick(second);
     return better(b, a) ? b : a;
   }
   std::size_t chosen = pick(0);

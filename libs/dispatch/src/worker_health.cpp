@@ -1,6 +1,7 @@
 #include "conclave/dispatch/worker_health.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace conclave::dispatch {
@@ -16,7 +17,7 @@ double us(std::chrono::nanoseconds time) { return static_cast<double>(time.count
 }  // namespace
 
 void WorkerHealth::link_up(TimePoint now) {
-  up_ = true;
+  if (std::exchange(up_, true)) return;
   since_ = now;
   misses_ = 0;
   pause_until_ = {};
@@ -40,9 +41,14 @@ void WorkerHealth::answered(const AnswerTimes& times, TimePoint now) {
   const double per_unit =
       (says ? us(compute) * share : us(times.took)) / static_cast<double>(times.units);
   const double overhead = says ? us(times.took - compute) : 0.0;
-  const double weight = std::exchange(measured_, true) ? kNewest : 1.0;
+  const double weight = std::exchange(measured_at_, now) ? kNewest : 1.0;
   us_per_unit_ += weight * (per_unit - us_per_unit_);
   overhead_us_ += weight * (overhead - overhead_us_);
+}
+
+double WorkerHealth::freshness(TimePoint now) const {
+  const double seconds = measured_at_ ? us(now - *measured_at_) / 1e6 : 0.0;
+  return seconds <= 1.0 ? 1.0 : std::exp2(1.0 - seconds);
 }
 
 void WorkerHealth::missed(TimePoint now) {

@@ -172,7 +172,7 @@ class LayerDispatch {
   const std::uint32_t experts_;
   const DispatchOptions options_;
   ReplicaChooser chooser_;
-  LatencyBook fleet_;  // of all workers, for those that are new
+  WorkerHealth fleet_;  // as if all were one: what to expect of those that are new
   std::shared_ptr<const wire::RoutingTable> table_;
   std::vector<Worker> workers_;  // as table_->workers
   Calls calls_;

@@ -75,14 +75,17 @@ class WorkerHealth {
 
   /// Units that it was sent and has not answered.
   [[nodiscard]] std::size_t outstanding() const { return outstanding_; }
-  /// Microseconds; 0: not known yet.
-  [[nodiscard]] double us_per_unit() const { return us_per_unit_; }
-  [[nodiscard]] double overhead_us() const { return overhead_us_; }
+  /// Microseconds; 0: not known yet. What was measured long ago fades, so that whoever was slow is
+  /// tried again some time.
+  [[nodiscard]] double us_per_unit(TimePoint now) const { return us_per_unit_ * freshness(now); }
+  [[nodiscard]] double overhead_us(TimePoint now) const { return overhead_us_ * freshness(now); }
   /// 8 when it has just come (back), 1 when it has long been there.
   [[nodiscard]] double reluctance(TimePoint now) const;
   [[nodiscard]] const LatencyBook& latencies() const { return latencies_; }
 
  private:
+  [[nodiscard]] double freshness(TimePoint now) const;
+
   HealthOptions options_;
   bool up_ = false;
   TimePoint since_{};  // when it came (back)
@@ -93,7 +96,7 @@ class WorkerHealth {
   std::size_t outstanding_ = 0;
   double us_per_unit_ = 0.0;  // moving averages
   double overhead_us_ = 0.0;  // of what is not computing: the way there and back, and queues
-  bool measured_ = false;
+  std::optional<TimePoint> measured_at_;
   LatencyBook latencies_;
 };
 
