@@ -154,7 +154,7 @@ TEST_F(FailoverTest, ToFailIsToFailSoon) {
   const auto outputs = bench.run();
   ASSERT_FALSE(outputs);
   EXPECT_EQ(outputs.error().code, ErrorCode::kUnavailable);
-  EXPECT_THAT(outputs.error().message, HasSubstr("no worker has"));
+  EXPECT_THAT(outputs.error().message, HasSubstr("experts are missing"));
   EXPECT_LE(network().now() - before, milliseconds(200));
   network().mend("b");
   timed();

@@ -367,7 +367,7 @@ Status RemoteExperts::judge_stall(TimePoint give_up) {
       waiting, [this](std::uint32_t expert) { return !core_.is_linked(run_.layer, expert); });
   if (lost == waiting.end()) return {};  // somebody pauses only
   if (policy == wire::DegradedPolicy::kFail) {
-    return fail(ErrorCode::kUnavailable, "no worker has " + whom_we_miss());
+    return fail(ErrorCode::kUnavailable, "experts are missing: " + whom_we_miss());
   }
   const std::size_t experts = config_.gate.experts;
   const bool is_known = absent_[run_.layer * experts + *lost] != 0;
