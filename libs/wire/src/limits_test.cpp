@@ -375,12 +375,6 @@ void expect_refused(const std::vector<Case>& cases) {
   }
 }
 
-TEST(LimitsTest, HoldForLinks) { expect_refused(link_cases()); }
-TEST(LimitsTest, HoldForPrompts) { expect_refused(generate_cases()); }
-TEST(LimitsTest, HoldForEvents) { expect_refused(event_cases()); }
-TEST(LimitsTest, HoldForTokenizing) { expect_refused(tokenizer_cases()); }
-TEST(LimitsTest, HoldForReports) { expect_refused(report_cases()); }
-TEST(LimitsTest, HoldForPlacements) { expect_refused(placement_cases()); }
 std::vector<Case> ledger_cases() {
   AdminRequest admin;
   admin.path = long_text(kAdminTargetBytesMax);
@@ -407,8 +401,13 @@ std::vector<Case> ledger_cases() {
   return cases;
 }
 
+TEST(LimitsTest, HoldForLinks) { expect_refused(link_cases()); }
+TEST(LimitsTest, HoldForPrompts) { expect_refused(generate_cases()); }
+TEST(LimitsTest, HoldForEvents) { expect_refused(event_cases()); }
+TEST(LimitsTest, HoldForTokenizing) { expect_refused(tokenizer_cases()); }
+TEST(LimitsTest, HoldForReports) { expect_refused(report_cases()); }
+TEST(LimitsTest, HoldForPlacements) { expect_refused(placement_cases()); }
 TEST(LimitsTest, HoldForTheLedger) { expect_refused(ledger_cases()); }
-
 TEST(LimitsTest, HoldForTheRegistry) { expect_refused(registry_cases()); }
 
 TEST(LimitsTest, HoldForEnvelopes) {
