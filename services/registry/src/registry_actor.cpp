@@ -114,10 +114,10 @@ Status RegistryState::queue(const wire::RegisterModel& request, Pending pending)
     return {};
   }
   const caf::actor self = caf::actor_cast<caf::actor>(self_);
-  CONCLAVE_TRY_VOID(
-      parts_.registrar.scan(path, request.name, [self, key](base::Result<catalog::ModelScan> scan) {
-        caf::anon_send(self, std::make_shared<Scanned>(Scanned{key, std::move(scan)}));
-      }));
+  CONCLAVE_TRY_VOID(parts_.registrar.scan(
+      {path, request.name, false, {}, [self, key](base::Result<catalog::ModelScan> scan) {
+         caf::anon_send(self, std::make_shared<Scanned>(Scanned{key, std::move(scan)}));
+       }}));
   pending_[key].push_back(std::move(pending));
   return {};
 }
