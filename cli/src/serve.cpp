@@ -202,6 +202,7 @@ class Serve {
     gateway::GatewayService::Settings settings;
     settings.gateway.host = options_.host;
     settings.gateway.port = options_.port;
+    settings.gateway.registry = {kRegistry};
     settings.fleet.scheduler = kScheduler;
     CONCLAVE_TRY(auto service,
                  gateway::GatewayService::create(settings, context, {foundation_->process.get()}));
