@@ -80,11 +80,29 @@ struct Pipe {
   }
 };
 
+// What a child becomes, as exec takes it: made before the fork.
+struct Image {
+  explicit Image(ChildSpec& spec) : end_signal(spec.end_signal) {
+    for (std::string& argument : spec.arguments) arguments.push_back(argument.data());
+    arguments.push_back(nullptr);
+    // The first of a name is the one that getenv finds.
+    for (std::string& variable : spec.environment) environment.push_back(variable.data());
+    for (char** variable = environ; *variable != nullptr; ++variable) {
+      environment.push_back(*variable);
+    }
+    environment.push_back(nullptr);
+  }
+
+  std::vector<char*> arguments;
+  std::vector<char*> environment;
+  int end_signal;
+};
+
 // In the child, between fork and exec: only calls that are safe there. `report` gets the number of
 // the error that keeps the program from starting; exec closes it.
-[[noreturn]] void become(char* const* arguments, int output, int report, pid_t parent) {
+[[noreturn]] void become(const Image& image, int output, int report, pid_t parent) {
   ::setpgid(0, 0);  // Ctrl-C is for the supervisor alone
-  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+  ::prctl(PR_SET_PDEATHSIG, image.end_signal);
   if (::getppid() != parent) ::_exit(1);  // it died before prctl
   // What is ignored stays ignored over exec: SIGPIPE here, SIGINT below `nohup` and in jobs of
   // scripts.
@@ -98,7 +116,7 @@ struct Pipe {
   ::dup2(output, STDERR_FILENO);
   // Also what threads of the supervisor have just opened.
   ::close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
-  ::execv(arguments[0], arguments);
+  ::execve(image.arguments[0], image.arguments.data(), image.environment.data());
   const int problem = errno;
   [[maybe_unused]] const auto written = ::write(report, &problem, sizeof problem);
   ::_exit(127);
@@ -183,12 +201,10 @@ Status Supervisor::start(Child& child) {
   CONCLAVE_TRY(Pipe output, Pipe::open());
   CONCLAVE_TRY(Pipe report, Pipe::open());
   ::fcntl(output.read.get(), F_SETFL, O_NONBLOCK);
-  std::vector<char*> arguments;
-  for (std::string& argument : child.spec.arguments) arguments.push_back(argument.data());
-  arguments.push_back(nullptr);
+  const Image image(child.spec);
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
-  if (pid == 0) become(arguments.data(), output.write.get(), report.write.get(), parent);
+  if (pid == 0) become(image, output.write.get(), report.write.get(), parent);
   if (pid < 0) return fail(ErrorCode::kUnavailable, "fork: " + because(errno));
   report.write.close();
   if (const int problem = problem_of(report.read); problem != 0) {
@@ -337,7 +353,7 @@ void Supervisor::end_stages(Clock::time_point now) {
     if (child.pid == 0 || child.spec.stage != stage) continue;
     // The child itself ends what it has started, as long as it is asked.
     if (begins) {
-      ::kill(child.pid, SIGTERM);
+      ::kill(child.pid, child.spec.end_signal);
     } else {
       ::kill(-child.pid, SIGKILL);
     }

@@ -20,6 +20,8 @@ struct ChildSpec {
   std::string name;
   std::vector<std::string> arguments;  // the program first, as a path
   int stage = 0;                       // ended in rising order: the next stage when all are gone
+  std::vector<std::string> environment{};  // "NAME=value", beside that of this process
+  int end_signal = SIGTERM;                // what asks it to end
 };
 
 /// One thread, one at a time in a process. From its making to its end SIGCHLD, SIGTERM and, unless
@@ -47,10 +49,10 @@ class Supervisor {
   Supervisor(const Supervisor&) = delete;
   Supervisor& operator=(const Supervisor&) = delete;
 
-  /// Starts all, and returns when all have ended: after a signal or end(), by SIGTERM to one stage
-  /// after the other, SIGKILL to what is left of it after `patience`; a signal while that goes on
-  /// is SIGKILL to all. Each child leads a process group that the terminal does not signal and that
-  /// ends with it; it is told to end (SIGTERM) if this process dies.
+  /// Starts all, and returns when all have ended: after a signal or end(), by its end_signal to
+  /// each of one stage after the other, SIGKILL to what is left of it after `patience`; a signal
+  /// while that goes on is SIGKILL to all. Each child leads a process group that the terminal does
+  /// not signal and that ends with it; it gets its end_signal if this process dies.
   ///
   /// Until settle() a child that will not run ends all with kUnavailable: its program cannot be
   /// started, it exits with 2 (its command line is wrong), or it falls kFallsMax times in a row.
