@@ -103,6 +103,17 @@ TEST_F(AdminApiTest, TheSameBytesAreTheSameVersion) {
   EXPECT_EQ(versions.at("data").as_array().size(), 1u);
 }
 
+TEST_F(AdminApiTest, ADryRunOfRegisteringReadsTheFileAndRecordsNothing) {
+  const std::string uri = (kModels / "qwen3moe-f32.gguf").string();
+  const json::value ended = outcome(
+      send("POST", "/admin/v1/models/tiny/versions?dry_run=true", R"({"uri":")" + uri + "\"}"));
+
+  EXPECT_EQ(ended.at("state").as_string(), "done") << json::serialize(ended);
+  EXPECT_EQ(ended.at("result").at("version").to_number<int>(), 1);
+  EXPECT_EQ(send("GET", "/admin/v1/models/tiny").status, 404);
+  EXPECT_EQ(catalog->revision().value(), 0u);
+}
+
 TEST_F(AdminApiTest, AFileThatIsNoModelFailsItsOperation) {
   const json::value ended = registered("tiny", "nothing-here.gguf");
 

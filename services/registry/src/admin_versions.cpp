@@ -92,7 +92,7 @@ void AdminApi::add_versions() {
   routes_.add({"POST",
                "/admin/v1/models/{name}/versions",
                "Reads a file and records it; answers with an operation.",
-               {},
+               {{"dry_run", "true: read and check it, and record nothing"}},
                {{"uri", "where the file is"},
                 {"draft", "true: publish it later"},
                 {"aliases", "names to point at it"},
@@ -158,9 +158,6 @@ AdminApi::Reply AdminApi::create_version(const Call& call) const {
   CONCLAVE_TRY(const std::filesystem::path path, catalog::path_of_uri(version.uri));
   version.uri = path.string();  // workers and routers open it
   CONCLAVE_TRY(const catalog::Change change, this->change(call));
-  if (change.dry_run) {
-    return fail(ErrorCode::kUnimplemented, "dry_run: what a file is shows only when it is read");
-  }
   const std::string id = parts_.operations.begin("register", call.text("name"));
   Registrar::Job job;
   job.path = path;

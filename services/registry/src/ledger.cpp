@@ -44,7 +44,12 @@ Result<wire::KeyAnswer> Ledger::key(const wire::KeyQuestion& question) {
   const std::string sum = text_of(question.secret_sha256);
   auto answer = look_up(question);
   if (answer) {
-    keys_.keep(sum, *answer, sizeof(wire::KeyAnswer) + 512);
+    // Secrets that nobody has are not kept: whoever guesses must not push out those that are used.
+    if (answer->subject.key_id.empty()) {
+      keys_.forget(sum);
+    } else {
+      keys_.keep(sum, *answer, sizeof(wire::KeyAnswer) + 512);
+    }
     return answer;
   }
   if (answer.error().code != ErrorCode::kUnavailable) return answer;

@@ -113,17 +113,22 @@ TEST_F(LedgerTest, AnswersFromItsSnapshotWhilePostgresIsAway) {
   const auto store = catalog::open_catalog(server.url(), options).value();
   Ledger on_postgres(*store, [this] { return now; });
   const std::string secret = make_key(*store);
+  const std::string guessed = "a secret that nobody has, asked for before";
   EXPECT_FALSE(on_postgres.key({catalog::secret_hash(secret)})->stale);
+  EXPECT_FALSE(on_postgres.key({catalog::secret_hash(guessed)})->valid);
   server.stop();
 
   const auto known = on_postgres.key({catalog::secret_hash(secret)});
   const auto unknown = on_postgres.key({catalog::secret_hash("another secret, not asked yet")});
+  const auto guess = on_postgres.key({catalog::secret_hash(guessed)});
   const auto refused = on_postgres.usage({.id = "b", .rows = {}});
 
   ASSERT_TRUE(known.has_value());
   EXPECT_TRUE(known->valid);
   EXPECT_TRUE(known->stale);
   EXPECT_EQ(unknown.error().code, ErrorCode::kUnavailable);
+  ASSERT_FALSE(guess.has_value());  // guesses take no room in the snapshot
+  EXPECT_EQ(guess.error().code, ErrorCode::kUnavailable);
   EXPECT_EQ(refused.error().code, ErrorCode::kUnavailable);
 }
 
