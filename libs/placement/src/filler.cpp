@@ -1,9 +1,9 @@
 #include "filler.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <queue>
-#include <tuple>
 
 #include "quotas.hpp"
 
@@ -124,7 +124,7 @@ bool Filler::is_better(std::uint32_t item, std::uint32_t a, std::uint32_t b) con
   const Board::Worker& in_b = board_.worker(b);
   const double totals = in_a.total - in_b.total;
   if (std::abs(totals) > 1e-12) return totals < 0;
-  return std::tuple(in_b.room - in_b.used, a) < std::tuple(in_a.room - in_a.used, b);
+  return a < b;
 }
 
 bool Filler::place(std::uint32_t item, std::uint32_t round) {
@@ -287,6 +287,7 @@ std::vector<std::uint32_t> Filler::counts(std::uint32_t layer, std::uint32_t cop
 
 // EPLB's packing: the copies that weigh most first, each to the worker that has least to do yet.
 void Filler::pack(std::uint32_t layer, std::vector<std::uint32_t>& quota) {
+  const std::vector<std::uint32_t> all_of_it = quota;
   const std::uint32_t first = layer * board_.experts();
   const auto wanted = counts(layer, std::accumulate(quota.begin(), quota.end(), 0u));
   std::vector<std::uint32_t> order(board_.experts());
@@ -307,6 +308,49 @@ void Filler::pack(std::uint32_t layer, std::vector<std::uint32_t>& quota) {
       board_.put(item, best);
       --quota[best];
     }
+  }
+  if (request_.replicas == 1 && !board_.has_pins()) pack_as_eplb(layer, order, wanted, all_of_it);
+}
+
+// EPLB to the letter, which may put two copies of an item on one worker; as they count once there,
+// the item's load is shared otherwise than it reckoned, and now and then that is better by chance.
+void Filler::pack_as_eplb(std::uint32_t layer, const std::vector<std::uint32_t>& order,
+                          const std::vector<std::uint32_t>& wanted,
+                          std::vector<std::uint32_t> quota) {
+  const std::uint32_t first = layer * board_.experts();
+  std::vector<std::vector<std::uint32_t>> hosted(board_.workers());
+  std::vector<double> packed(board_.workers());
+  std::vector<double> speeds(board_.experts());
+  for (const std::uint32_t item : order) {
+    for (std::uint32_t copy = 0; copy < wanted[item - first]; ++copy) {
+      std::uint32_t best = kNone;
+      for (std::uint32_t w = 0; w < board_.workers(); ++w) {
+        if (quota[w] == 0) continue;
+        if (best == kNone || packed[w] < packed[best] * (1 - 1e-12)) best = w;
+      }
+      if (best == kNone) return;
+      --quota[best];
+      packed[best] += board_.load(item) / wanted[item - first] / board_.worker(best).speed;
+      if (std::ranges::find(hosted[best], item) != hosted[best].end()) continue;
+      hosted[best].push_back(item);
+      speeds[item - first] += board_.worker(best).speed;
+    }
+  }
+  double theirs = 0;
+  double ours = 0;
+  for (std::uint32_t w = 0; w < board_.workers(); ++w) {
+    double time = 0;
+    for (const std::uint32_t item : hosted[w]) time += board_.load(item) / speeds[item - first];
+    theirs = std::max(theirs, time);
+    ours = std::max(ours, board_.time(layer, w));
+  }
+  if (theirs >= ours) return;
+  for (std::uint32_t w = 0; w < board_.workers(); ++w) {
+    const Board::Indexes gone = board_.hosted(layer, w);
+    for (const std::uint32_t item : gone) board_.take(item, w);
+  }
+  for (std::uint32_t w = 0; w < board_.workers(); ++w) {
+    for (const std::uint32_t item : hosted[w]) board_.put(item, w);
   }
 }
 
@@ -364,11 +408,15 @@ void Filler::trim(std::uint32_t layer) {
     for (std::uint32_t w = 0; w < board_.workers(); ++w) {
       for (const std::uint32_t item : board_.hosted(layer, w)) {
         if (!board_.is_spare(item, w)) continue;
-        if (board_.domains_matter() && board_.crowding(item, w) > board_.crowding(item)) continue;
         const double rest = board_.speed_of(item) - board_.worker(w).speed;
         const double rise = board_.load(item) / rest - board_.time_of(item);
         double value = board_.time(layer, w) - 2 * rise;
         if (!board_.was_resident(item, w)) value += board_.ideal() / board_.experts();
+        if (board_.domains_matter()) {  // what holds replicas apart goes last
+          const int rise_of_crowding =
+              static_cast<int>(board_.crowding(item, w)) - static_cast<int>(board_.crowding(item));
+          value -= rise_of_crowding * 1e3 * board_.ideal();
+        }
         if (best != kNone && value <= best_value) continue;
         best = item;
         on = w;

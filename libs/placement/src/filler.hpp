@@ -26,6 +26,8 @@ class Filler {
   void place_floors(bool only_pinned);
   void pack_empty_layers();
   void pack(std::uint32_t layer, std::vector<std::uint32_t>& quota);
+  void pack_as_eplb(std::uint32_t layer, const std::vector<std::uint32_t>& order,
+                    const std::vector<std::uint32_t>& wanted, std::vector<std::uint32_t> quota);
   [[nodiscard]] std::vector<std::uint32_t> counts(std::uint32_t layer, std::uint32_t copies) const;
   void separate();
   bool separate(std::uint32_t item);

@@ -100,9 +100,9 @@ double LoadWindow::drift() const {
     const double sum_now = sum_of(now);
     const double sum_then = sum_of(then);
     if (sum_now <= 0 || sum_then <= 0) continue;
-    // Two samples of n and m draws from one distribution over E differ by (E - 1) / 8 * (1/n + 1/m)
-    // nats in the mean: JS is a quarter of chi-square over 2 near zero.
-    const double chance = (experts_ - 1) / 8.0 * (1 / sum_now + 1 / sum_then) / std::log(2.0);
+    // Two samples of n and m draws from one distribution over E lie (E - 1) / 8 * (1/n + 1/m) nats
+    // apart in the mean (JS is an eighth of chi-square near zero). Twice that is beyond chance.
+    const double chance = (experts_ - 1) / 4.0 * (1 / sum_now + 1 / sum_then) / std::log(2.0);
     weighted += sum_now * std::max(0.0, divergence(now, sum_now, then, sum_then) - chance);
     pairs += sum_now;
   }
