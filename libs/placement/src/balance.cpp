@@ -1,8 +1,8 @@
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <vector>
 
+#include "bits.hpp"
 #include "conclave/base/check.hpp"
 #include "conclave/placement/planner.hpp"
 
@@ -21,14 +21,11 @@ Copies read(const PlanRequest& request, std::span<const ExpertBits> targets) {
   const std::size_t items = std::size_t{request.shape.layers} * request.shape.experts;
   Copies copies{std::vector<std::vector<std::uint32_t>>(items), std::vector<double>(items)};
   for (std::uint32_t w = 0; w < targets.size(); ++w) {
-    const auto words = targets[w].words();
-    for (std::size_t word = 0; word < words.size(); ++word) {
-      for (std::uint64_t left = words[word]; left != 0; left &= left - 1) {
-        const std::size_t item = word * 64 + static_cast<std::size_t>(std::countr_zero(left));
-        copies.workers[item].push_back(w);
-        copies.speeds[item] += request.workers[w].speed;
-      }
-    }
+    for_each(targets[w], [&](std::uint32_t layer, std::uint32_t expert) {
+      const std::size_t item = std::size_t{layer} * request.shape.experts + expert;
+      copies.workers[item].push_back(w);
+      copies.speeds[item] += request.workers[w].speed;
+    });
   }
   return copies;
 }

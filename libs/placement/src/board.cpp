@@ -1,29 +1,16 @@
 #include "board.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <string>
 
+#include "bits.hpp"
 #include "conclave/base/check.hpp"
 
 namespace conclave::placement {
 namespace {
 
 using wire::ExpertBits;
-
-// Calls body(layer, expert) for every member, in order.
-template <class Body>
-void for_each(const ExpertBits& bits, const Body& body) {
-  const auto words = bits.words();
-  for (std::size_t word = 0; word < words.size(); ++word) {
-    for (std::uint64_t left = words[word]; left != 0; left &= left - 1) {
-      const auto bit = static_cast<std::uint32_t>(word * 64) +
-                       static_cast<std::uint32_t>(std::countr_zero(left));
-      body(bit / bits.experts(), bit % bits.experts());
-    }
-  }
-}
 
 // A name's number; an empty one is nobody else's.
 std::uint32_t number_of(const std::string& name, std::map<std::string, std::uint32_t>& numbers,

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdio>
 
+#include "bits.hpp"
 #include "conclave/base/text.hpp"
 
 namespace conclave::placement {
@@ -11,10 +13,6 @@ namespace {
 
 // Workers that one message names; there may be thousands.
 constexpr std::size_t kNamedWorkersMax = 8;
-
-bool is_held(const PlanWorker& worker, std::uint32_t layer, std::uint32_t expert) {
-  return worker.resident.test(layer, expert) || worker.assigned.test(layer, expert);
-}
 
 std::string plural(std::uint64_t count, const char* what) {
   return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
@@ -43,15 +41,16 @@ void count(const PlanRequest& request, Plan& plan) {
   plan.replicas = UINT32_MAX;
   std::vector<std::uint32_t> copies(std::size_t{shape.layers} * shape.experts);
   for (std::size_t i = 0; i < plan.targets.size(); ++i) {
+    const wire::ExpertBits& target = plan.targets[i];
     const PlanWorker& worker = request.workers[i];
-    for (std::uint32_t layer = shape.dense_layers; layer < shape.layers; ++layer) {
-      for (std::uint32_t expert = 0; expert < shape.experts; ++expert) {
-        const bool is_target = plan.targets[i].test(layer, expert);
-        const bool was_held = is_held(worker, layer, expert);
-        copies[std::size_t{layer} * shape.experts + expert] += is_target ? 1u : 0u;
-        plan.moves += is_target && !was_held ? 1u : 0u;
-        plan.drops += !is_target && was_held ? 1u : 0u;
-      }
+    for_each(target, [&](std::uint32_t layer, std::uint32_t expert) {
+      ++copies[std::size_t{layer} * shape.experts + expert];
+    });
+    for (std::size_t word = 0; word < target.words().size(); ++word) {
+      const std::uint64_t held = word_of(worker.resident, word) | word_of(worker.assigned, word);
+      const std::uint64_t wanted = target.words()[word];
+      plan.moves += static_cast<std::size_t>(std::popcount(wanted & ~held));
+      plan.drops += static_cast<std::size_t>(std::popcount(held & ~wanted));
     }
   }
   for (std::size_t i = std::size_t{shape.dense_layers} * shape.experts; i < copies.size(); ++i) {

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <queue>
 
+#include "bits.hpp"
 #include "quotas.hpp"
 
 namespace conclave::placement {
@@ -49,11 +50,11 @@ void Filler::keep_held() {
 
 void Filler::keep(std::uint32_t w, const wire::ExpertBits& bits) {
   std::vector<std::uint32_t> kept;
-  for (std::uint32_t item = 0; item < board_.items(); ++item) {
-    if (!board_.was_held(item, w) || !board_.allows(item, w)) continue;
-    const std::uint32_t layer = request_.shape.dense_layers + board_.layer_of(item);
-    if (bits.test(layer, item % board_.experts())) kept.push_back(item);
-  }
+  for_each(bits, [&](std::uint32_t layer, std::uint32_t expert) {
+    if (layer < request_.shape.dense_layers) return;
+    const std::uint32_t item = (layer - request_.shape.dense_layers) * board_.experts() + expert;
+    if (board_.allows(item, w)) kept.push_back(item);
+  });
   // Rare ones first, should room have shrunk: what only one worker has is lost without it.
   if (kept.size() > board_.worker(w).room) {
     std::stable_sort(kept.begin(), kept.end(), [this](auto a, auto b) {
