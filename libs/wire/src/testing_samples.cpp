@@ -84,7 +84,8 @@ TokenEvents token_events() {
                                 {.token = 13, .logprob = -1.5f, .piece = " the"}},
                         .finish = FinishReason::kError,
                         .error = {base::ErrorCode::kUnavailable, "no replica left"},
-                        .cached_tokens = 48};
+                        .cached_tokens = 48,
+                        .degraded = 3};
   return {.streams = {{.stream = 9, .prompt = {prompt}, .tokens = {last, TokenEvent{}}},
                       {.stream = 10, .prompt = {}, .tokens = {prompt}}}};
 }
@@ -132,7 +133,8 @@ RoutingTable table() {
           .workers = {{.node = "worker-1", .incarnation = 5, .address = "tcp://10.0.0.1:7101"},
                       {.node = "worker-2", .incarnation = 6, .address = "ipc:///run/w2"}},
           .first = {0, 1, 3, 3, 4},
-          .pool = {1, 0, 1, 0}};
+          .pool = {1, 0, 1, 0},
+          .policy = DegradedPolicy::kNextBest};
 }
 
 Fleet fleet() {
