@@ -80,6 +80,9 @@ struct NodeReport {
   model @12 :Common.ModelVersion;  # what it has open; null or version 0: none
   ready @13 :ExpertBits;     # worker: loaded and verified
   load @14 :NodeLoad;
+  expertPairs @15 :List(UInt64);
+  # worker: pairs computed by each expert of `ready`, layer by layer in the order of its bits, since the
+  # worker opened the model. As many as `ready` has; an empty list: not said.
 }
 
 struct AssignedExpert {

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <set>
 #include <string>
@@ -39,12 +40,25 @@ void each_token(Message& message, void (*forget)(TokenEvent&)) {
   }
 }
 
+void each_report(Message& message, const std::function<void(NodeReport&)>& change) {
+  Fleet* fleet = std::get_if<Fleet>(&message);
+  if (auto* reply = std::get_if<ReportReply>(&message)) {
+    if (reply->fleet) fleet = &*reply->fleet;
+  }
+  if (auto* report = std::get_if<NodeReport>(&message)) change(*report);
+  for (std::size_t i = 0; fleet != nullptr && i < fleet->nodes.size(); ++i) {
+    change(fleet->nodes[i].report);
+  }
+}
+
 // What was published of a message before, newest first; most have never grown.
 std::vector<Message> earlier_of(Message message) {
   std::vector<Message> earlier;
   const auto keep = [&] {
     if (earlier.empty() || !(earlier.back() == message)) earlier.push_back(message);
   };
+  keep();
+  each_report(message, [](NodeReport& report) { report.expert_pairs.clear(); });
   keep();
   each_token(message, [](TokenEvent& event) { event.degraded = 0; });
   keep();

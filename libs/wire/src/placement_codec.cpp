@@ -144,6 +144,17 @@ void read(Decoder& decoder, schema::NodeStatus::Reader from, NodeStatus& to) {
 
 }  // namespace
 
+namespace {
+
+void check_pairs(ErrorCode code, const NodeReport& report) {
+  const std::size_t size = report.expert_pairs.size();
+  if (size != 0 && size != report.ready.count()) {
+    refuse(code, "expert_pairs", "not one number for each ready expert");
+  }
+}
+
+}  // namespace
+
 void write(Encoder& encoder, schema::NodeReport::Builder to, const NodeReport& from) {
   to.setNode(encoder.text(from.node, kNameBytesMax, "node"));
   to.setRole(static_cast<schema::NodeRole>(from.role));
@@ -160,6 +171,10 @@ void write(Encoder& encoder, schema::NodeReport::Builder to, const NodeReport& f
   write(encoder, to.initModel(), from.model);
   write(encoder, to.initReady(), from.ready);
   write(encoder, to.initLoad(), from.load);
+  check_pairs(ErrorCode::kInvalidArgument, from);
+  encoder.numbers(
+      to.initExpertPairs(encoder.size(from.expert_pairs.size(), kAllExpertsMax, "expert_pairs")),
+      from.expert_pairs);
 }
 
 void read(Decoder& decoder, schema::NodeReport::Reader from, NodeReport& to) {
@@ -178,6 +193,8 @@ void read(Decoder& decoder, schema::NodeReport::Reader from, NodeReport& to) {
   read(decoder, from.getModel(), to.model);
   read(decoder, from.getReady(), to.ready);
   read(decoder, from.getLoad(), to.load);
+  decoder.numbers(from.getExpertPairs(), to.expert_pairs, kAllExpertsMax, "expert_pairs");
+  check_pairs(ErrorCode::kCorruptData, to);
 }
 
 void write(Encoder& encoder, schema::Fleet::Builder to, const Fleet& from) {

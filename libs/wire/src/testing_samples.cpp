@@ -116,7 +116,8 @@ NodeReport node_report() {
                    .waiting = 5,
                    .kv_tokens_used = 6,
                    .kv_tokens_max = 7,
-                   .tokens_total = 8}};
+                   .tokens_total = 8},
+          .expert_pairs = {10, 20, 30}};
 }
 
 Assignment assignment() {

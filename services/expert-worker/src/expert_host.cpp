@@ -61,6 +61,7 @@ void ExpertHost::open(const wire::ModelVersion& model, const model::ModelConfig&
   const std::lock_guard lock(status_mutex_);
   model_ = model;
   ready_ = wire::ExpertBits(config.layers, config.gate.experts);
+  expert_pairs_.assign(std::size_t{config.layers} * config.gate.experts, 0);
   size_ = 0;
   bytes_ = 0;
 }
@@ -138,6 +139,18 @@ Status ExpertHost::check(const IncomingCall& call) const {
   return {};
 }
 
+Hosted ExpertHost::hosted() const {
+  const std::lock_guard lock(status_mutex_);
+  Hosted hosted{ready_, {}};
+  for (std::uint32_t layer = 0; layer < ready_.layers(); ++layer) {
+    for (std::uint32_t index = 0; index < ready_.experts(); ++index) {
+      if (!ready_.test(layer, index)) continue;
+      hosted.pairs.push_back(expert_pairs_[std::size_t{layer} * ready_.experts() + index]);
+    }
+  }
+  return hosted;
+}
+
 void ExpertHost::serve_next(Calls& waiting, fabric::CallServer& server) {
   const auto turn = take_turn();
   take_batch(waiting);
@@ -155,6 +168,10 @@ void ExpertHost::serve_next(Calls& waiting, fabric::CallServer& server) {
     load_.pairs += pairs;
     load_.compute_us += compute_us;
     if (batch_.size() > 1) load_.merged_calls += batch_.size();
+    for (const IncomingCall* call : batch_) {
+      std::uint64_t* layer = &expert_pairs_[std::size_t{call->call.layer} * config_.gate.experts];
+      for (const fabric::CallPair& pair : call->pairs) ++layer[pair.expert];
+    }
   }
   for (IncomingCall* call : batch_) {
     wire::ExpertReply reply{.queue_us = microseconds(start - call->arrived),

@@ -28,6 +28,12 @@ struct HostLoad {
   std::uint64_t merged_calls = 0;  // that were computed together with another one
 };
 
+/// What is hosted, and how much each of it was asked for: one moment of both.
+struct Hosted {
+  wire::ExpertBits ready;
+  std::vector<std::uint64_t> pairs;  // by the bits of `ready`, from the start
+};
+
 /// serve_next() on one thread at a time; the others on any. Experts come and go between batches;
 /// what asks for numbers never waits for a batch.
 class ExpertHost {
@@ -55,6 +61,7 @@ class ExpertHost {
   [[nodiscard]] std::size_t size() const;
   [[nodiscard]] std::size_t bytes() const;
   [[nodiscard]] HostLoad load() const;
+  [[nodiscard]] Hosted hosted() const;
 
  private:
   std::unique_lock<std::mutex> take_turn();
@@ -88,6 +95,7 @@ class ExpertHost {
   std::size_t size_ = 0;
   std::size_t bytes_ = 0;
   HostLoad load_;
+  std::vector<std::uint64_t> expert_pairs_;  // (layer, expert), hosted now or before
 };
 
 }  // namespace conclave::expert_worker

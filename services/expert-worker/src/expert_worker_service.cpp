@@ -225,7 +225,9 @@ class ExpertWorkerService::Impl {
     report.slots = settings_.worker.slots;
     report.epoch_seen = loader_->epoch();
     report.model = host_->model();
-    report.ready = host_->ready();
+    Hosted hosted = host_->hosted();
+    report.ready = std::move(hosted.ready);
+    report.expert_pairs = std::move(hosted.pairs);
     report.load.pairs_total = load.pairs;
     report.load.calls_total = load.calls;
     report.load.compute_us_total = load.compute_us;

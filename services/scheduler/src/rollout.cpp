@@ -21,6 +21,13 @@ ExpertBits all_experts(const placement::ModelShape& shape) {
   return all;
 }
 
+// "10.0.0.7" of "tcp://10.0.0.7:7700"; empty for addresses without a host.
+std::string host_of(const std::string& address) {
+  constexpr std::string_view kTcp = "tcp://";
+  if (!address.starts_with(kTcp)) return {};
+  return address.substr(kTcp.size(), address.rfind(':') - kTcp.size());
+}
+
 bool is_same_bytes(const wire::ModelVersion& a, const wire::ModelVersion& b) {
   return a.name == b.name && a.version == b.version && a.sha256 == b.sha256;
 }
@@ -62,7 +69,11 @@ void Rollout::observe(const wire::NodeReport& worker, Time now) {
     hosting.address = worker.address;
     table_is_outdated_ |= !is_empty(hosting.in_table);
   }
-  hosting.limits = {worker.incarnation, worker.memory_bytes, worker.slots,
+  hosting.limits = {worker.device.substr(0, worker.device.find(':')),
+                    host_of(worker.address),
+                    worker.incarnation,
+                    worker.memory_bytes,
+                    worker.slots,
                     worker.state == wire::NodeState::kDraining};
 
   // `ready` counts in every state: a worker that loads more experts says it is starting, and those
@@ -108,7 +119,10 @@ placement::PlanWorker Rollout::plan_worker(const std::string& name, const Hostin
           hosting.limits.slots,
           hosting.limits.leaving,
           hosting.ready,
-          hosting.target};
+          hosting.target,
+          1.0,
+          hosting.limits.group,
+          hosting.limits.host};
 }
 
 std::vector<placement::PlanWorker> Rollout::plan_workers() const {
@@ -285,6 +299,14 @@ ExpertBits Rollout::ready() const {
 }
 
 ExpertBits Rollout::missing() const { return all_ - ready(); }
+
+std::vector<std::string> Rollout::hosts_of(std::uint32_t layer, std::uint32_t index) const {
+  std::vector<std::string> hosts;
+  for (const auto& [name, hosting] : workers_) {
+    if (hosting.ready.test(layer, index)) hosts.push_back(name);
+  }
+  return hosts;
+}
 
 std::uint32_t Rollout::assigned(const std::string& worker) const {
   const auto found = workers_.find(worker);

@@ -61,6 +61,8 @@ class Rollout {
   /// What a plan depends on beside what is loaded: it is due again when this changes. Nothing for a
   /// worker that is not there.
   struct Limits {
+    std::string group;  // device class: "cpu" of "cpu:0-3"
+    std::string host;   // of its address; empty: not known
     std::uint64_t incarnation = 0;
     std::uint64_t memory_bytes = 0;
     std::uint32_t slots = 0;
@@ -98,6 +100,8 @@ class Rollout {
   /// Experts with a ready copy, and experts that have none.
   [[nodiscard]] wire::ExpertBits ready() const;
   [[nodiscard]] wire::ExpertBits missing() const;
+  /// Who has a ready copy of an expert now, by name.
+  [[nodiscard]] std::vector<std::string> hosts_of(std::uint32_t layer, std::uint32_t index) const;
   /// Experts that a worker shall host now; 0 for others.
   [[nodiscard]] std::uint32_t assigned(const std::string& worker) const;
   /// Fewest ready copies of any expert.

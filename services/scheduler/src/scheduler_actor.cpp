@@ -24,6 +24,11 @@ SchedulerActor::behavior_type SchedulerState::make_behavior() {
   self_->delayed_send(self_, parts_.settings.publish, caf::tick_atom_v);
   return {[this](const wire::NodeReport& report) { return on_report(report); },
           [this](const wire::FleetRequest&) { return parts_.core->fleet(parts_.now()); },
+          [this](const wire::AdminRequest& request) {
+            wire::AdminReply reply = admin_.serve(request);
+            send_nudges();
+            return reply;
+          },
           [this](caf::tick_atom) { on_tick(); }, [this](caf::connect_atom) { resolve(); }};
 }
 

@@ -11,13 +11,15 @@
 #include "conclave/fabric/messages.hpp"
 #include "conclave/fabric/node.hpp"
 #include "conclave/telemetry/log.hpp"
+#include "fleet_admin.hpp"
 #include "scheduler_core.hpp"
 #include "scheduler_metrics.hpp"
 
 namespace conclave::scheduler {
 
 using SchedulerActor =
-    fabric::FleetActor::extend<caf::reacts_to<caf::tick_atom>, caf::reacts_to<caf::connect_atom>>;
+    fabric::FleetActor::extend<caf::replies_to<wire::AdminRequest>::with<wire::AdminReply>,
+                               caf::reacts_to<caf::tick_atom>, caf::reacts_to<caf::connect_atom>>;
 
 struct SchedulerParts {
   fabric::Node& node;
@@ -34,7 +36,7 @@ class SchedulerState {
   static constexpr const char* kName = "conclave.scheduler";
 
   SchedulerState(SchedulerActor::pointer self, std::shared_ptr<SchedulerParts> parts)
-      : self_(self), parts_(std::move(*parts)) {}
+      : self_(self), parts_(std::move(*parts)), admin_(*parts_.core, parts_.now) {}
 
   SchedulerActor::behavior_type make_behavior();
 
@@ -48,6 +50,7 @@ class SchedulerState {
 
   SchedulerActor::pointer self_;
   SchedulerParts parts_;
+  FleetAdmin admin_;
   Time resolve_at_{};
   bool resolving_ = false;
   wire::ModelVersion known_;  // whose sums the core has

@@ -95,6 +95,7 @@ void SchedulerCore::observe_worker(const wire::NodeReport& report, Time now) {
   if (!rollout_) return;
   const auto before = rollout_->limits_of(report.node);
   rollout_->observe(report, now);
+  if (loads_) loads_->observe(report);
   plan_is_due_ |= before != rollout_->limits_of(report.node);
 }
 
@@ -120,6 +121,7 @@ void SchedulerCore::expire(Time now) {
 void SchedulerCore::forget_worker(const std::string& worker) {
   if (!rollout_) return;
   rollout_->forget(worker);
+  if (loads_) loads_->forget(worker);
   plan_is_due_ = true;
 }
 
@@ -161,8 +163,11 @@ void SchedulerCore::serve(ServedModel model, Time now) {
                                  {"version", rollout_->model().version.version}});
   }
   rollout_.emplace(std::move(model), RolloutOptions{settings_.grace, 2 * settings_.lease});
+  const auto& shape = rollout_->model().shape;
+  loads_.emplace(shape.layers, shape.experts, settings_.load_window, now);
   for (const wire::NodeReport* worker : roster_.of(NodeRole::kExpertWorker)) {
     rollout_->observe(*worker, now);
+    loads_->observe(*worker);
   }
   plan_is_due_ = true;
   may_rebalance_ = true;
@@ -201,6 +206,10 @@ void SchedulerCore::refresh(Time now) {
   if (!is_settled()) return;
   if (!rollout_) adopt_reported_model(now);
   if (!rollout_) return;
+  if (rollout_->model().is_known() && loads_->judge(request(), now)) {
+    log_.info("load_drifted", {{"model", rollout_->model().version.name}});
+    plan_is_due_ = true;
+  }
   if (plan_is_due_ && rollout_->model().is_known()) {
     plan_is_due_ = false;
     may_rebalance_ = true;
@@ -218,11 +227,24 @@ void SchedulerCore::refresh(Time now) {
   log_completeness();
 }
 
-void SchedulerCore::plan() {
-  const placement::PlanRequest request{rollout_->model().shape, settings_.replicas,
-                                       rollout_->plan_workers(), may_rebalance_};
-  const placement::Plan made = planner_->plan(request);
+placement::PlanRequest SchedulerCore::request() const {
+  placement::PlanRequest request{rollout_->model().shape, settings_.replicas,
+                                 rollout_->plan_workers(), may_rebalance_};
+  request.loads = loads_->loads();
+  request.move_price = settings_.move_price;
+  request.pins = pins();
+  for (placement::PlanWorker& worker : request.workers) {
+    worker.cordoned = standing(worker.name) == Standing::kCordoned;
+    worker.leaving |= standing(worker.name) == Standing::kDraining;
+  }
+  return request;
+}
+
+placement::Plan SchedulerCore::plan() {
+  const placement::PlanRequest request = this->request();
+  placement::Plan made = planner_->plan(request);
   rollout_->set_targets(made.targets);
+  loads_->planned(made);
   ++plans_total_;
   moves_total_ += made.moves;
   no_fit_ = made.replicas == 0 ? made.reason : "";
@@ -234,7 +256,67 @@ void SchedulerCore::plan() {
             {"moves", made.moves},
             {"replicas", made.replicas},
             {"rebalance", may_rebalance_},
-            {"reason", made.reason}});
+            {"reason", made.reason},
+            {"explanation", made.explanation}});
+  return made;
+}
+
+Status SchedulerCore::set_standing(const std::string& worker, Standing standing, Time now) {
+  const Roster::Entry* known = roster_.find(worker);
+  if (known == nullptr || known->report.role != NodeRole::kExpertWorker) {
+    return fail(ErrorCode::kNotFound, "there is no worker " + base::shown(worker));
+  }
+  if (standing == Standing::kInService) {
+    standings_.erase(worker);
+  } else {
+    standings_[worker] = standing;
+  }
+  log_.info("worker_standing", {{"worker", worker}, {"standing", static_cast<int>(standing)}});
+  plan_is_due_ = true;
+  refresh(now);
+  return {};
+}
+
+SchedulerCore::Standing SchedulerCore::standing(const std::string& worker) const {
+  const auto known = standings_.find(worker);
+  return known == standings_.end() ? Standing::kInService : known->second;
+}
+
+void SchedulerCore::pin(std::uint32_t layer, std::uint32_t expert,
+                        std::optional<placement::Pin> pin, Time now) {
+  if (pin) {
+    pin->layer = layer;
+    pin->expert = expert;
+    pins_[{layer, expert}] = *std::move(pin);
+  } else {
+    pins_.erase({layer, expert});
+  }
+  plan_is_due_ = true;
+  refresh(now);
+}
+
+std::vector<placement::Pin> SchedulerCore::pins() const {
+  std::vector<placement::Pin> all;
+  for (const auto& [expert, pin] : pins_) all.push_back(pin);
+  return all;
+}
+
+base::Result<std::pair<placement::PlanRequest, placement::Plan>> SchedulerCore::preview() const {
+  if (!rollout_ || !rollout_->model().is_known()) {
+    return fail(ErrorCode::kFailedPrecondition, "no model of the registry is served");
+  }
+  placement::PlanRequest request = this->request();
+  request.rebalance = true;
+  placement::Plan plan = planner_->plan(request);
+  return std::pair(std::move(request), std::move(plan));
+}
+
+base::Result<placement::Plan> SchedulerCore::apply(Time now) {
+  CONCLAVE_TRY_VOID(preview());
+  may_rebalance_ = true;
+  placement::Plan made = plan();
+  refresh(now);
+  return made;
 }
 
 void SchedulerCore::publish(Time now) {
@@ -322,6 +404,7 @@ wire::Fleet SchedulerCore::fleet(Time now) const {
         std::chrono::duration_cast<std::chrono::milliseconds>(now - entry.heard).count();
     fleet.nodes.push_back({entry.report, static_cast<std::uint32_t>(silent),
                            rollout_ ? rollout_->assigned(name) : 0});
+    fleet.nodes.back().report.expert_pairs.clear();  // for this scheduler alone
   }
   return fleet;
 }

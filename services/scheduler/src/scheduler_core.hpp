@@ -18,6 +18,7 @@
 #include "conclave/telemetry/log.hpp"
 #include "conclave/wire/placement.hpp"
 #include "conclave/wire/registry.hpp"
+#include "load_book.hpp"
 #include "rollout.hpp"
 #include "roster.hpp"
 
@@ -65,7 +66,30 @@ class SchedulerCore {
   /// The registry could not say: what is served stays. The reason is for people.
   void on_no_model(std::string reason) { no_model_ = std::move(reason); }
 
+  /// What people say of a worker. It holds for the worker's name until it is said otherwise, or
+  /// this scheduler ends. kNotFound: there is no such worker.
+  enum class Standing : std::uint8_t {
+    kInService,  // as all are at first
+    kCordoned,   // keeps what it has and gets nothing new
+    kDraining,   // what it has moves elsewhere, and then away from it
+  };
+  base::Status set_standing(const std::string& worker, Standing standing, Time now);
+  [[nodiscard]] Standing standing(const std::string& worker) const;
+
+  /// A rule for an expert, in place of the one it had; nullopt takes it away.
+  void pin(std::uint32_t layer, std::uint32_t expert, std::optional<placement::Pin> pin, Time now);
+  [[nodiscard]] std::vector<placement::Pin> pins() const;
+
+  /// The plan that would be made now, and what it would be made of; nothing is changed.
+  /// kFailedPrecondition: no model of the registry is served.
+  [[nodiscard]] base::Result<std::pair<placement::PlanRequest, placement::Plan>> preview() const;
+  /// Plans anew, now, and rolls that out. Errors as preview().
+  base::Result<placement::Plan> apply(Time now);
+
   [[nodiscard]] wire::Fleet fleet(Time now) const;
+  /// Null before a model is served.
+  [[nodiscard]] const Rollout* rollout() const { return rollout_ ? &*rollout_ : nullptr; }
+  [[nodiscard]] const LoadBook* loads() const { return loads_ ? &*loads_ : nullptr; }
   [[nodiscard]] SchedulerStats stats() const;
   /// Every node once, however many reasons there were.
   std::vector<NudgeTo> take_nudges();
@@ -83,7 +107,8 @@ class SchedulerCore {
   void adopt_reported_model(Time now);
   void serve(ServedModel model, Time now);
   void refresh(Time now);
-  void plan();
+  placement::Plan plan();
+  [[nodiscard]] placement::PlanRequest request() const;
   void publish(Time now);
   void log_completeness();
   [[nodiscard]] std::uint64_t routers_seen() const;
@@ -106,6 +131,9 @@ class SchedulerCore {
   telemetry::Logger log_;
   Roster roster_;
   std::optional<Rollout> rollout_;
+  std::optional<LoadBook> loads_;              // of the rollout's model
+  std::map<std::string, Standing> standings_;  // of those that are not in service
+  std::map<std::pair<std::uint32_t, std::uint32_t>, placement::Pin> pins_;
   std::string no_model_ = "the registry has not answered yet";
   std::string no_fit_;  // why the plan gives some experts no place
 

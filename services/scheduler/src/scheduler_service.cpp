@@ -59,7 +59,7 @@ class SchedulerService::Impl {
  private:
   void start_actor(fabric::LinkId registry) {
     auto core = std::make_unique<SchedulerCore>(
-        settings_.scheduler, std::make_unique<placement::SpreadPlanner>(), context_.wall_clock(),
+        settings_.scheduler, std::make_unique<placement::EplbFtPlanner>(), context_.wall_clock(),
         context_.now(), context_.log);
     auto parts = std::make_shared<SchedulerParts>(
         SchedulerParts{*node_, registry, settings_.scheduler, std::move(core),
@@ -69,6 +69,8 @@ class SchedulerService::Impl {
             std::move(parts));
     actor_ = caf::actor_cast<caf::actor>(actor);
     node_->publish(fabric::kFleetActor, actor, fabric::Run::kScheduled);
+    constexpr wire::NodeRole kAdministrators[] = {wire::NodeRole::kGateway};
+    node_->publish(fabric::kAdminActor, actor, fabric::Run::kScheduled, kAdministrators);
     node_->on_link([registry, actor = actor_](const fabric::LinkEvent& event) {
       if (event.link == registry && event.up) caf::anon_send(actor, caf::connect_atom_v);
     });

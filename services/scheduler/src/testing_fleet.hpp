@@ -57,6 +57,7 @@ struct FakeWorker {
   wire::ModelVersion model;
   wire::ExpertBits hosted;
   std::deque<wire::AssignedExpert> wanted;
+  std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint64_t> pairs;  // computed, by expert
 
   [[nodiscard]] wire::NodeReport report() const {
     wire::NodeReport report;
@@ -73,6 +74,10 @@ struct FakeWorker {
     report.epoch_seen = epoch_seen;
     report.model = model;
     report.ready = hosted;
+    for_each(hosted, [&](std::uint32_t layer, std::uint32_t index) {
+      const auto known = pairs.find({layer, index});
+      report.expert_pairs.push_back(known == pairs.end() ? 0 : known->second);
+    });
     return report;
   }
 
@@ -121,7 +126,15 @@ struct FakeRouter {
 
 class FakeFleet {
  public:
-  explicit FakeFleet(SchedulerSettings settings = {}, std::uint32_t layers = 4,
+  /// One copy of each expert, and time to be late: what most tests are about.
+  static SchedulerSettings settings() {
+    SchedulerSettings settings;
+    settings.replicas = 1;
+    settings.lease = std::chrono::milliseconds(5000);
+    return settings;
+  }
+
+  explicit FakeFleet(SchedulerSettings settings = FakeFleet::settings(), std::uint32_t layers = 4,
                      std::uint32_t experts = 8)
       : settings_(std::move(settings)), record_(record_of(1, layers, experts)) {
     restart_scheduler();
@@ -130,7 +143,7 @@ class FakeFleet {
   void restart_scheduler(std::chrono::seconds clock_step = std::chrono::seconds(1),
                          bool registry_is_there = true) {
     wall_clock_ += clock_step;
-    core_ = std::make_unique<SchedulerCore>(settings_, std::make_unique<placement::SpreadPlanner>(),
+    core_ = std::make_unique<SchedulerCore>(settings_, std::make_unique<placement::EplbFtPlanner>(),
                                             wall_clock_, now_, telemetry::Logger());
     if (registry_is_there) tell_model();
   }

@@ -77,6 +77,9 @@ struct NodeReport {
   ModelVersion model;                   // what it has open; version 0: none
   ExpertBits ready;                     // worker: loaded and verified
   NodeLoad load;
+  /// worker: pairs computed by each expert of `ready`, in the order of its bits, since
+  /// it opened the model; empty: not said.
+  std::vector<std::uint64_t> expert_pairs;
 
   friend bool operator==(const NodeReport&, const NodeReport&) = default;
 };

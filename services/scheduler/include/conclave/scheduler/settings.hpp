@@ -12,12 +12,16 @@ struct SchedulerSettings {
   std::string listen = "tcp://127.0.0.1:7600";
   std::string registry = "tcp://127.0.0.1:7601";
   std::string model;
-  std::uint32_t replicas = 1;
-  std::chrono::milliseconds lease{5000};
+  // With two, any one worker may die without a request noticing.
+  std::uint32_t replicas = 2;
+  // Three reports: a machine that is busy may be late with one.
+  std::chrono::milliseconds lease{3000};
   std::chrono::milliseconds settle{1000};
   std::chrono::milliseconds grace{1000};
   std::chrono::milliseconds publish{100};
   std::chrono::milliseconds resolve{2000};
+  std::chrono::milliseconds load_window{5000};
+  double move_price = 0.1;
 
   template <class Visitor>
   void visit(Visitor&& v) {
@@ -26,7 +30,8 @@ struct SchedulerSettings {
     v("registry", registry, "Address of the registry");
     v("model", model,
       "Model to serve: name, name@alias or name:version (default: the registry's own)");
-    v("replicas", replicas, 1u, 64u, "Copies of each expert, each on another worker");
+    v("replicas", replicas, 1u, 64u,
+      "Copies of each expert, each on another worker, where memory allows");
     v("lease-ms", lease, milliseconds{100}, milliseconds{3'600'000},
       "A node that does not report for this long is gone");
     v("settle-ms", settle, milliseconds{0}, milliseconds{600'000},
@@ -37,6 +42,10 @@ struct SchedulerSettings {
       "Shortest time between two routing tables");
     v("resolve-ms", resolve, milliseconds{100}, milliseconds{3'600'000},
       "How often the registry is asked what the model means now");
+    v("load-window-ms", load_window, milliseconds{100}, milliseconds{3'600'000},
+      "How long pairs are counted before the placement is judged by them");
+    v("move-price", move_price, 0.0, 100.0,
+      "How much the busiest worker's share (1: the mean) must fall to be worth moving all experts");
   }
 };
 

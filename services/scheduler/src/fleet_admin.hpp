@@ -1,0 +1,46 @@
+// What /admin/v1/experts, /workers and /placement mean: questions to the scheduler's core and
+// changes of it, as HTTP has them. Knows no actor and no socket.
+#pragma once
+
+#include <functional>
+
+#include "conclave/admin/routes.hpp"
+#include "scheduler_core.hpp"
+
+namespace conclave::scheduler {
+
+/// One thread, the core's. The core must outlive it.
+class FleetAdmin {
+ public:
+  FleetAdmin(SchedulerCore& core, std::function<Time()> now);
+
+  [[nodiscard]] wire::AdminReply serve(const wire::AdminRequest& request) const {
+    return routes_.serve(request);
+  }
+
+ private:
+  using Call = admin::Call;
+  using Reply = base::Result<wire::AdminReply>;
+  struct Expert {
+    std::uint32_t layer = 0;
+    std::uint32_t index = 0;
+  };
+
+  void add_experts();
+  void add_workers();
+  void add_placement();
+
+  [[nodiscard]] Reply experts(const Call& call) const;
+  [[nodiscard]] Reply workers(const Call& call) const;
+  [[nodiscard]] Reply stand(const Call& call, SchedulerCore::Standing standing) const;
+  [[nodiscard]] Reply pin(const Call& call) const;
+  [[nodiscard]] Reply move(const Call& call) const;
+  /// The expert that the path names. kNotFound: there is none; kFailedPrecondition: no model.
+  [[nodiscard]] base::Result<Expert> expert(const Call& call) const;
+
+  SchedulerCore& core_;
+  std::function<Time()> now_;
+  admin::Routes routes_;
+};
+
+}  // namespace conclave::scheduler
