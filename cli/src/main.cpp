@@ -43,7 +43,11 @@ int main(int argc, char** argv) {
   cli::add_up(app, action);
   cli::add_chat(app, action);
   cli::add_status(app, action);
+  cli::add_models(app, action);
   cli::add_keys(app, action);
+  cli::add_tenants(app, action);
+  cli::add_usage(app, action);
+  cli::add_audit(app, action);
 
   try {
     app.parse(argc, argv);
