@@ -76,6 +76,15 @@ enum MessageType {
   setAlias @23;
   digestsRequest @24;
   modelDigests @25;
+  adminRequest @26;
+  adminReply @27;
+  keyQuestion @28;
+  keyAnswer @29;
+  usageBatch @30;
+  recorded @31;
+  leaseRequest @32;
+  leaseReply @33;
+  auditEvent @34;
 }
 
 struct Envelope {

@@ -120,6 +120,8 @@ struct TokenEvent {
   error @7 :Common.Error;     # with finish `error`, otherwise null
   cachedTokens @8 :UInt32;    # of the prompt, tokens that were not computed for this choice; the
                               # same in all its events
+  degraded @9 :UInt32;        # pairs of this choice that went to next-best experts, for want of the
+                              # gate's choice, since its last event
 }
 
 struct StreamEvents {

@@ -102,6 +102,14 @@ struct WorkerEndpoint {
   address @2 :Text;  # at most kUriBytesMax
 }
 
+enum DegradedPolicy {
+  # What a router does about an expert that no reachable worker has.
+
+  wait @0;      # its requests wait until one has it again
+  nextBest @1;  # tokens do without it: the gate's next best takes its place, but never of the best
+  fail @2;      # its requests fail
+}
+
 struct RoutingTable {
   # Where each expert may be called now: only workers that reported it ready.
 
@@ -116,6 +124,7 @@ struct RoutingTable {
   pool @6 :List(UInt16);
   # The workers of expert e of layer l are pool[first[i]] up to, not with, pool[first[i + 1]], where
   # i = l * experts + e. Each is an index into `workers`.
+  policy @7 :DegradedPolicy;
 }
 
 struct NodeStatus {

@@ -30,6 +30,7 @@ ALLOWED = {
     "engine": {"base", "gguf", "kernels", "model", "tokenizer"},
     "dispatch": {"base", "fabric", "kernels", "model", "telemetry", "wire"},
     "http": {"base", "telemetry"},
+    "admin": {"base", "http", "wire"},
     "app": {"base", "config", "telemetry", "http", "fabric"},
     "testkit": {"app", "base", "fabric", "fleet", "gguf", "kernels", "model", "telemetry", "wire"},
 }

@@ -13,6 +13,8 @@
 
 #include "conclave/base/text.hpp"
 #include "conclave/base/thread_pool.hpp"
+#include "conclave/base/utf8.hpp"
+#include "conclave/catalog/records.hpp"
 #include "conclave/catalog/reference.hpp"
 #include "conclave/catalog/sum_store.hpp"
 #include "conclave/model/digest.hpp"
@@ -36,6 +38,15 @@ void read_ahead(std::span<const std::byte> bytes) {
   const auto start = reinterpret_cast<std::uintptr_t>(bytes.data()) / page * page;
   const auto end = reinterpret_cast<std::uintptr_t>(bytes.data()) + bytes.size();
   ::posix_madvise(reinterpret_cast<void*>(start), end - start, POSIX_MADV_WILLNEED);
+}
+
+// Text of the file that is shown and kept as it is. What is no text, or longer than anybody would
+// write, is as if it were not there: nothing rests on it.
+std::string text_of(const gguf::File& file, std::string_view key, std::size_t bytes_max) {
+  const auto text = file.metadata().get_or<std::string>(key, "");
+  const bool is_text = text && text->size() <= bytes_max && base::utf8::valid(*text) &&
+                       text->find('\0') == std::string::npos;
+  return is_text ? *text : std::string();
 }
 
 Status check_limits(const model::ModelConfig& config) {
@@ -238,6 +249,8 @@ Result<ModelScan> scan_model(const std::filesystem::path& path, std::string name
     CONCLAVE_TRY(name, derive_name(config.name, path));
   }
   CONCLAVE_TRY(ModelScan scan, Scanner(file, config, progress, known).run());
+  scan.licence = text_of(file, "general.license", kTextBytesMax);
+  scan.chat_template = text_of(file, "tokenizer.chat_template", kTemplateBytesMax);
   scan.record.model.name = name;
   scan.digests.model.name = std::move(name);
   return scan;

@@ -127,21 +127,55 @@ std::string Statement::text(int column) const {
   return {text, static_cast<std::size_t>(sqlite3_column_bytes(handle_.get(), column))};
 }
 
-std::span<const std::byte> Statement::blob(int column) const {
-  const auto* data = static_cast<const std::byte*>(sqlite3_column_blob(handle_.get(), column));
-  if (data == nullptr) return {};
-  return {data, static_cast<std::size_t>(sqlite3_column_bytes(handle_.get(), column))};
+sql::Value Statement::value(int column) const {
+  switch (sqlite3_column_type(handle_.get(), column)) {
+    case SQLITE_INTEGER:
+      return integer(column);
+    case SQLITE_BLOB: {
+      const auto* data = static_cast<const char*>(sqlite3_column_blob(handle_.get(), column));
+      const auto size = static_cast<std::size_t>(sqlite3_column_bytes(handle_.get(), column));
+      return sql::Blob{data != nullptr ? std::string(data, size) : std::string()};
+    }
+    case SQLITE_NULL:
+      return {};
+    default:
+      return text(column);
+  }
+}
+
+sql::Row Statement::row() const {
+  std::vector<sql::Value> values;
+  const int count = sqlite3_column_count(handle_.get());
+  for (int column = 0; column < count; ++column) values.push_back(value(column));
+  return sql::Row(std::move(values));
+}
+
+Status Statement::bind_all(std::span<const sql::Value> values) {
+  reset();
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    // SQLite takes "$1" for a name, and numbers names in the order in which it meets them.
+    const int index =
+        sqlite3_bind_parameter_index(handle_.get(), ("$" + std::to_string(i + 1)).c_str());
+    CONCLAVE_CHECK(index != 0);
+    const int code = bind_one(index, values[i]);
+    if (code != SQLITE_OK) return fail(error_of(sqlite3_db_handle(handle_.get()), code, "bind"));
+  }
+  return {};
 }
 
 // Copies: what is bound need not outlive the call.
-int Statement::bind_one(int index, std::string_view value) {
-  return sqlite3_bind_text64(handle_.get(), index + 1, value.data(), value.size(), SQLITE_TRANSIENT,
-                             SQLITE_UTF8);
-}
-
-int Statement::bind_one(int index, std::span<const std::byte> value) {
-  return sqlite3_bind_blob64(handle_.get(), index + 1, value.data(), value.size(),
-                             SQLITE_TRANSIENT);
+int Statement::bind_one(int index, const sql::Value& value) {
+  if (value.is_null()) return sqlite3_bind_null(handle_.get(), index);
+  if (value.is_integer()) return sqlite3_bind_int64(handle_.get(), index, value.integer());
+  if (value.is_blob()) {
+    const auto bytes = value.blob();
+    // An empty span may have no address, which would be NULL.
+    return sqlite3_bind_blob64(handle_.get(), index,
+                               bytes.empty() ? "" : static_cast<const void*>(bytes.data()),
+                               bytes.size(), SQLITE_TRANSIENT);
+  }
+  return sqlite3_bind_text64(handle_.get(), index, value.text().data(), value.text().size(),
+                             SQLITE_TRANSIENT, SQLITE_UTF8);
 }
 
 }  // namespace conclave::catalog::sqlite

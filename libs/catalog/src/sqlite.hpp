@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "conclave/base/result.hpp"
+#include "sql.hpp"
 
 namespace conclave::catalog::sqlite {
 
@@ -42,6 +43,9 @@ class Database {
   /// still true when it writes. Rolled back if `body` or the commit fails.
   base::Status transaction(const std::function<base::Status()>& body);
 
+  /// True outside of a transaction.
+  [[nodiscard]] bool is_idle() const { return sqlite3_get_autocommit(handle()) != 0; }
+
   [[nodiscard]] sqlite3* handle() const { return handle_.get(); }
 
  private:
@@ -59,29 +63,14 @@ class Statement {
   /// Prepared by Database::prepare; until then nothing may be called.
   Statement() = default;
 
-  /// Ends what ran before and binds all parameters anew.
-  template <class... Values>
-  base::Status bind(const Values&... values) {
-    reset();
-    int index = 0;
-    int code = SQLITE_OK;
-    ((code = code != SQLITE_OK ? code : bind_one(index++, values)), ...);
-    if (code == SQLITE_OK) return {};
-    return base::fail(error_of(sqlite3_db_handle(handle_.get()), code, "bind"));
-  }
+  /// Ends what ran before and binds $1, $2, .. anew.
+  base::Status bind_all(std::span<const sql::Value> values);
 
   /// True: there is a row; false: the end.
   base::Result<bool> step();
 
-  /// Binds and steps to the end, for statements that give no rows.
-  template <class... Values>
-  base::Status run(const Values&... values) {
-    CONCLAVE_TRY_VOID(bind(values...));
-    const auto row = step();
-    reset();
-    if (!row) return base::fail(row.error());
-    return {};
-  }
+  /// All columns of the row.
+  [[nodiscard]] sql::Row row() const;
 
   /// Ends a read: until then its snapshot is held.
   void reset();
@@ -90,8 +79,6 @@ class Statement {
     return sqlite3_column_int64(handle_.get(), column);
   }
   [[nodiscard]] std::string text(int column) const;
-  /// Valid until the next step or reset.
-  [[nodiscard]] std::span<const std::byte> blob(int column) const;
 
  private:
   friend class Database;
@@ -100,11 +87,8 @@ class Statement {
   };
   explicit Statement(sqlite3_stmt* handle) : handle_(handle) {}
 
-  int bind_one(int index, std::int64_t value) {
-    return sqlite3_bind_int64(handle_.get(), index + 1, value);
-  }
-  int bind_one(int index, std::string_view value);
-  int bind_one(int index, std::span<const std::byte> value);
+  int bind_one(int index, const sql::Value& value);
+  [[nodiscard]] sql::Value value(int column) const;
 
   std::unique_ptr<sqlite3_stmt, Finalize> handle_;
 };

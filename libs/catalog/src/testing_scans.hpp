@@ -24,6 +24,7 @@ inline ModelScan made_scan(const std::string& name, std::uint8_t seed) {
   record.experts_used = 2;
   record.expert_bytes = 100;
   record.backbone_bytes = 200;
+  scan.chat_template = "{{ messages }}";
   scan.digests.model.name = name;
   scan.digests.layers = 3;
   scan.digests.experts = 4;

@@ -2,12 +2,14 @@
 // read() fills `to`, which is default-constructed. Both throw Refused (coder.hpp).
 #pragma once
 
+#include "admin.capnp.h"
 #include "coder.hpp"
 #include "common.capnp.h"
 #include "conclave/wire/message.hpp"
 #include "envelope.capnp.h"
 #include "expert.capnp.h"
 #include "inference.capnp.h"
+#include "ledger.capnp.h"
 #include "placement.capnp.h"
 #include "registry.capnp.h"
 
@@ -24,6 +26,9 @@ void write(Encoder& encoder, schema::TraceContext::Builder to, const TraceContex
 void read(Decoder& decoder, schema::TraceContext::Reader from, TraceContext& to);
 void write(Encoder& encoder, schema::ModelVersion::Builder to, const ModelVersion& from);
 void read(Decoder& decoder, schema::ModelVersion::Reader from, ModelVersion& to);
+
+void write(Encoder& encoder, schema::Subject::Builder to, const Subject& from);
+void read(Decoder& decoder, schema::Subject::Reader from, Subject& to);
 
 /// A digest as data of 32 bytes, or of none if it is all zero.
 capnp::Data::Reader digest_data(const Sha256& digest);
@@ -63,6 +68,15 @@ CONCLAVE_WIRE_CODEC(ModelRecord)
 CONCLAVE_WIRE_CODEC(SetAlias)
 CONCLAVE_WIRE_CODEC(DigestsRequest)
 CONCLAVE_WIRE_CODEC(ModelDigests)
+CONCLAVE_WIRE_CODEC(AdminRequest)
+CONCLAVE_WIRE_CODEC(AdminReply)
+CONCLAVE_WIRE_CODEC(KeyQuestion)
+CONCLAVE_WIRE_CODEC(KeyAnswer)
+CONCLAVE_WIRE_CODEC(UsageBatch)
+CONCLAVE_WIRE_CODEC(Recorded)
+CONCLAVE_WIRE_CODEC(LeaseRequest)
+CONCLAVE_WIRE_CODEC(LeaseReply)
+CONCLAVE_WIRE_CODEC(AuditEvent)
 
 #undef CONCLAVE_WIRE_CODEC
 

@@ -30,26 +30,43 @@ struct Golden {
   Message message;   // what it decodes to
 };
 
-// What was published first of messages that have grown since.
-Message first_of(Message message) {
+// Takes from the tokens of a message what was appended to them last.
+void each_token(Message& message, void (*forget)(TokenEvent&)) {
+  auto* events = std::get_if<TokenEvents>(&message);
+  if (events == nullptr) return;
+  for (StreamEvents& stream : events->streams) {
+    for (TokenEvent& event : stream.tokens) forget(event);
+  }
+}
+
+// What was published of a message before, newest first; most have never grown.
+std::vector<Message> earlier_of(Message message) {
+  std::vector<Message> earlier;
+  const auto keep = [&] {
+    if (earlier.empty() || !(earlier.back() == message)) earlier.push_back(message);
+  };
+  keep();
+  each_token(message, [](TokenEvent& event) { event.degraded = 0; });
+  keep();
+  each_token(message, [](TokenEvent& event) { event.cached_tokens = 0; });
   if (auto* generate = std::get_if<Generate>(&message)) {
     generate->priority = 0;
     generate->cache_salt.clear();
-  } else if (auto* events = std::get_if<TokenEvents>(&message)) {
-    for (StreamEvents& stream : events->streams) {
-      for (TokenEvent& event : stream.tokens) event.cached_tokens = 0;
-    }
+  } else if (auto* reply = std::get_if<ReportReply>(&message)) {
+    if (reply->table) reply->table->policy = DegradedPolicy::kWait;
   }
-  return message;
+  keep();
+  return earlier;
 }
 
 std::vector<Golden> goldens() {
   std::vector<Golden> goldens;
   for (const Message& message : testing_samples::messages()) {
     const std::string name(type_name(type_of(message)));
-    const Message first = first_of(message);
-    goldens.push_back({name + "-1", first});
-    if (!(first == message)) goldens.push_back({name + "-2", message});
+    const std::vector<Message> published = earlier_of(message);
+    for (std::size_t i = 0; i < published.size(); ++i) {
+      goldens.push_back({name + "-" + std::to_string(published.size() - i), published[i]});
+    }
   }
   return goldens;
 }

@@ -56,6 +56,7 @@ void write(Encoder& encoder, schema::TokenEvent::Builder to, const TokenEvent& f
   to.setFinish(static_cast<schema::FinishReason>(from.finish));
   if (from.error != base::Error{}) write(encoder, to.initError(), from.error);
   to.setCachedTokens(from.cached_tokens);
+  to.setDegraded(from.degraded);
 }
 
 void read(Decoder& decoder, schema::TokenEvent::Reader from, TokenEvent& to) {
@@ -74,6 +75,7 @@ void read(Decoder& decoder, schema::TokenEvent::Reader from, TokenEvent& to) {
   to.finish = decoder.enumerant_or_zero(from.getFinish(), FinishReason::kError, "event.finish");
   if (from.hasError()) read(decoder, from.getError(), to.error);
   to.cached_tokens = from.getCachedTokens();
+  to.degraded = from.getDegraded();
 }
 
 void read_max_tokens(schema::Generate::MaxTokens::Reader from, std::optional<std::uint32_t>& to) {

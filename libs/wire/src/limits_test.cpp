@@ -375,12 +375,39 @@ void expect_refused(const std::vector<Case>& cases) {
   }
 }
 
+std::vector<Case> ledger_cases() {
+  AdminRequest admin;
+  admin.path = long_text(kAdminTargetBytesMax);
+  std::vector<Case> cases = {
+      text_case<AdminRequest>("AdminRequest.path", admin, kAdminTargetBytesMax,
+                              [](auto to, auto value) { to.setPath(value); }),
+      text_case<UsageBatch>("UsageBatch.id", {.id = long_text(kNameBytesMax), .rows = {}},
+                            kNameBytesMax, [](auto to, auto value) { to.setId(value); }),
+      list_case<UsageBatch>("UsageBatch.rows",
+                            {.id = "", .rows = std::vector<UsageRow>(kUsageRowsMax + 1)},
+                            kUsageRowsMax, 9 * 8, [](auto to, auto size) { to.initRows(size); }),
+      text_case<LeaseRequest>("LeaseRequest.holder",
+                              {.name = "", .holder = long_text(kNameBytesMax)}, kNameBytesMax,
+                              [](auto to, auto value) { to.setHolder(value); }),
+      text_case<AuditEvent>(
+          "AuditEvent.details",
+          {.action = "", .subject = "", .details = long_text(kAdminTargetBytesMax)},
+          kAdminTargetBytesMax, [](auto to, auto value) { to.setDetails(value); }),
+  };
+  KeyAnswer answer;
+  answer.models.resize(kKeyModelsMax + 1);
+  cases.push_back(list_case<KeyAnswer>("KeyAnswer.models", answer, kKeyModelsMax, 8,
+                                       [](auto to, auto size) { to.initModels(size); }));
+  return cases;
+}
+
 TEST(LimitsTest, HoldForLinks) { expect_refused(link_cases()); }
 TEST(LimitsTest, HoldForPrompts) { expect_refused(generate_cases()); }
 TEST(LimitsTest, HoldForEvents) { expect_refused(event_cases()); }
 TEST(LimitsTest, HoldForTokenizing) { expect_refused(tokenizer_cases()); }
 TEST(LimitsTest, HoldForReports) { expect_refused(report_cases()); }
 TEST(LimitsTest, HoldForPlacements) { expect_refused(placement_cases()); }
+TEST(LimitsTest, HoldForTheLedger) { expect_refused(ledger_cases()); }
 TEST(LimitsTest, HoldForTheRegistry) { expect_refused(registry_cases()); }
 
 TEST(LimitsTest, HoldForEnvelopes) {

@@ -41,6 +41,15 @@ constexpr std::array<std::string_view, kMessageTypes> kTypeNames = {
     "set_alias",
     "digests_request",
     "model_digests",
+    "admin_request",
+    "admin_reply",
+    "key_question",
+    "key_answer",
+    "usage_batch",
+    "recorded",
+    "lease_request",
+    "lease_reply",
+    "audit_event",
 };
 
 template <class T>

@@ -108,6 +108,7 @@ void write(Encoder& encoder, schema::RoutingTable::Builder to, const RoutingTabl
                   from.first);
   encoder.numbers(to.initPool(encoder.size(from.pool.size(), kPoolEntriesMax, "table.pool")),
                   from.pool);
+  to.setPolicy(static_cast<schema::DegradedPolicy>(from.policy));
 }
 
 void read(Decoder& decoder, schema::RoutingTable::Reader from, RoutingTable& to) {
@@ -126,6 +127,7 @@ void read(Decoder& decoder, schema::RoutingTable::Reader from, RoutingTable& to)
   decoder.numbers(from.getFirst(), to.first, kAllExpertsMax + 1, "table.first");
   decoder.numbers(from.getPool(), to.pool, kPoolEntriesMax, "table.pool");
   check_table(ErrorCode::kCorruptData, to);
+  to.policy = decoder.enumerant_or_zero(from.getPolicy(), DegradedPolicy::kFail, "table.policy");
 }
 
 void write(Encoder& encoder, schema::NodeStatus::Builder to, const NodeStatus& from) {

@@ -84,7 +84,8 @@ TokenEvents token_events() {
                                 {.token = 13, .logprob = -1.5f, .piece = " the"}},
                         .finish = FinishReason::kError,
                         .error = {base::ErrorCode::kUnavailable, "no replica left"},
-                        .cached_tokens = 48};
+                        .cached_tokens = 48,
+                        .degraded = 3};
   return {.streams = {{.stream = 9, .prompt = {prompt}, .tokens = {last, TokenEvent{}}},
                       {.stream = 10, .prompt = {}, .tokens = {prompt}}}};
 }
@@ -132,7 +133,8 @@ RoutingTable table() {
           .workers = {{.node = "worker-1", .incarnation = 5, .address = "tcp://10.0.0.1:7101"},
                       {.node = "worker-2", .incarnation = 6, .address = "ipc:///run/w2"}},
           .first = {0, 1, 3, 3, 4},
-          .pool = {1, 0, 1, 0}};
+          .pool = {1, 0, 1, 0},
+          .policy = DegradedPolicy::kNextBest};
 }
 
 Fleet fleet() {
@@ -161,6 +163,8 @@ ModelRecord model_record() {
           .aliases = {"production", "canary"},
           .created_unix_ms = 1'760'000'000'000};
 }
+
+Subject subject() { return {.tenant = "acme", .key_id = "key-1", .role = AccessRole::kAdmin}; }
 
 template <std::size_t... I>
 std::vector<Message> defaults(std::index_sequence<I...>) {
@@ -230,6 +234,41 @@ std::vector<Message> messages() {
                    .experts = 1,
                    .backbone = digest(2),
                    .expert = {digest(3), Sha256{}}},
+      AdminRequest{.method = "PUT",
+                   .path = "/admin/v1/deployments/chat",
+                   .query = "dry_run=true",
+                   .body = R"({"split":[]})",
+                   .if_match = "\"7\"",
+                   .request_id = "req-1",
+                   .subject = subject()},
+      AdminReply{.status = 412,
+                 .content_type = "application/json",
+                 .body = "{}",
+                 .etag = "\"8\"",
+                 .location = "/admin/v1/operations/1",
+                 .stale = true,
+                 .retry_after_s = 5},
+      KeyQuestion{.secret_sha256 = digest(4)},
+      KeyAnswer{.valid = true,
+                .reason = "expires soon",
+                .subject = subject(),
+                .models = {"qwen3", "chat"},
+                .expires_unix_ms = 1'760'000'000'000,
+                .stale = true},
+      UsageBatch{.id = "gateway-1/5/1",
+                 .rows = {{.tenant = "acme",
+                           .key_id = "key-1",
+                           .model = "qwen3",
+                           .day = 20'000,
+                           .requests = 1,
+                           .prompt_tokens = 2,
+                           .completion_tokens = 3,
+                           .expert_pairs = 4,
+                           .device_us = 5}}},
+      Recorded{.fresh = true},
+      LeaseRequest{.name = "scheduler", .holder = "scheduler-1/7", .ttl_ms = 5000},
+      LeaseReply{.holder = "scheduler-2/8", .token = 9, .left_ms = 1500},
+      AuditEvent{.action = "expert.refused", .subject = "qwen3:7", .details = "{}"},
   };
 }
 

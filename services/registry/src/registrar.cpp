@@ -32,7 +32,7 @@ void Registrar::stop() {
   for (Job& job : jobs) job.done(fail(ErrorCode::kCancelled, "the registry is stopping"));
 }
 
-base::Status Registrar::scan(std::filesystem::path path, std::string name, Done done) {
+base::Status Registrar::scan(Job job) {
   {
     const std::lock_guard lock(mutex_);
     if (stop_) return fail(ErrorCode::kCancelled, "the registry is stopping");
@@ -40,7 +40,7 @@ base::Status Registrar::scan(std::filesystem::path path, std::string name, Done 
       return fail(ErrorCode::kOverloaded,
                   std::to_string(kWaitingMax) + " files wait to be registered already");
     }
-    jobs_.push_back({std::move(path), std::move(name), std::move(done)});
+    jobs_.push_back(std::move(job));
   }
   wanted_.notify_all();
   return {};
@@ -68,10 +68,11 @@ base::Result<catalog::ModelScan> Registrar::read(const Job& job) {
     bytes_.add(static_cast<double>(done - read));
     read = done;
     percent_ = static_cast<unsigned>(done * 100 / total);
+    if (job.progress) job.progress(percent_);
     const std::lock_guard lock(mutex_);
     return !stop_;
   };
-  auto scan = catalog::scan_model(job.path, job.name, go_on, known_.get());
+  auto scan = catalog::scan_model(job.path, job.name, go_on, job.fresh ? nullptr : known_.get());
   percent_ = 0;
   if (scan && !scan->kept) {
     log_.warn("sums_not_kept", {{"error", scan->kept.error().to_string()}});

@@ -28,7 +28,15 @@ class Registrar {
   /// Files that wait to be read: an operator registers a handful.
   static constexpr std::size_t kWaitingMax = 64;
 
-  using Done = std::function<void(base::Result<catalog::ModelScan>)>;
+  /// A file to read as catalog::scan_model does. Both functions are called on the registrar's
+  /// thread; what they use must outlive stop().
+  struct Job {
+    std::filesystem::path path;
+    std::string name;
+    bool fresh = false;  // read it even if it has not changed since it was summed
+    std::function<void(unsigned percent)> progress;  // may be null
+    std::function<void(base::Result<catalog::ModelScan>)> done;
+  };
   using Clock = std::function<std::chrono::steady_clock::time_point()>;
 
   /// `known`: where sums are kept; null: files are summed whenever they are registered.
@@ -39,9 +47,8 @@ class Registrar {
   Registrar(const Registrar&) = delete;
   Registrar& operator=(const Registrar&) = delete;
 
-  /// Reads `path` as catalog::scan_model does. `done` is called on the registrar's thread.
-  /// kOverloaded: kWaitingMax wait.
-  base::Status scan(std::filesystem::path path, std::string name, Done done);
+  /// kOverloaded: kWaitingMax wait; `done` is not called then.
+  base::Status scan(Job job);
 
   /// Ends the scan in progress; it and those that wait hear kCancelled, and so does what comes
   /// after.
@@ -51,12 +58,6 @@ class Registrar {
   [[nodiscard]] unsigned percent() const { return percent_.load(std::memory_order_relaxed); }
 
  private:
-  struct Job {
-    std::filesystem::path path;
-    std::string name;
-    Done done;
-  };
-
   void work();
   base::Result<catalog::ModelScan> read(const Job& job);
 

@@ -74,7 +74,9 @@ Status RegistryState::check_operator() const {
 caf::result<wire::ModelRecord> RegistryState::on_set_alias(const wire::SetAlias& request) {
   const auto set = [&]() -> base::Result<wire::ModelRecord> {
     CONCLAVE_TRY_VOID(check_operator());
-    return parts_.catalog.set_alias(request);
+    CONCLAVE_TRY_VOID(
+        parts_.catalog.move_alias({request.name, request.alias, request.version, {}}, change()));
+    return parts_.catalog.resolve(catalog::format_reference(request.name, request.version));
   };
   auto record = set();
   if (record) {
@@ -112,10 +114,10 @@ Status RegistryState::queue(const wire::RegisterModel& request, Pending pending)
     return {};
   }
   const caf::actor self = caf::actor_cast<caf::actor>(self_);
-  CONCLAVE_TRY_VOID(
-      parts_.registrar.scan(path, request.name, [self, key](base::Result<catalog::ModelScan> scan) {
-        caf::anon_send(self, std::make_shared<Scanned>(Scanned{key, std::move(scan)}));
-      }));
+  CONCLAVE_TRY_VOID(parts_.registrar.scan(
+      {path, request.name, false, {}, [self, key](base::Result<catalog::ModelScan> scan) {
+         caf::anon_send(self, std::make_shared<Scanned>(Scanned{key, std::move(scan)}));
+       }}));
   pending_[key].push_back(std::move(pending));
   return {};
 }
@@ -124,8 +126,17 @@ base::Result<wire::ModelRecord> RegistryState::add(const Scanned& scanned,
                                                    const wire::RegisterModel& request) {
   if (!scanned.scan) return fail(scanned.scan.error());
   // The path and not the URI as it was given: workers and routers open it.
-  return parts_.catalog.add(*scanned.scan, scanned.key.first, request.aliases,
-                            unix_ms(parts_.wall_clock()));
+  catalog::NewVersion version;
+  version.uri = scanned.key.first;
+  version.aliases = request.aliases;
+  CONCLAVE_TRY(catalog::Version added,
+               parts_.catalog.add_version(*scanned.scan, version, change()));
+  return std::move(added.record);
+}
+
+// Who has an operator's keys is an operator: the link says no more.
+catalog::Change RegistryState::change() const {
+  return {"operator", "", unix_ms(parts_.wall_clock()), {}, false};
 }
 
 void RegistryState::on_scanned(Scanned& scanned) {

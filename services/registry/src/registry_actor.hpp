@@ -91,6 +91,7 @@ class RegistryState {
 
   base::Status queue(const wire::RegisterModel& request, Pending pending);
   base::Result<wire::ModelRecord> add(const Scanned& scanned, const wire::RegisterModel& request);
+  [[nodiscard]] catalog::Change change() const;
   /// kFailedPrecondition: what is being handled did not come from an operator, nor from here.
   [[nodiscard]] base::Status check_operator() const;
   /// Counts the outcome and gives it CAF's form.

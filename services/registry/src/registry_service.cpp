@@ -3,12 +3,17 @@
 #include <atomic>
 #include <caf/all.hpp>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <system_error>
 #include <utility>
 
-#include "conclave/catalog/sqlite_catalog.hpp"
+#include "conclave/catalog/access.hpp"
+#include "conclave/catalog/open.hpp"
 #include "conclave/fabric/caf_error.hpp"
 #include "conclave/fabric/state_actor.hpp"
+#include "control_actors.hpp"
+#include "operations.hpp"
 #include "registrar.hpp"
 #include "registry_actor.hpp"
 
@@ -27,7 +32,8 @@ class RegistryService::Impl {
     CONCLAVE_TRY(process_, fleet::ProcessRef::take(lent_.process, settings_.fabric.keys,
                                                    wire::NodeRole::kRegistry, context_.log,
                                                    context_.metrics));
-    CONCLAVE_TRY(catalog_, catalog::SqliteCatalog::open(settings_.registry.database));
+    CONCLAVE_TRY(catalog_, catalog::open_catalog(settings_.registry.database));
+    CONCLAVE_TRY_VOID(ensure_admin_key());
     registrar_ =
         std::make_unique<Registrar>(known_sums(), context_.metrics, context_.now, context_.log);
     const fabric::NodeIdentity identity{context_.node_name, wire::NodeRole::kRegistry,
@@ -44,10 +50,12 @@ class RegistryService::Impl {
       caf::anon_send(actor, LinkRole{event.link, event.up, event.peer.role});
     });
     node_->publish(fabric::kCatalogActor, actor, fabric::Run::kScheduled);
+    start_control(identity.incarnation);
     CONCLAVE_TRY(address_, node_->listen(settings_.registry.listen));
     CONCLAVE_TRY_VOID(register_files());
-    context_.log.info("registry_started",
-                      {{"address", address_}, {"database", settings_.registry.database}});
+    context_.log.info(
+        "registry_started",
+        {{"address", address_}, {"database", catalog::redacted(settings_.registry.database)}});
     is_started_ = true;
     return {};
   }
@@ -68,7 +76,9 @@ class RegistryService::Impl {
     if (registrar_) registrar_->stop();  // its last answers still find the actor
     if (node_) node_->stop(std::chrono::milliseconds(200));
     end(files_actor_);
-    end(actor_);  // it uses the catalogue
+    end(admin_actor_);
+    end(ledger_actor_);
+    end(actor_);  // they use the catalogue
     node_.reset();
     catalog_.reset();
   }
@@ -76,10 +86,58 @@ class RegistryService::Impl {
   [[nodiscard]] const std::string& address() const { return address_; }
 
  private:
+  // Makes sure that the secret of the settings' file opens everything.
+  Status ensure_admin_key() {
+    const std::string& file = settings_.registry.admin_key_file;
+    if (file.empty()) return {};
+    std::ifstream in(file, std::ios::binary);
+    std::string secret((std::istreambuf_iterator<char>(in)), {});
+    while (!secret.empty() && (secret.back() == '\n' || secret.back() == '\r')) secret.pop_back();
+    if (!in || secret.empty()) {
+      return fail(ErrorCode::kInvalidArgument,
+                  "registry.admin-key-file: " + file + " cannot be read, or is empty");
+    }
+    catalog::NewApiKey key;
+    key.tenant = "operators";
+    key.name = "admin-key-file";
+    key.role = catalog::Role::kAdmin;
+    catalog::Change change;
+    change.actor = "node:" + context_.node_name;
+    change.now_unix_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
+                             context_.wall_clock().time_since_epoch())
+                             .count();
+    const auto made = catalog_->ensure_key(key, secret, change);
+    if (!made) return fail(made.error().within("registry.admin-key-file"));
+    return {};
+  }
+
+  // The ledger and the administration, each on a thread of its own beside the catalogue's.
+  void start_control(std::uint64_t incarnation) {
+    operations_ = std::make_unique<Operations>("op-" + std::to_string(incarnation));
+    const RegistryMetrics metrics(context_.metrics);
+    const auto ledger =
+        process_->system().spawn<fabric::StateActor<LedgerActor, LedgerState>, caf::detached>(
+            std::make_unique<Ledger>(*catalog_, context_.wall_clock), metrics);
+    const auto admin =
+        process_->system().spawn<fabric::StateActor<fabric::AdminActor, AdminState>, caf::detached>(
+            std::make_unique<AdminApi>(AdminParts{*catalog_, *registrar_, *operations_,
+                                                  context_.wall_clock, context_.version}),
+            metrics, context_.log);
+    ledger_actor_ = caf::actor_cast<caf::actor>(ledger);
+    admin_actor_ = caf::actor_cast<caf::actor>(admin);
+    node_->on_link([ledger](const fabric::LinkEvent& event) {
+      caf::anon_send(ledger, LinkName{event.link, event.up ? event.peer.name : std::string()});
+    });
+    constexpr wire::NodeRole kAdministrators[] = {wire::NodeRole::kGateway};
+    node_->publish(fabric::kLedgerActor, ledger, fabric::Run::kScheduled);
+    node_->publish(fabric::kAdminActor, admin, fabric::Run::kScheduled, kAdministrators);
+  }
+
   // Where the sums of files are kept that have been read before.
   [[nodiscard]] std::unique_ptr<const catalog::SumStore> known_sums() const {
     const RegistrySettings& settings = settings_.registry;
-    const bool is_beside = settings.sums.empty() && settings.database != ":memory:";
+    const bool is_beside = settings.sums.empty() && settings.database != ":memory:" &&
+                           !catalog::is_postgres_url(settings.database);
     const std::string folder = is_beside ? settings.database + ".sums" : settings.sums;
     if (settings.verify || folder.empty()) return nullptr;
     return std::make_unique<const catalog::SumStore>(folder);
@@ -134,10 +192,13 @@ class RegistryService::Impl {
   const Lent lent_;
 
   fleet::ProcessRef process_;
-  std::unique_ptr<catalog::SqliteCatalog> catalog_;
+  std::unique_ptr<catalog::Catalog> catalog_;
+  std::unique_ptr<Operations> operations_;
   std::unique_ptr<Registrar> registrar_;
   std::unique_ptr<fabric::Node> node_;
   caf::actor actor_;
+  caf::actor ledger_actor_;
+  caf::actor admin_actor_;
   std::string address_;
   std::vector<std::string> files_;  // to register; not changed once start() returned
   caf::actor files_actor_;

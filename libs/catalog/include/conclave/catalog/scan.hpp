@@ -18,7 +18,9 @@ namespace conclave::catalog {
 struct ModelScan {
   wire::ModelRecord record;
   wire::ModelDigests digests;
-  base::Status kept;  // why a SumStore did not take the sums
+  std::string licence;        // `general.license`; empty: the file does not say
+  std::string chat_template;  // `tokenizer.chat_template`; empty: it has none
+  base::Status kept;          // why a SumStore did not take the sums
 };
 
 /// Called now and then, on one of the threads of the scan, with the bytes of the whole-file sum.

@@ -8,7 +8,6 @@
 
 #include <array>
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -18,9 +17,8 @@
 #include <utility>
 
 #include "conclave/base/result.hpp"
+#include "conclave/fabric/calls.hpp"
 #include "conclave/fabric/context.hpp"
-#include "conclave/wire/common.hpp"
-#include "conclave/wire/expert.hpp"
 
 namespace conclave::fabric {
 
@@ -64,31 +62,11 @@ struct DataSettings {
 /// The wall clock, for the deadlines that calls carry to other hosts.
 using WallClock = std::function<std::chrono::system_clock::time_point()>;
 
-using CallId = std::uint64_t;
-using DataLinkId = std::uint32_t;
-
-/// Memory for one call's payload, cache-line aligned, filled by the caller before `send`.
-struct CallBuffer {
-  CallId id = 0;
-  std::span<std::byte> payload;  // layout_of(call).bytes
-};
-
-struct CallEvent {
-  enum class Kind : std::uint8_t { kReply, kFailed, kUp, kDown };
-  Kind kind = Kind::kReply;
-  DataLinkId link = 0;
-  CallId call = 0;                     // of kReply and kFailed
-  wire::ExpertReply reply;             // of kReply
-  std::span<const std::byte> payload;  // of kReply: y if reply.ok, until release(call)
-  base::Error error{};                 // of kFailed (kUnavailable: link lost, kDeadlineExceeded,
-                                       // kCorruptData: the answer is malformed) and of kDown
-};
-
 /// One thread at a time (the engine's), but for wake(). Bounded by calls_max a link.
 ///
 /// Trust: a worker proves its key before it hears anything. It may write anything into the shared
 /// segment at any time; only rows and outputs lie there, and numbers are all that they are.
-class CallClient {
+class CallClient final : public Calls {
  public:
   /// The context must outlive it. Without `wall_clock` workers do not hear of deadlines, and
   /// compute what nobody waits for any more. kUnavailable: the system gives no descriptors.
@@ -96,42 +74,18 @@ class CallClient {
                                                           std::uint64_t incarnation,
                                                           const DataSettings& settings,
                                                           WallClock wall_clock = {});
-  ~CallClient();
-  CallClient(const CallClient&) = delete;
-  CallClient& operator=(const CallClient&) = delete;
+  ~CallClient() override;
 
-  /// Connects and keeps connecting; kUp follows. "tcp://host:port", "ipc:///path", or
-  /// "direct://name": a CallServer of this process that serves under that name, now or later.
-  /// Ids start at 1. kInvalidArgument: malformed, or no keys for an address that needs them;
-  /// kNotFound: the workers' public key; kUnavailable: no socket.
-  base::Result<DataLinkId> connect(const std::string& address);
-  /// Ends the link and, without events, its calls; also the payloads of its replies.
-  void disconnect(DataLinkId link);
-  [[nodiscard]] bool is_up(DataLinkId link) const;
-
-  /// Memory for a call on this link. kUnavailable: the link is down; kOverloaded: calls_max are in
-  /// flight; kInvalidArgument: layout_of refuses the call. A call is in flight until its reply is
-  /// released; one that failed or was cancelled after send() until the worker's late answer comes
-  /// or the link goes down, since the worker may still write into its memory.
-  base::Result<CallBuffer> prepare(DataLinkId link, const wire::ExpertCall& call);
-
-  /// Sends the prepared call; its kReply or kFailed comes from poll(). Does not block, but a direct
-  /// call runs here and now. The payload is not the caller's any more.
+  base::Result<DataLinkId> connect(const std::string& address) override;
+  void disconnect(DataLinkId link) override;
+  [[nodiscard]] bool is_up(DataLinkId link) const override;
+  base::Result<CallBuffer> prepare(DataLinkId link, const wire::ExpertCall& call) override;
   void send(CallId id, const wire::TraceContext& trace,
-            std::chrono::steady_clock::time_point deadline);
-  /// Gives up a prepared or sent call, or a reply: no event follows.
-  void cancel(CallId id);
-
-  /// Waits until something happened or `until`, and returns all that happened; empty: time out, or
-  /// wake(). Valid until the next poll. When a link goes down its kDown comes first, then one
-  /// kFailed for each of its calls that was sent.
-  std::span<const CallEvent> poll(std::chrono::steady_clock::time_point until);
-
-  /// Ends the use of a reply's payload. Does nothing for calls that have ended otherwise.
-  void release(CallId id);
-
-  /// Ends a poll() of another thread early, or the next one. The only member for any thread.
-  void wake();
+            std::chrono::steady_clock::time_point deadline) override;
+  void cancel(CallId id) override;
+  std::span<const CallEvent> poll(std::chrono::steady_clock::time_point until) override;
+  void release(CallId id) override;
+  void wake() override;
 
  private:
   class Impl;

@@ -29,6 +29,15 @@ CONCLAVE_FABRIC_MESSAGE(ModelRecord)
 CONCLAVE_FABRIC_MESSAGE(SetAlias)
 CONCLAVE_FABRIC_MESSAGE(DigestsRequest)
 CONCLAVE_FABRIC_MESSAGE(ModelDigests)
+CONCLAVE_FABRIC_MESSAGE(AdminRequest)
+CONCLAVE_FABRIC_MESSAGE(AdminReply)
+CONCLAVE_FABRIC_MESSAGE(KeyQuestion)
+CONCLAVE_FABRIC_MESSAGE(KeyAnswer)
+CONCLAVE_FABRIC_MESSAGE(UsageBatch)
+CONCLAVE_FABRIC_MESSAGE(Recorded)
+CONCLAVE_FABRIC_MESSAGE(LeaseRequest)
+CONCLAVE_FABRIC_MESSAGE(LeaseReply)
+CONCLAVE_FABRIC_MESSAGE(AuditEvent)
 #undef CONCLAVE_FABRIC_MESSAGE
 
 namespace conclave::fabric {
@@ -39,6 +48,8 @@ inline constexpr const char* kStreamsActor = "streams";      // gateway: hears t
 inline constexpr const char* kFleetActor = "fleet";          // scheduler
 inline constexpr const char* kReporterActor = "reporter";    // every node but the scheduler
 inline constexpr const char* kCatalogActor = "catalog";      // registry
+inline constexpr const char* kLedgerActor = "ledger";        // registry
+inline constexpr const char* kAdminActor = "admin";          // registry, scheduler
 
 using InferenceActor =
     caf::typed_actor<caf::replies_to<wire::Generate>::with<wire::Accepted>,
@@ -59,5 +70,12 @@ using CatalogActor =
                      caf::replies_to<wire::ListModels>::with<wire::ModelList>,
                      caf::replies_to<wire::SetAlias>::with<wire::ModelRecord>,
                      caf::replies_to<wire::DigestsRequest>::with<wire::ModelDigests>>;
+
+using LedgerActor = caf::typed_actor<caf::replies_to<wire::KeyQuestion>::with<wire::KeyAnswer>,
+                                     caf::replies_to<wire::UsageBatch>::with<wire::Recorded>,
+                                     caf::replies_to<wire::LeaseRequest>::with<wire::LeaseReply>,
+                                     caf::replies_to<wire::AuditEvent>::with<wire::Recorded>>;
+
+using AdminActor = caf::typed_actor<caf::replies_to<wire::AdminRequest>::with<wire::AdminReply>>;
 
 }  // namespace conclave::fabric

@@ -101,6 +101,7 @@ struct TokenEvent {
   FinishReason finish = FinishReason::kNone;
   base::Error error{};              // with kError
   std::uint32_t cached_tokens = 0;  // of the prompt, tokens that were not computed for this choice
+  std::uint32_t degraded = 0;  // pairs that went to next-best experts since its last event
 
   friend bool operator==(const TokenEvent&, const TokenEvent&) = default;
 };

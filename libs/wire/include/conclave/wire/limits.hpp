@@ -49,6 +49,14 @@ inline constexpr std::size_t kAllExpertsMax = std::size_t{1} << 20;
 inline constexpr std::size_t kPoolEntriesMax = 4 * kAllExpertsMax;
 /// Versions in one listing (longer ones are paged), and aliases of one version.
 inline constexpr std::size_t kListMax = 1000;
+/// Paths and queries of administration; a client's whole request line has 8 KiB in most servers.
+inline constexpr std::size_t kAdminTargetBytesMax = std::size_t{8} << 10;
+/// JSON that an administrator sends: a version's free metadata is the largest, with 64 KiB.
+inline constexpr std::size_t kAdminBodyBytesMax = std::size_t{1} << 20;
+/// Rows of usage in one message: of that many (key, model, day) a gateway keeps count at once.
+inline constexpr std::size_t kUsageRowsMax = 10'000;
+/// Models that one API key names.
+inline constexpr std::size_t kKeyModelsMax = 64;
 /// Rows, and pairs, of one expert call, and the width of a row.
 inline constexpr std::size_t kCallRowsMax = 1u << 16;
 inline constexpr std::size_t kCallPairsMax = 1u << 20;

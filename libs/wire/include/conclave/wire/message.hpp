@@ -11,9 +11,11 @@
 #include <vector>
 
 #include "conclave/base/result.hpp"
+#include "conclave/wire/admin.hpp"
 #include "conclave/wire/envelope.hpp"
 #include "conclave/wire/expert.hpp"
 #include "conclave/wire/inference.hpp"
+#include "conclave/wire/ledger.hpp"
 #include "conclave/wire/placement.hpp"
 #include "conclave/wire/registry.hpp"
 
@@ -27,7 +29,10 @@ using Message =
                  ExpertCall, ExpertReply,                                             // 11-12
                  NodeReport, ReportReply, Nudge, FleetRequest, Fleet,                 // 13-17
                  RegisterModel, ResolveModel, ListModels, ModelList, ModelRecord,     // 18-22
-                 SetAlias, DigestsRequest, ModelDigests>;                             // 23-25
+                 SetAlias, DigestsRequest, ModelDigests,                              // 23-25
+                 AdminRequest, AdminReply,                                            // 26-27
+                 KeyQuestion, KeyAnswer, UsageBatch, Recorded,                        // 28-31
+                 LeaseRequest, LeaseReply, AuditEvent>;                               // 32-34
 
 inline constexpr std::size_t kMessageTypes = std::variant_size_v<Message>;
 

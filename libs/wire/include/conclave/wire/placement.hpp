@@ -106,6 +106,13 @@ struct WorkerEndpoint {
   friend bool operator==(const WorkerEndpoint&, const WorkerEndpoint&) = default;
 };
 
+/// What a router does about an expert that no reachable worker has.
+enum class DegradedPolicy : std::uint8_t {
+  kWait = 0,      // its requests wait until one has it again
+  kNextBest = 1,  // the gate's next best takes its place, but never of the best
+  kFail = 2,      // its requests fail
+};
+
 /// Where each expert may be called now: only workers that reported it ready.
 struct RoutingTable {
   std::uint64_t epoch = 0;
@@ -117,6 +124,7 @@ struct RoutingTable {
   /// into `workers`. `first` has layers * experts + 1 entries.
   std::vector<std::uint32_t> first;
   std::vector<std::uint16_t> pool;
+  DegradedPolicy policy = DegradedPolicy::kWait;
 
   /// Empty outside of the range.
   [[nodiscard]] std::span<const std::uint16_t> pool_of(std::uint32_t layer,

@@ -25,15 +25,19 @@ struct RegistrySettings {
   std::string database = "registry.db";
   std::string sums;
   bool verify = false;
+  std::string admin_key_file;
   std::vector<std::string> models;
 
   template <class Visitor>
   void visit(Visitor&& v) {
     v("listen", listen, "Address for the other services");
-    v("database", database, "SQLite file; :memory: forgets all at the end");
+    v("database", database,
+      "postgresql://USER@HOST/NAME, or an SQLite file; :memory: forgets all at the end");
     v("sums", sums,
       "Directory of the sums of files read before (default: beside the database, if it is a file)");
     v("verify", verify, "Read files again to sum them, even if they have not changed");
+    v("admin-key-file", admin_key_file,
+      "File with a secret (16 to 256 characters) that is made an administrator's API key");
     v("models", models,
       "GGUF files to register at the start, in order; their alias `current` points at them");
   }

@@ -1,0 +1,98 @@
+// What services ask of the registry while they work: keys, usage, leases, events. Rules:
+// schemas/ledger.capnp.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "conclave/wire/common.hpp"
+
+namespace conclave::wire {
+
+/// Each may do what those before it may.
+enum class AccessRole : std::uint8_t { kNone = 0, kInference = 1, kRead = 2, kAdmin = 3 };
+
+/// Whose key a client showed.
+struct Subject {
+  std::string tenant;
+  std::string key_id;
+  AccessRole role = AccessRole::kNone;
+
+  friend bool operator==(const Subject&, const Subject&) = default;
+};
+
+/// Answered by KeyAnswer.
+struct KeyQuestion {
+  Sha256 secret_sha256{};
+
+  friend bool operator==(const KeyQuestion&, const KeyQuestion&) = default;
+};
+
+struct KeyAnswer {
+  bool valid = false;
+  std::string reason;                // why not, for people
+  Subject subject;                   // if valid
+  std::vector<std::string> models;   // that the key may ask; empty: all
+  std::int64_t expires_unix_ms = 0;  // 0: never
+  bool stale = false;                // from a snapshot: the database is away
+
+  friend bool operator==(const KeyAnswer&, const KeyAnswer&) = default;
+};
+
+/// What one key used of one model on one day.
+struct UsageRow {
+  std::string tenant;
+  std::string key_id;
+  std::string model;
+  std::int32_t day = 0;  // since 1970-01-01, UTC
+  std::uint64_t requests = 0;
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t completion_tokens = 0;
+  std::uint64_t expert_pairs = 0;
+  std::uint64_t device_us = 0;
+
+  friend bool operator==(const UsageRow&, const UsageRow&) = default;
+};
+
+/// Answered by Recorded; counts once, however often it is sent.
+struct UsageBatch {
+  std::string id;
+  std::vector<UsageRow> rows;
+
+  friend bool operator==(const UsageBatch&, const UsageBatch&) = default;
+};
+
+struct Recorded {
+  bool fresh = false;  // false: it was there before
+
+  friend bool operator==(const Recorded&, const Recorded&) = default;
+};
+
+/// Answered by LeaseReply.
+struct LeaseRequest {
+  std::string name;
+  std::string holder;        // one life of one process
+  std::uint32_t ttl_ms = 0;  // 0: releases it
+
+  friend bool operator==(const LeaseRequest&, const LeaseRequest&) = default;
+};
+
+struct LeaseReply {
+  std::string holder;       // who has it now; empty: nobody
+  std::uint64_t token = 0;  // rises whenever the holder changes
+  std::uint32_t left_ms = 0;
+
+  friend bool operator==(const LeaseReply&, const LeaseReply&) = default;
+};
+
+/// Answered by Recorded.
+struct AuditEvent {
+  std::string action;
+  std::string subject;
+  std::string details;  // JSON
+
+  friend bool operator==(const AuditEvent&, const AuditEvent&) = default;
+};
+
+}  // namespace conclave::wire

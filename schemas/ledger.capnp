@@ -1,0 +1,96 @@
+@0xd973fa99be940a1d;
+# What services ask of the registry while they work: whose key this is, what was used, who leads, and
+# what is to be remembered.
+#
+# Who sends. Gateways send KeyQuestion and UsageBatch, schedulers LeaseRequest, both and workers AuditEvent, all to the
+# registry's `ledger` actor; each struct says what answers it.
+#
+# Order. None between requests.
+#
+# Retries. Everything may be repeated. A UsageBatch must be, with the same id, until it was answered: that
+# counts it once. LeaseRequest is idempotent. An AuditEvent that is repeated is recorded again.
+#
+# Limits. Names: kNameBytesMax. Rows of a batch: kUsageRowsMax. Models of a key: kKeyModelsMax.
+
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("conclave::wire::schema");
+
+enum AccessRole {
+  unset @0;      # nobody has it
+  inference @1;  # asks models
+  read @2;       # looks at everything, too
+  admin @3;      # changes everything, too
+}
+
+struct Subject {
+  # Whose key a client showed.
+
+  tenant @0 :Text;
+  keyId @1 :Text;
+  role @2 :AccessRole;
+}
+
+struct KeyQuestion {
+  # gateway -> registry, answered by KeyAnswer. The secret itself never leaves the gateway.
+
+  secretSha256 @0 :Data;  # 32 bytes
+}
+
+struct KeyAnswer {
+  valid @0 :Bool;
+  reason @1 :Text;   # why not: unknown, expired, revoked; cut like an error's message
+  subject @2 :Subject;  # if valid, otherwise null
+  models @3 :List(Text);    # that the key may ask; empty: all
+  expiresUnixMs @4 :Int64;  # milliseconds since 1970, UTC; 0: never
+  stale @5 :Bool;           # read from a snapshot, since the database is away
+}
+
+struct UsageRow {
+  # What one key used of one model on one day.
+
+  tenant @0 :Text;
+  keyId @1 :Text;
+  model @2 :Text;       # the name that was asked for; kReferenceBytesMax
+  day @3 :Int32;        # since 1970-01-01, UTC
+  requests @4 :UInt64;
+  promptTokens @5 :UInt64;
+  completionTokens @6 :UInt64;
+  expertPairs @7 :UInt64;
+  deviceUs @8 :UInt64;  # microseconds of devices
+}
+
+struct UsageBatch {
+  # gateway -> registry, answered by Recorded.
+
+  id @0 :Text;  # chosen by the gateway, never used for other rows
+  rows @1 :List(UsageRow);
+}
+
+struct Recorded {
+  # It is on disk.
+
+  fresh @0 :Bool;  # false: it was there before
+}
+
+struct LeaseRequest {
+  # scheduler -> registry, answered by LeaseReply. Takes the lease if it is free, renews it if it is the
+  # holder's, and otherwise only asks.
+
+  name @0 :Text;      # what is led: "scheduler"
+  holder @1 :Text;    # one life of one process
+  ttlMs @2 :UInt32;   # milliseconds; 0: releases it
+}
+
+struct LeaseReply {
+  holder @0 :Text;   # who has it now; empty: nobody
+  token @1 :UInt64;  # rises whenever the holder changes
+  leftMs @2 :UInt32; # milliseconds until it lapses, when this was answered
+}
+
+struct AuditEvent {
+  # Something that is to be remembered though it changes no record. Answered by Recorded.
+
+  action @0 :Text;   # "expert.refused"
+  subject @1 :Text;  # what it is about; kReferenceBytesMax
+  details @2 :Text;  # JSON; kAdminTargetBytesMax
+}

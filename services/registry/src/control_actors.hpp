@@ -1,0 +1,80 @@
+// The ledger and the administration as other services reach them. Both to be spawned detached: the
+// catalogue waits for its database.
+#pragma once
+
+#include <caf/typed_actor.hpp>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "admin_api.hpp"
+#include "conclave/fabric/messages.hpp"
+#include "conclave/fabric/node.hpp"
+#include "conclave/telemetry/log.hpp"
+#include "ledger.hpp"
+#include "registry_actor.hpp"
+#include "snapshot.hpp"
+
+namespace conclave::registry {
+
+/// The name of the node at the other end of a link.
+struct LinkName {
+  fabric::LinkId link = 0;
+  std::string node;  // empty: it is down
+};
+
+}  // namespace conclave::registry
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::registry::LinkName)
+
+namespace conclave::registry {
+
+using LedgerActor = fabric::LedgerActor::extend<caf::reacts_to<LinkName>>;
+
+class LedgerState {
+ public:
+  static constexpr const char* kName = "conclave.registry.ledger";
+
+  LedgerState(LedgerActor::pointer self, std::unique_ptr<Ledger> ledger, RegistryMetrics metrics)
+      : self_(self), ledger_(std::move(ledger)), metrics_(metrics) {}
+
+  LedgerActor::behavior_type make_behavior();
+
+ private:
+  [[nodiscard]] std::string sender() const;
+  template <class T>
+  caf::result<T> answer(const char* request, base::Result<T> outcome);
+
+  LedgerActor::pointer self_;
+  std::unique_ptr<Ledger> ledger_;
+  RegistryMetrics metrics_;
+  std::map<fabric::LinkId, std::string> nodes_;
+};
+
+/// Answers reads from what it answered before while the database is away, and says so.
+class AdminState {
+ public:
+  // Pages of listings; an administrator's screen, not a mirror.
+  static constexpr std::size_t kAnswersMax = 4096;
+  static constexpr std::size_t kAnswerBytesMax = std::size_t{64} << 20;
+
+  static constexpr const char* kName = "conclave.registry.admin";
+
+  AdminState(fabric::AdminActor::pointer self, std::unique_ptr<AdminApi> api,
+             RegistryMetrics metrics, telemetry::Logger log)
+      : self_(self), api_(std::move(api)), metrics_(metrics), log_(std::move(log)) {}
+
+  fabric::AdminActor::behavior_type make_behavior();
+
+ private:
+  wire::AdminReply serve(const wire::AdminRequest& request);
+
+  fabric::AdminActor::pointer self_;
+  std::unique_ptr<AdminApi> api_;
+  RegistryMetrics metrics_;
+  telemetry::Logger log_;
+  Snapshot<wire::AdminReply> answers_{kAnswersMax, kAnswerBytesMax};
+};
+
+}  // namespace conclave::registry

@@ -1,0 +1,43 @@
+// What services ask of the registry while they work: whose key this is, what was used, who leads,
+// and what is to be remembered. Calls of the catalogue and their answers; knows no actor.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <string>
+
+#include "conclave/base/result.hpp"
+#include "conclave/catalog/catalog.hpp"
+#include "conclave/wire/ledger.hpp"
+#include "snapshot.hpp"
+
+namespace conclave::registry {
+
+/// One thread; calls wait for the database.
+class Ledger {
+ public:
+  using WallClock = std::function<std::chrono::system_clock::time_point()>;
+
+  /// The catalogue must outlive it.
+  Ledger(catalog::Catalog& catalog, WallClock wall_clock);
+
+  /// While the database is away: what was answered last, if it was asked before, as `stale`.
+  base::Result<wire::KeyAnswer> key(const wire::KeyQuestion& question);
+  base::Result<wire::Recorded> usage(const wire::UsageBatch& batch);
+  base::Result<wire::LeaseReply> lease(const wire::LeaseRequest& request);
+  /// `actor`: the node that says so.
+  base::Result<wire::Recorded> event(const wire::AuditEvent& event, const std::string& actor);
+
+ private:
+  [[nodiscard]] std::int64_t now_unix_ms() const;
+  base::Result<wire::KeyAnswer> look_up(const wire::KeyQuestion& question);
+
+  // Keys that are in use at once, some hundred bytes each.
+  static constexpr std::size_t kKeysMax = 100'000;
+
+  catalog::Catalog& catalog_;
+  WallClock wall_clock_;
+  Snapshot<wire::KeyAnswer> keys_{kKeysMax, std::size_t{64} << 20};
+};
+
+}  // namespace conclave::registry
