@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <system_error>
 
+#include "conclave/catalog/access.hpp"
 #include "descriptor.hpp"
 
 namespace conclave::cli {
@@ -42,6 +43,29 @@ base::Result<std::string> read_admin_key(const std::filesystem::path& state) {
     return fail(ErrorCode::kCorruptData, path.string() + " holds no secret");
   }
   return secret;
+}
+
+base::Result<std::filesystem::path> ensure_admin_key(const std::filesystem::path& state) {
+  const std::filesystem::path path = state / kAdminKeyFile;
+  std::error_code error;
+  if (std::filesystem::exists(path, error)) return path;
+  std::filesystem::create_directories(state, error);
+  // Whole or not at all: a reader must never see half a secret.
+  const std::string fresh = path.string() + "." + std::to_string(::getpid());
+  const std::string secret = catalog::make_secret() + "\n";
+  {
+    const Descriptor file(::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (!file.is_open() ||
+        ::write(file.get(), secret.data(), secret.size()) != static_cast<ssize_t>(secret.size())) {
+      return fail(ErrorCode::kUnavailable, fresh + ": " + because(errno));
+    }
+  }
+  // Of two that make one at the same time the first wins.
+  if (::link(fresh.c_str(), path.c_str()) != 0 && errno != EEXIST) {
+    return fail(ErrorCode::kUnavailable, path.string() + ": " + because(errno));
+  }
+  ::unlink(fresh.c_str());
+  return path;
 }
 
 }  // namespace conclave::cli

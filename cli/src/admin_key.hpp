@@ -15,4 +15,8 @@ inline constexpr const char* kAdminKeyFile = "admin.key";
 /// secret (empty, of several lines, longer than any).
 base::Result<std::string> read_admin_key(const std::filesystem::path& state);
 
+/// Makes the file with a new secret if there is none, for this user alone, and gives its path. The
+/// directory is made if need be. kUnavailable: it cannot be written.
+base::Result<std::filesystem::path> ensure_admin_key(const std::filesystem::path& state);
+
 }  // namespace conclave::cli

@@ -18,6 +18,7 @@ constexpr int kGatewayStage = 0;
 constexpr int kRouterStage = 1;
 constexpr int kPlannerStage = 2;
 constexpr int kWorkerStage = 3;
+constexpr int kDatabaseStage = 4;
 
 // Which sections of settings a service has: its own, and these.
 struct Service {
@@ -45,6 +46,12 @@ std::string_view section_of(std::string_view setting) {
 
 bool has_section(const Service& service, std::string_view section) {
   return section == service.name || std::ranges::count(service.shared, section) > 0;
+}
+
+std::string joined(const std::vector<std::string>& texts) {
+  std::string all;
+  for (const std::string& text : texts) all += (all.empty() ? "" : ",") + text;
+  return all;
 }
 
 std::string tcp(std::uint16_t port) { return "tcp://127.0.0.1:" + std::to_string(port); }
@@ -98,15 +105,25 @@ class Plan {
 std::string scheduler_address(const LocalFleet& fleet) { return tcp(fleet.scheduler_port); }
 
 std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Machine& machine) {
-  const std::string registry = tcp(fleet.registry_port);
+  std::vector<std::string> registries;
+  for (const std::uint16_t port : fleet.registry_ports) registries.push_back(tcp(port));
   const std::string scheduler = scheduler_address(fleet);
   Plan plan(fleet);
-  plan.add("registry", "registry", kPlannerStage,
-           {"--registry.listen", registry, "--registry.database",
-            (fleet.state / "registry.db").string(), "--registry.models", fleet.model});
+  for (std::size_t i = 0; i < registries.size(); ++i) {
+    const bool is_only = registries.size() == 1;
+    Arguments arguments{"--registry.listen",   registries[i],
+                        "--registry.database", fleet.database,
+                        "--registry.sums",     (fleet.state / "registry.db.sums").string(),
+                        "--registry.models",   fleet.model};
+    if (!fleet.admin_key.empty()) {
+      arguments.insert(arguments.end(), {"--registry.admin-key-file", fleet.admin_key.string()});
+    }
+    plan.add(is_only ? "registry" : "registry-" + std::to_string(i + 1), "registry", kPlannerStage,
+             std::move(arguments));
+  }
   plan.add("scheduler", "scheduler", kPlannerStage,
-           {"--scheduler.listen", scheduler, "--scheduler.registry", registry, "--scheduler.model",
-            fleet.reference});
+           {"--scheduler.listen", scheduler, "--scheduler.registry", registries.front(),
+            "--scheduler.model", fleet.reference});
   const std::uint64_t memory = machine.memory_limit_bytes / 4 * 3 / fleet.workers;
   for (std::uint32_t i = 0; i < fleet.workers; ++i) {
     plan.add(
@@ -121,8 +138,14 @@ std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Mach
   }
   plan.add("gateway", "gateway", kGatewayStage,
            {"--fleet.scheduler", scheduler, "--gateway.host", fleet.host, "--gateway.port",
-            std::to_string(fleet.port)});
-  return plan.take();
+            std::to_string(fleet.port), "--gateway.registry", joined(registries),
+            "--gateway.usage-spool", (fleet.state / "usage.spool").string()});
+  std::vector<ChildSpec> children = plan.take();
+  if (fleet.postgres) {
+    children.insert(children.begin(), *fleet.postgres);
+    children.front().stage = kDatabaseStage;
+  }
+  return children;
 }
 
 std::string setting_problem(const std::string& setting) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,13 +14,16 @@ namespace conclave::cli {
 
 struct LocalFleet {
   std::filesystem::path programs;  // the directory of conclave-gateway and the others
-  std::filesystem::path state;     // absolute; holds registry.db
+  std::filesystem::path state;     // absolute
   std::string keys;                // directory
   std::string model;               // absolute path
   std::string reference;           // under which the registry will know it
   std::uint32_t workers = 2;       // at least one
   std::uint32_t routers = 1;
-  std::uint16_t registry_port = 0;
+  std::string database;                       // of the registries: a path, or a URL of PostgreSQL
+  std::optional<ChildSpec> postgres;          // a server for this fleet alone
+  std::filesystem::path admin_key;            // file with an administrator's secret; empty: none
+  std::vector<std::uint16_t> registry_ports;  // one registry each, at least one
   std::uint16_t scheduler_port = 0;
   std::string host = "127.0.0.1";  // of the HTTP API
   std::uint16_t port = 8000;       // likewise
@@ -29,9 +33,9 @@ struct LocalFleet {
   std::vector<std::string> settings;  // "router.threads=2", see setting_problem
 };
 
-/// registry, scheduler, worker-1.., router-1.., gateway. Requests are ended first: the gateway,
-/// then the routers, the workers, and those that plan at last. Workers share processors and three
-/// quarters of the memory, as if each were on a machine of its own.
+/// registry (or registry-1..), scheduler, worker-1.., router-1.., gateway. Requests are ended
+/// first: the gateway, then the routers, the workers, and those that plan at last. Workers share
+/// processors and three quarters of the memory, as if each were on a machine of its own.
 std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Machine& machine);
 
 /// "tcp://127.0.0.1:7600"

@@ -27,7 +27,8 @@ LocalFleet fleet_of(std::uint32_t workers, std::uint32_t routers) {
   fleet.reference = "demo@current";
   fleet.workers = workers;
   fleet.routers = routers;
-  fleet.registry_port = 11;
+  fleet.registry_ports = {11};
+  fleet.database = "/state/registry.db";
   fleet.scheduler_port = 12;
   return fleet;
 }

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <thread>
 
+#include "admin_key.hpp"
 #include "commands.hpp"
 #include "conclave/app/process.hpp"
 #include "conclave/config/bind.hpp"
@@ -156,15 +157,18 @@ class Serve {
     all.push_back(recipe<Foundation>([this](app::ServiceContext& context) {
       return Foundation::create({options_, foundation_}, context);
     }));
-    all.push_back(recipe<registry::RegistryService>([this](app::ServiceContext& context) {
-      registry::RegistryService::Settings settings;
-      settings.registry.listen = kRegistry;
-      settings.registry.database = ":memory:";
-      settings.registry.sums = (state_directory("") / "sums").string();
-      settings.registry.verify = options_.verify;
-      settings.registry.models = {std::filesystem::absolute(options_.model).string()};
-      return registry::RegistryService::create(settings, context, {foundation_->process.get()});
-    }));
+    all.push_back(recipe<registry::RegistryService>(
+        [this](app::ServiceContext& context) -> Result<std::unique_ptr<registry::RegistryService>> {
+          registry::RegistryService::Settings settings;
+          settings.registry.listen = kRegistry;
+          settings.registry.database = ":memory:";
+          CONCLAVE_TRY(const auto key, ensure_admin_key(state_directory("")));
+          settings.registry.admin_key_file = key.string();
+          settings.registry.sums = (state_directory("") / "sums").string();
+          settings.registry.verify = options_.verify;
+          settings.registry.models = {std::filesystem::absolute(options_.model).string()};
+          return registry::RegistryService::create(settings, context, {foundation_->process.get()});
+        }));
     all.push_back(recipe<scheduler::SchedulerService>([this](app::ServiceContext& context) {
       scheduler::SchedulerService::Settings settings;
       settings.scheduler.listen = kScheduler;
@@ -202,6 +206,7 @@ class Serve {
     gateway::GatewayService::Settings settings;
     settings.gateway.host = options_.host;
     settings.gateway.port = options_.port;
+    settings.gateway.registry = {kRegistry};
     settings.fleet.scheduler = kScheduler;
     CONCLAVE_TRY(auto service,
                  gateway::GatewayService::create(settings, context, {foundation_->process.get()}));

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 
+#include "admin_key.hpp"
 #include "commands.hpp"
 #include "conclave/base/text.hpp"
 #include "conclave/config/bind.hpp"
@@ -18,6 +19,7 @@
 #include "local_fleet.hpp"
 #include "output.hpp"
 #include "ports.hpp"
+#include "private_postgres.hpp"
 #include "ready_probe.hpp"
 #include "served_model.hpp"
 #include "state_directory.hpp"
@@ -41,17 +43,20 @@ constexpr milliseconds kReasonStays{2'000};
 struct Options {
   LocalFleet fleet;
   std::string state;
+  bool postgres = false;
+  std::string postgres_url;  // empty: a server of its own
+  std::uint32_t registries = 1;
 };
 
 class Up {
  public:
-  explicit Up(const Options& options) : fleet_(options.fleet), state_choice_(options.state) {}
+  explicit Up(const Options& options) : fleet_(options.fleet), options_(options) {}
 
   Status run() {
     CONCLAVE_TRY(const engine::BatcherOptions batch, batch_settings());
     CONCLAVE_TRY(fleet_.reference, check_served(fleet_.model, batch, fleet_.routers));
     if (fleet_.port != 0) CONCLAVE_TRY_VOID(check_port(fleet_.host, fleet_.port));
-    fleet_.state = fs::absolute(state_directory(state_choice_));
+    fleet_.state = fs::absolute(state_directory(options_.state));
     CONCLAVE_TRY(const StateLock lock, StateLock::take(fleet_.state));
     CONCLAVE_TRY_VOID(prepare());
     CONCLAVE_TRY(const devices::Machine machine, devices::discover());
@@ -68,12 +73,25 @@ class Up {
     fleet_.model = fs::absolute(fleet_.model).string();
     fleet_.keys = (fleet_.state / "keys").string();
     CONCLAVE_TRY(const auto written, fabric::write_keys(fleet_.keys));
-    CONCLAVE_TRY(const auto ports, free_ports(3));
-    fleet_.registry_port = ports[0];
-    fleet_.scheduler_port = ports[1];
-    if (fleet_.port == 0) fleet_.port = ports[2];
+    CONCLAVE_TRY(fleet_.admin_key, ensure_admin_key(fleet_.state));
+    CONCLAVE_TRY_VOID(prepare_database());
+    CONCLAVE_TRY(const auto ports, free_ports(2 + options_.registries));
+    fleet_.scheduler_port = ports[0];
+    if (fleet_.port == 0) fleet_.port = ports[1];
+    fleet_.registry_ports.assign(ports.begin() + 2, ports.end());
     url_ = "http://" + url_host(fleet_.host) + ":" + std::to_string(fleet_.port);
     return write_addresses(fleet_.state, {url_, scheduler_address(fleet_), fleet_.keys});
+  }
+
+  Status prepare_database() {
+    fleet_.database = (fleet_.state / "registry.db").string();
+    if (!options_.postgres) return {};
+    fleet_.database = options_.postgres_url;
+    if (!fleet_.database.empty()) return {};
+    CONCLAVE_TRY(PrivatePostgres own, prepare_postgres(fleet_.state));
+    fleet_.database = own.url;
+    fleet_.postgres = std::move(own.server);
+    return {};
   }
 
   // Those of the routers, as far as --set has them. What a router would not take it says itself.
@@ -161,7 +179,7 @@ class Up {
   }
 
   LocalFleet fleet_;
-  const std::string& state_choice_;
+  const Options& options_;
   std::string url_;
   int name_width_ = 0;
   std::optional<ReadyProbe> probe_;
@@ -212,7 +230,20 @@ void add_up(CLI::App& app, Action& action) {
                    "A setting of the services, as router.batch.sequences-max=32")
       ->allow_extra_args(false)  // what follows its value is the model
       ->check(setting_problem);
-  command->callback([options, &action] { action = [options] { return Up(*options).run(); }; });
+  CLI::Option* postgres =
+      command
+          ->add_option(
+              "--postgres", options->postgres_url,
+              "Keep the registry in PostgreSQL: at this URL, or without one in a server of "
+              "its own, in the state directory")
+          ->expected(0, 1);
+  command->add_option("--registries", options->registries, "Registries, on one database")
+      ->check(config::within(1u, 8u))
+      ->capture_default_str();
+  command->callback([options, postgres, &action] {
+    options->postgres = postgres->count() > 0;
+    action = [options] { return Up(*options).run(); };
+  });
 }
 
 }  // namespace conclave::cli

@@ -1,11 +1,11 @@
 // The contract over PostgreSQL: one server for all tests of the program, a database for each.
+#include "conclave/testkit/test_postgres.hpp"
 #include "contract.hpp"
-#include "postgres_server.hpp"
 
 namespace conclave::catalog::test {
 
 std::vector<StoreKind> stores() {
-  return {{"Postgres", [] { return server().make_database(); }, true}};
+  return {{"Postgres", [] { return testkit::shared_postgres().make_database(); }, true}};
 }
 
 }  // namespace conclave::catalog::test

@@ -9,10 +9,10 @@
 #include <thread>
 
 #include "conclave/catalog/open.hpp"
+#include "conclave/testkit/test_postgres.hpp"
 #include "postgres_driver.hpp"
 #include "postgres_pool.hpp"
 #include "postgres_schema.hpp"
-#include "postgres_server.hpp"
 #include "sql.hpp"
 #include "testing_scans.hpp"
 
@@ -22,9 +22,10 @@ namespace {
 using base::ErrorCode;
 using base::Result;
 using test::made_scan;
-using test::server;
 using testing::HasSubstr;
 using testing::Not;
+
+testkit::TestPostgres& server() { return testkit::shared_postgres(); }
 
 const Change kChange{"tester", "", 5, {}, false};
 

@@ -132,6 +132,16 @@ TEST_F(HedgedTest, ASlowAnswerIsAskedForTwiceBeforeItsDeadline) {
   EXPECT_EQ(bench.counted("late_answers"), 1);
 }
 
+TEST_F(HedgedTest, AFrozenWorkerWhoseLinkIsFullStallsNobody) {
+  bench.spread(2, 2);
+  practise();
+  network().freeze("a");
+  for (int i = 0; i < 300; ++i) {
+    EXPECT_LE(timed(), milliseconds(25)) << i;
+    network().pass(milliseconds(15));  // what was measured of it grows old
+  }
+}
+
 // ---- without ----
 
 TEST_F(FailoverTest, ToWaitIsToWait) {

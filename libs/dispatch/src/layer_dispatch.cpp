@@ -107,12 +107,12 @@ std::span<const Order> LayerDispatch::plan(TimePoint now) {
   return orders_;
 }
 
+// Also calls that own nothing any more, as a hedge was faster: whoever stopped must be found out.
 void LayerDispatch::expire(TimePoint now) {
   for (Call& call : calls_) {
-    if (call.parts.empty()) continue;
     if (now >= call.deadline) {
       miss(call, now);
-    } else if (now >= call.hedge_at && !std::exchange(call.hedged, true)) {
+    } else if (!call.parts.empty() && now >= call.hedge_at && !std::exchange(call.hedged, true)) {
       hedge(call, now);
     }
   }
@@ -122,7 +122,7 @@ void LayerDispatch::miss(Call& call, TimePoint now) {
   if (!std::exchange(call.missed, true)) {
     workers_[call.worker].health.missed(now);
     ++stats_.suspects;
-    attempts_ = std::min(attempts_ + 1, kAttemptsMax);
+    if (!call.parts.empty()) attempts_ = std::min(attempts_ + 1, kAttemptsMax);
   }
   bool moved = false;
   for (AnswerPart& part : call.parts) {
@@ -240,6 +240,14 @@ void LayerDispatch::not_sent(const Order& order, TimePoint now) {
 LayerDispatch::TimePoint LayerDispatch::next(TimePoint now) const {
   TimePoint next = now + options_.resend_max;
   if (!waiting_.empty()) next = std::min(next, now + options_.health.pause);
+  // Whoever took no call just now pauses; others need not.
+  for (const Waiting& waiting : waiting_) {
+    if (!table_) break;
+    for (const std::uint16_t index : table_->pool_of(layer_, waiting.expert)) {
+      const WorkerHealth& health = workers_[index].health;
+      if (health.is_up()) next = std::min(next, std::max(now, health.pause_until()));
+    }
+  }
   for (const Call& call : calls_) {
     if (call.parts.empty()) continue;
     next = std::min(next, call.deadline);

@@ -165,6 +165,17 @@ TEST_F(LayerDispatchTest, ALinkThatTakesNoCallIsPassedOver) {
   EXPECT_FALSE(send().empty());
 }
 
+TEST_F(LayerDispatchTest, WhatALinkDoesNotTakeGoesToAnotherAtOnce) {
+  begin({0});
+  const Order order = core.plan(now)[0];
+  const std::size_t full = order.worker;
+  core.not_sent(order, now);
+  EXPECT_EQ(core.next(now), now);
+  const auto calls = send();
+  EXPECT_THAT(calls, SizeIs(1));
+  EXPECT_FALSE(calls.contains(full));
+}
+
 // ---- workers that go ----
 
 TEST_F(LayerDispatchTest, ADroppedLinkIsResentAtOnce) {
@@ -351,6 +362,20 @@ TEST_F(HedgeTest, AHedgeThatIsFirstCounts) {
   EXPECT_THAT(answer(hedge.at(1)), SizeIs(2));
   EXPECT_TRUE(core.done());
   EXPECT_THAT(answer(calls.at(0)), IsEmpty());
+}
+
+TEST_F(HedgeTest, AFrozenWorkerIsFoundOutThoughHedgesAreFaster) {
+  practise();
+  begin({0, 1, 2, 3});
+  const auto calls = send();
+  answer(calls.at(1));
+  now = core.next(now);
+  answer(send().at(1));
+  ASSERT_TRUE(core.done());
+  now += milliseconds(10);
+  begin({0, 1, 2, 3});
+  EXPECT_FALSE(send().contains(0));
+  EXPECT_EQ(core.health(0).standing(now), Standing::kSuspect);
 }
 
 TEST_F(HedgeTest, AHedgeWhoseFirstCallFailsIsNotSentAgain) {

@@ -47,7 +47,8 @@ void WorkerHealth::answered(const AnswerTimes& times, TimePoint now) {
 }
 
 double WorkerHealth::freshness(TimePoint now) const {
-  const double seconds = measured_at_ ? us(now - *measured_at_) / 1e6 : 0.0;
+  if (!measured_at_ || outstanding_ > 0) return 1.0;  // it is being tried
+  const double seconds = us(now - *measured_at_) / 1e6;
   return seconds <= 1.0 ? 1.0 : std::exp2(1.0 - seconds);
 }
 

@@ -195,6 +195,11 @@ void TestPostgres::kill() {
   server_ = 0;
 }
 
+TestPostgres& shared_postgres() {
+  static TestPostgres server;
+  return server;
+}
+
 std::string TestPostgres::log() const { return content(folder_ / "log"); }
 
 }  // namespace conclave::testkit

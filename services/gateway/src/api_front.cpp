@@ -4,9 +4,12 @@
 
 #include "client_headers.hpp"
 #include "conclave/base/text.hpp"
+#include "conclave/base/utf8.hpp"
 #include "conclave/http/uri.hpp"
 #include "conclave/telemetry/metrics.hpp"
+#include "conclave/wire/limits.hpp"
 #include "json_writer.hpp"
+#include "key_book.hpp"
 
 namespace conclave::gateway {
 namespace {
@@ -19,6 +22,7 @@ Route route_of(std::string_view path) {
         Route::kHealth, Route::kReady, Route::kMetrics, Route::kVersion}) {
     if (path == to_string(route)) return route;
   }
+  if (path.starts_with(kAdminPrefix)) return Route::kAdmin;
   return path.starts_with(kModelPrefix) ? Route::kModels : Route::kOther;
 }
 
@@ -59,6 +63,10 @@ void ApiFront::dispatch(const std::shared_ptr<http::Exchange>& exchange, ApiCall
   const Route route = call.route();
   if (route == Route::kOther) {
     call.fail({404, "There is nothing at " + base::shown(request.path), {}, "unknown_path", 0});
+    return;
+  }
+  if (route == Route::kAdmin) {
+    administer(request, std::move(call));
     return;
   }
   const bool reads = request.method == "GET" || request.method == "HEAD";
@@ -177,6 +185,7 @@ void ApiFront::generate(const std::shared_ptr<http::Exchange>& exchange, ApiCall
   }
   auto ticket = admit(call, request->prompts.size());
   if (!ticket) return;
+  const std::string_view token = bearer_token(http.header("Authorization"));
   const RequestId id{next_request_.fetch_add(1, std::memory_order_relaxed)};
   parts_.backend.submit(
       {.id = id,
@@ -184,6 +193,7 @@ void ApiFront::generate(const std::shared_ptr<http::Exchange>& exchange, ApiCall
        .request = std::move(*request),
        .trace = parse_traceparent(http.header("traceparent")).value_or(wire::TraceContext{}),
        .answer_id = (chat ? "chatcmpl-" : "cmpl-") + random_id(),
+       .key = token.empty() ? std::nullopt : std::optional(secret_sum(token)),
        .ticket = std::move(*ticket)});
   // After submit(): a client that has gone already is heard of after its request.
   exchange->on_close([this, id] { parts_.backend.client_gone(id); });
@@ -198,6 +208,54 @@ void ApiFront::tokenize(const http::Request& request, ApiCall call) {
   if (auto ticket = admit(call, 1)) {
     parts_.backend.tokenize({std::move(call), std::move(*body), std::move(*ticket)});
   }
+}
+
+// What it is about is its owner's to say; here is said only what cannot be passed on.
+void ApiFront::administer(const http::Request& request, ApiCall call) {
+  const std::string_view token = bearer_token(request.header("Authorization"));
+  if (token.empty()) {
+    http::Response response =
+        error_response({401,
+                        "Administration takes an API key: Authorization: Bearer KEY",
+                        {},
+                        "missing_api_key",
+                        0});
+    response.headers.push_back({"WWW-Authenticate", "Bearer"});
+    call.respond(std::move(response));
+    return;
+  }
+  if (!is_json_type(request.header("Content-Type")) && !request.body.empty()) {
+    call.fail({415, "The Content-Type must be application/json", {}, "unsupported_media_type", 0});
+    return;
+  }
+  if (request.body.size() > wire::kAdminBodyBytesMax) {
+    call.fail(
+        {413,
+         "Administration takes at most " + std::to_string(wire::kAdminBodyBytesMax) + " bytes",
+         {},
+         "request_too_large",
+         0});
+    return;
+  }
+  if (request.path.size() + request.query.size() > wire::kAdminTargetBytesMax) {
+    call.fail({414, "The path and its query are too long", {}, "uri_too_long", 0});
+    return;
+  }
+  const std::string_view if_match = request.header("If-Match");
+  if (if_match.size() > wire::kNameBytesMax || !base::utf8::valid(if_match) ||
+      !base::utf8::valid(request.path) || !base::utf8::valid(request.query) ||
+      request.method.size() > wire::kNameBytesMax) {
+    call.fail(invalid_field({}, "The request line or If-Match is no text, or too long"));
+    return;
+  }
+  AdminCall admin{std::move(call), {}, secret_sum(token)};
+  admin.request.method = request.method;
+  admin.request.path = request.path;
+  admin.request.query = request.query;
+  admin.request.body = request.body;
+  admin.request.if_match = if_match;
+  admin.request.request_id = admin.call.request_id();
+  parts_.backend.administer(std::move(admin));
 }
 
 void ApiFront::detokenize(const http::Request& request, ApiCall call) {

@@ -52,6 +52,7 @@ class ApiFront {
   void generate(const std::shared_ptr<http::Exchange>& exchange, ApiCall call);
   void tokenize(const http::Request& request, ApiCall call);
   void detokenize(const http::Request& request, ApiCall call);
+  void administer(const http::Request& request, ApiCall call);
   std::optional<Admission::Ticket> admit(ApiCall& call, std::size_t streams);
   [[nodiscard]] ApiError too_many() const;
   [[nodiscard]] std::string random_id() const;

@@ -4,6 +4,8 @@
 
 #include <boost/json/parse.hpp>
 
+#include "conclave/wire/limits.hpp"
+#include "key_book.hpp"
 #include "testing_exchange.hpp"
 
 namespace conclave::gateway {
@@ -22,11 +24,13 @@ class FakeBackend final : public Backend {
   void client_gone(RequestId request) override { gone.push_back(request); }
   void tokenize(TokenizeCall call) override { tokenizes.push_back(std::move(call)); }
   void detokenize(DetokenizeCall call) override { detokenizes.push_back(std::move(call)); }
+  void administer(AdminCall call) override { administered.push_back(std::move(call)); }
 
   std::vector<Submission> submissions;
   std::vector<RequestId> gone;
   std::vector<TokenizeCall> tokenizes;
   std::vector<DetokenizeCall> detokenizes;
+  std::vector<AdminCall> administered;
 };
 
 class ApiFrontTest : public ::testing::Test {
@@ -222,6 +226,48 @@ TEST_F(ApiFrontTest, ShowsItsMetrics) {
   EXPECT_THAT(client->answer->content_type, StartsWith("text/plain; version=0.0.4"));
   EXPECT_THAT(client->answer->body,
               HasSubstr(R"(conclave_gateway_http_requests_total{path="other",status="404"} 1)"));
+}
+
+TEST_F(ApiFrontTest, PassesAdministrationOnWithTheSumOfItsKey) {
+  send("PUT", "/admin/v1/models/demo/aliases/production", R"({"version":1})",
+       {{"Authorization", "Bearer sk-1"}, {"If-Match", "\"7\""}, {"X-Request-Id", "r-1"}});
+
+  ASSERT_THAT(backend_.administered, SizeIs(1));
+  const AdminCall& call = backend_.administered[0];
+  EXPECT_EQ(call.request.method, "PUT");
+  EXPECT_EQ(call.request.path, "/admin/v1/models/demo/aliases/production");
+  EXPECT_EQ(call.request.body, R"({"version":1})");
+  EXPECT_EQ(call.request.if_match, "\"7\"");
+  EXPECT_EQ(call.request.request_id, "r-1");
+  EXPECT_EQ(call.secret, secret_sum("sk-1"));
+}
+
+TEST_F(ApiFrontTest, RefusesAdministrationThatCannotBePassedOn) {
+  const http::Header key{"Authorization", "Bearer sk-1"};
+  EXPECT_EQ(send("GET", "/admin/v1/models")->answer->status, 401u);
+  EXPECT_EQ(send("GET", "/admin/v1/models", "", {{"Authorization", "Basic x"}})->answer->status,
+            401u);
+  EXPECT_EQ(
+      send("POST", "/admin/v1/models", "{}", {key, {"Content-Type", "text/xml"}})->answer->status,
+      415u);
+  EXPECT_EQ(send("POST", "/admin/v1/models", std::string(wire::kAdminBodyBytesMax + 1, ' '), {key})
+                ->answer->status,
+            413u);
+  EXPECT_EQ(send("GET", "/admin/v1/" + std::string(wire::kAdminTargetBytesMax, 'a'), "", {key})
+                ->answer->status,
+            414u);
+  EXPECT_EQ(send("GET", "/admin/v1/\xff", "", {key})->answer->status, 400u);
+  EXPECT_THAT(backend_.administered, SizeIs(0));
+}
+
+TEST(AdminCallTest, KnowsWhatTheSchedulerOwns) {
+  for (const char* path :
+       {"experts", "experts/3/4:move", "workers", "placement", "placement:plan"}) {
+    EXPECT_TRUE(is_schedulers("/admin/v1/" + std::string(path)));
+  }
+  for (const char* path : {"models", "expertsx", "keys", "", "audit"}) {
+    EXPECT_FALSE(is_schedulers("/admin/v1/" + std::string(path)));
+  }
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Where the front hands requests over to the core's thread.
 #pragma once
 
+#include "admin_call.hpp"
 #include "gateway_core.hpp"
 #include "openai_request.hpp"
 
@@ -26,6 +27,7 @@ class Backend {
   virtual void client_gone(RequestId request) = 0;
   virtual void tokenize(TokenizeCall call) = 0;
   virtual void detokenize(DetokenizeCall call) = 0;
+  virtual void administer(AdminCall call) = 0;
 };
 
 }  // namespace conclave::gateway

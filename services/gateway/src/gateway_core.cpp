@@ -113,6 +113,8 @@ GatewayCore::Requests::iterator GatewayCore::open(Submission submission, const S
                                                 .metrics = metrics_.model(model.name),
                                                 .streams = std::move(streams),
                                                 .last_tokens = std::vector<TimePoint>(choices),
+                                                .model = model.name,
+                                                .key = submission.key,
                                                 .deadline = deadline});
   CONCLAVE_CHECK(is_new);
   request->second.metrics.request_waits();
@@ -288,6 +290,9 @@ void GatewayCore::close(Requests::iterator request, bool answered, TimePoint now
   if (usage.degraded_pairs > 0) metrics_.degraded();
   open.metrics.request_ends(answered, open.running, usage.prompt_tokens, usage.completion_tokens,
                             now - open.call.arrived());
+  if (options_.used && (answered || usage.prompt_tokens != 0)) {
+    options_.used(open.key, open.model, usage);
+  }
   log_.debug("request_closed", {{"request_id", open.call.request_id()},
                                 {"answered", answered},
                                 {"prompt_tokens", usage.prompt_tokens},

@@ -32,7 +32,8 @@ struct Submission {
   ApiCall call;
   GenerationRequest request;
   wire::TraceContext trace;
-  std::string answer_id;  // chatcmpl-..
+  std::string answer_id;            // chatcmpl-..
+  std::optional<wire::Sha256> key;  // the sum of the API key that it showed, if it did
   Admission::Ticket ticket;
 };
 
@@ -41,6 +42,10 @@ struct CoreOptions {
   /// The longest life of a request: what is not answered by then never will be.
   std::chrono::milliseconds request_timeout{600'000};
   std::function<std::int64_t()> unix_time;  // for `created`
+  /// A request ended that had been given to a router; may be null.
+  std::function<void(const std::optional<wire::Sha256>& key, const std::string& model,
+                     const Usage& usage)>
+      used;
 };
 
 /// One thread at a time. How many requests are open is bounded by those who hand out tickets.
@@ -96,6 +101,8 @@ class GatewayCore {
     std::vector<Stream> streams;         // one for each prompt
     std::vector<TimePoint> last_tokens;  // of each choice; the epoch: none yet
     std::string out;                     // events for the client, not written yet
+    std::string model;                   // its name
+    std::optional<wire::Sha256> key;     // that it showed
     TimePoint deadline;
     bool streaming = false;  // the head was sent
     bool running = false;    // had a token

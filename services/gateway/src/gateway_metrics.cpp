@@ -57,6 +57,8 @@ const char* to_string(Route route) {
       return "/metrics";
     case Route::kVersion:
       return "/version";
+    case Route::kAdmin:
+      return "/admin/v1";
     case Route::kOther:
       return "other";
   }

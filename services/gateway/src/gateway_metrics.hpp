@@ -22,6 +22,7 @@ enum class Route : std::uint8_t {
   kReady,
   kMetrics,
   kVersion,
+  kAdmin,  // all paths of administration
   kOther,  // no such path
 };
 /// `/v1/chat/completions`; `other`.

@@ -8,6 +8,7 @@
 #include "conclave/fabric/state_actor.hpp"
 #include "conclave/fleet/member.hpp"
 #include "conclave/http/server.hpp"
+#include "control_actor.hpp"
 #include "gateway_actor.hpp"
 #include "random_source.hpp"
 
@@ -23,7 +24,8 @@ constexpr std::chrono::milliseconds kGoodbye{500};
 /// Posts to the actor. Submissions are bounded by their tickets, the rest by open connections.
 class ActorBackend final : public Backend {
  public:
-  explicit ActorBackend(GatewayActor actor) : actor_(std::move(actor)) {}
+  ActorBackend(GatewayActor actor, ControlActor control)
+      : actor_(std::move(actor)), control_(std::move(control)) {}
 
   void submit(Submission submission) override {
     caf::anon_send(actor_, std::make_shared<Submission>(std::move(submission)));
@@ -35,9 +37,13 @@ class ActorBackend final : public Backend {
   void detokenize(DetokenizeCall call) override {
     caf::anon_send(actor_, std::make_shared<DetokenizeCall>(std::move(call)));
   }
+  void administer(AdminCall call) override {
+    caf::anon_send(control_, std::make_shared<AdminCall>(std::move(call)));
+  }
 
  private:
   const GatewayActor actor_;
+  const ControlActor control_;
 };
 
 // What the HTTP server says by itself, in the API's shape.
@@ -74,11 +80,15 @@ class GatewayService::Impl {
                                         fleet::incarnation_at(context_.wall_clock())};
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
                                              settings_.fabric.links, context_.wall_clock));
+    start_control(identity.incarnation);
     start_actor();
     make_front();
     CONCLAVE_TRY_VOID(start_server());
     measure();
     CONCLAVE_TRY_VOID(join_fleet());
+    for (const std::string& address : settings_.gateway.registry) {
+      CONCLAVE_TRY_VOID(node_->connect(address, wire::NodeRole::kRegistry));
+    }
     context_.log.info("gateway_started",
                       {{"host", settings_.gateway.host}, {"port", server_->port()}});
     return {};
@@ -110,7 +120,8 @@ class GatewayService::Impl {
     member_.reset();
     server_.reset();
     if (node_) node_->stop(kGoodbye);
-    stop_actor();
+    end(actor_);
+    end(control_);
     front_.reset();
     backend_.reset();
     node_.reset();
@@ -118,13 +129,18 @@ class GatewayService::Impl {
 
  private:
   void start_actor() {
-    GatewayActorParts parts{*node_,
-                            metrics_,
-                            status_,
-                            {context_.node_name, settings_.gateway.request_timeout,
-                             [this] { return unix_seconds(context_.wall_clock()); }},
-                            context_.log,
-                            context_.now};
+    GatewayActorParts parts{
+        *node_,
+        metrics_,
+        status_,
+        {context_.node_name, settings_.gateway.request_timeout,
+         [this] { return unix_seconds(context_.wall_clock()); },
+         [control = control_](const std::optional<wire::Sha256>& key, const std::string& model,
+                              const Usage& usage) {
+           caf::anon_send(control, Used{key, model, usage.prompt_tokens, usage.completion_tokens});
+         }},
+        context_.log,
+        context_.now};
     actor_ = process_->system().spawn<fabric::StateActor<GatewayActor, GatewayActorState>>(
         std::move(parts));
     constexpr wire::NodeRole kRouters[] = {wire::NodeRole::kRouter};
@@ -135,17 +151,35 @@ class GatewayService::Impl {
     });
   }
 
-  // Its state borrows from this object, so it must be over before.
-  void stop_actor() {
-    if (!actor_) return;
+  void start_control(std::uint64_t incarnation) {
+    ControlParts parts{*node_,
+                       context_.node_name + "/" + std::to_string(incarnation),
+                       settings_.gateway.usage_spool,
+                       context_.metrics,
+                       context_.log,
+                       context_.now,
+                       context_.wall_clock};
+    control_ =
+        process_->system().spawn<fabric::StateActor<ControlActor, ControlState>>(std::move(parts));
+    node_->on_link([control = control_](const fabric::LinkEvent& event) {
+      const wire::NodeRole role = event.peer.role;
+      if (role != wire::NodeRole::kRegistry && role != wire::NodeRole::kScheduler) return;
+      caf::anon_send(control, OwnerLink{role, event.link, event.up});
+    });
+  }
+
+  // An actor's state borrows from this object, so it must be over before.
+  template <class Handle>
+  void end(Handle& actor) {
+    if (!actor) return;
     caf::scoped_actor self{process_->system()};
-    caf::anon_send_exit(actor_, caf::exit_reason::user_shutdown);
-    self->wait_for(actor_);
-    actor_ = GatewayActor();
+    caf::anon_send_exit(actor, caf::exit_reason::user_shutdown);
+    self->wait_for(actor);
+    actor = Handle();
   }
 
   void make_front() {
-    backend_ = std::make_unique<ActorBackend>(actor_);
+    backend_ = std::make_unique<ActorBackend>(actor_, control_);
     front_ = std::make_unique<ApiFront>(
         FrontParts{*backend_, *admission_, metrics_, status_, [this] { return random_(); },
                    context_.now, [this] { return context_.metrics.expose(); }, context_.version});
@@ -226,6 +260,7 @@ class GatewayService::Impl {
 
   fleet::ProcessRef process_;
   std::unique_ptr<fabric::Node> node_;
+  ControlActor control_;
   GatewayActor actor_;
   std::unique_ptr<ActorBackend> backend_;
   std::unique_ptr<ApiFront> front_;

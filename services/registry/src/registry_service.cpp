@@ -32,7 +32,7 @@ class RegistryService::Impl {
     CONCLAVE_TRY(process_, fleet::ProcessRef::take(lent_.process, settings_.fabric.keys,
                                                    wire::NodeRole::kRegistry, context_.log,
                                                    context_.metrics));
-    CONCLAVE_TRY(catalog_, catalog::open_catalog(settings_.registry.database));
+    CONCLAVE_TRY(catalog_, open_database());
     CONCLAVE_TRY_VOID(ensure_admin_key());
     registrar_ =
         std::make_unique<Registrar>(known_sums(), context_.metrics, context_.now, context_.log);
@@ -86,6 +86,18 @@ class RegistryService::Impl {
   [[nodiscard]] const std::string& address() const { return address_; }
 
  private:
+  // A server may start beside this process; every try waits for it some time by itself.
+  base::Result<std::unique_ptr<catalog::Catalog>> open_database() {
+    const auto give_up = context_.now() + settings_.registry.database_wait;
+    for (;;) {
+      auto opened = catalog::open_catalog(settings_.registry.database);
+      const bool is_away = !opened && opened.error().code == ErrorCode::kUnavailable &&
+                           catalog::is_postgres_url(settings_.registry.database);
+      if (!is_away || context_.now() >= give_up) return opened;
+      if (context_.is_stopping()) return fail(ErrorCode::kCancelled, "told to stop");
+    }
+  }
+
   // Makes sure that the secret of the settings' file opens everything.
   Status ensure_admin_key() {
     const std::string& file = settings_.registry.admin_key_file;

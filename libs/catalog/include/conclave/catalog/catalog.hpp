@@ -214,7 +214,8 @@ class Leases {
   ~Leases() = default;
 };
 
-/// Ends with its object; its destructor waits for a callback in progress.
+/// Ends with its object, which must go before the catalog does; its destructor waits for a callback
+/// in progress.
 class Watch {
  public:
   virtual ~Watch() = default;

@@ -52,4 +52,7 @@ class TestPostgres {
   int databases_ = 0;
 };
 
+/// One for all tests of a program: started by the first that wants it, gone with the program.
+TestPostgres& shared_postgres();
+
 }  // namespace conclave::testkit

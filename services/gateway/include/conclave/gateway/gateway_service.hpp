@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "conclave/app/service.hpp"
 #include "conclave/base/result.hpp"
@@ -30,6 +31,8 @@ struct GatewaySettings {
   std::uint32_t connections_max = 4096;
   // Some thousand tokens that a client has not taken yet.
   std::uint64_t stream_buffer_bytes_max = std::uint64_t{1} << 20;
+  std::vector<std::string> registry{"tcp://127.0.0.1:7601"};
+  std::string usage_spool;
 
   template <class Visitor>
   void visit(Visitor&& v) {
@@ -46,6 +49,9 @@ struct GatewaySettings {
     v("connections-max", connections_max, 1u, 1u << 20, "Connections that may be open");
     v("stream-buffer-bytes-max", stream_buffer_bytes_max, std::uint64_t{1} << 12,
       std::uint64_t{1} << 28, "What may wait for a slow client before it is given up");
+    v("registry", registry, "Addresses of the registries, which know keys and keep usage");
+    v("usage-spool", usage_spool,
+      "File for usage that the registry does not have yet (default: it is kept in memory only)");
   }
 };
 

@@ -23,6 +23,7 @@ inline constexpr std::string_view kCurrentAlias = "current";
 struct RegistrySettings {
   std::string listen = "tcp://127.0.0.1:7601";
   std::string database = "registry.db";
+  std::chrono::milliseconds database_wait{30'000};
   std::string sums;
   bool verify = false;
   std::string admin_key_file;
@@ -33,6 +34,8 @@ struct RegistrySettings {
     v("listen", listen, "Address for the other services");
     v("database", database,
       "postgresql://USER@HOST/NAME, or an SQLite file; :memory: forgets all at the end");
+    v("database-wait-ms", database_wait, std::chrono::milliseconds{0},
+      std::chrono::milliseconds{3'600'000}, "Longest wait for PostgreSQL at the start");
     v("sums", sums,
       "Directory of the sums of files read before (default: beside the database, if it is a file)");
     v("verify", verify, "Read files again to sum them, even if they have not changed");

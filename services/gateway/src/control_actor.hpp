@@ -1,0 +1,100 @@
+// The gateway's side of the control plane: asks the registry whose key a client shows, passes
+// administration on to its owner, and hands over what was used until the registry has it.
+#pragma once
+
+#include <caf/typed_actor.hpp>
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "admin_call.hpp"
+#include "conclave/fabric/messages.hpp"
+#include "conclave/fabric/node.hpp"
+#include "conclave/telemetry/log.hpp"
+#include "key_book.hpp"
+#include "usage_book.hpp"
+
+namespace conclave::gateway {
+
+using AdminMessage = std::shared_ptr<AdminCall>;
+
+/// A request has ended.
+struct Used {
+  std::optional<wire::Sha256> secret;  // of the key that it showed, if it did
+  std::string model;
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t completion_tokens = 0;
+};
+
+/// The link to a registry or a scheduler came up or went down.
+struct OwnerLink {
+  wire::NodeRole role = wire::NodeRole::kRegistry;
+  fabric::LinkId link = 0;
+  bool up = false;
+};
+
+}  // namespace conclave::gateway
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::gateway::AdminMessage)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::gateway::Used)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::gateway::OwnerLink)
+
+namespace conclave::gateway {
+
+using ControlActor = caf::typed_actor<caf::reacts_to<AdminMessage>, caf::reacts_to<Used>,
+                                      caf::reacts_to<OwnerLink>, caf::reacts_to<caf::tick_atom>>;
+
+struct ControlParts {
+  fabric::Node& node;
+  std::string usage_prefix;          // see UsageBook
+  std::filesystem::path usage_file;  // empty: in memory only
+  telemetry::Metrics& metrics;
+  telemetry::Logger log;
+  std::function<std::chrono::steady_clock::time_point()> now;
+  std::function<std::chrono::system_clock::time_point()> wall_clock;
+};
+
+class ControlState {
+ public:
+  static constexpr const char* kName = "conclave.gateway.control";
+  /// How often what was used is handed over.
+  static constexpr std::chrono::milliseconds kTick{1000};
+  /// Requests whose key is being asked for; more get 429.
+  static constexpr std::size_t kAdminMax = 256;
+
+  ControlState(ControlActor::pointer self, ControlParts parts);
+  /// Saves what the registry does not have yet.
+  ~ControlState();
+
+  ControlActor::behavior_type make_behavior();
+
+ private:
+  void on_admin(const AdminMessage& call);
+  void on_used(const Used& used);
+  void on_link(const OwnerLink& link);
+  void on_tick();
+
+  void ask(const wire::Sha256& secret, std::function<void(base::Result<wire::KeyAnswer>)> then);
+  void pass_on(const AdminMessage& call, const wire::KeyAnswer& key);
+  void add_usage(const Used& used, const wire::KeyAnswer* key);
+  void send_usage();
+  void save_usage();
+  [[nodiscard]] fabric::LinkId owner(wire::NodeRole role) const;
+
+  ControlActor::pointer self_;
+  ControlParts parts_;
+  KeyBook keys_;
+  UsageBook usage_;
+  std::uint64_t saved_ = 0;  // of usage_.changes()
+  bool sending_ = false;
+  std::size_t admin_open_ = 0;
+  std::vector<fabric::LinkId> registries_;  // that are up, the first to come first
+  std::vector<fabric::LinkId> schedulers_;
+  telemetry::Counter& batches_;
+  telemetry::Gauge& waiting_;
+};
+
+}  // namespace conclave::gateway
