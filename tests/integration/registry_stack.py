@@ -13,7 +13,6 @@ import struct
 import subprocess
 import tempfile
 import threading
-import time
 
 from stack import wait_for
 
@@ -256,7 +255,3 @@ def variant(number: int, path: pathlib.Path) -> pathlib.Path:
     block = number // 32 % (size // 34)
     flip(path, offset + 34 * block + 2 + number % 32, 1 + number // 32 // (size // 34))
     return path
-
-
-def now() -> float:
-    return time.monotonic()
