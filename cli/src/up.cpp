@@ -193,7 +193,7 @@ class Up {
   bool reason_told_ = false;
 };
 
-// For CLI11's check(). The model may come after the option, and is no address.
+// For CLI11's check().
 std::string postgres_problem(const std::string& url) {
   if (url.empty() || catalog::is_postgres_url(url)) return "";
   return "'" + url +
