@@ -26,7 +26,7 @@ struct AnswerHead {
 struct Usage {
   std::uint64_t prompt_tokens = 0;
   std::uint64_t completion_tokens = 0;
-  std::uint64_t cached_tokens = 0;  // of the prompts', as the first choice of each found them
+  std::uint64_t cached_tokens = 0;  // of the prompts', as the first choice of each found them first
 
   friend bool operator==(const Usage&, const Usage&) = default;
 };

@@ -122,7 +122,8 @@ class GatewayService::Impl {
                             metrics_,
                             status_,
                             {context_.node_name, settings_.gateway.request_timeout,
-                             [this] { return unix_seconds(context_.wall_clock()); }},
+                             [this] { return unix_seconds(context_.wall_clock()); },
+                             settings_.gateway.resume_timeout, settings_.gateway.prefix_blocks_max},
                             context_.log,
                             context_.now};
     actor_ = process_->system().spawn<fabric::StateActor<GatewayActor, GatewayActorState>>(
