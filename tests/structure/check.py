@@ -77,7 +77,8 @@ def check_includes(path: pathlib.Path, name: str, text: str) -> list[str]:
     if library not in ALLOWED:
         return [f"{name}: library '{library}' has no row in tests/structure/check.py"]
     problems = []
-    is_test = name.endswith(("_test.cpp", "_bench.cpp", "_fuzz.cpp"))
+    is_test = (name.endswith(("_test.cpp", "_bench.cpp", "_fuzz.cpp"))
+               or "/testing_" in name)
     for used in re.findall(r'#include "conclave/([^/]+)/', text):
         if used != library and used not in ALLOWED[library] and not is_test:
             problems.append(f"{name}: {library} must not include {used}")

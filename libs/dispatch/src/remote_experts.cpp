@@ -15,14 +15,6 @@ using std::chrono::milliseconds;
 
 namespace {
 
-// How long a worker that failed or refused is passed over, and how often a run that waits for an
-// expert looks for a new table: short against a reload, long against a spin.
-constexpr milliseconds kPause{20};
-
-// A call costs the reading of its experts' weights and the arithmetic of its pairs. At 36 GB/s and
-// 276 GFLOP/s a core (kernels_bench, Q8_0) reading an expert takes as long as four of its rows.
-constexpr std::size_t kRowsPerRead = 4;
-
 // Pairs travel as they are in memory.
 static_assert(sizeof(model::ExpertPair) == 8 && alignof(model::ExpertPair) == 4);
 
@@ -33,28 +25,49 @@ wire::RowForms wire_forms(const model::RowForms& forms) {
 
 }  // namespace
 
+DispatchOptions DispatchSettings::options() const {
+  DispatchOptions options;
+  options.resend_min = milliseconds(resend_min_ms);
+  options.resend_max = milliseconds(std::max(resend_min_ms, resend_max_ms));
+  options.hedges_per_call = hedge_percent / 100.0;
+  options.health.slow_start = milliseconds(slow_start_ms);
+  return options;
+}
+
 RemoteExperts::RemoteExperts(const model::ModelConfig& config, std::vector<model::RowForms> forms,
-                             const kernels::Compute& compute, fabric::CallClient& client,
+                             const kernels::Compute& compute, fabric::Calls& client,
                              const DispatchSettings& settings, telemetry::Metrics& metrics,
-                             telemetry::Logger log)
+                             telemetry::Logger log, Now now)
     : config_(config),
       forms_(std::move(forms)),
       compute_(compute),
       client_(client),
       settings_(settings),
       log_(std::move(log)),
+      now_(std::move(now)),
       calls_(metrics.counter("conclave_router_expert_calls_total", "Calls sent to workers")),
       pairs_sent_(metrics.counter("conclave_router_expert_pairs_total", "Pairs sent to workers")),
       resends_(metrics.counter("conclave_router_expert_resends_total",
                                "Calls that a worker did not answer and that went elsewhere")),
+      hedges_(metrics.counter("conclave_router_expert_hedges_total",
+                              "Calls for what another worker was slow to answer")),
+      late_(metrics.counter("conclave_router_expert_late_answers_total",
+                            "Answers that came after another worker's, or too late")),
+      suspects_(metrics.counter("conclave_router_expert_suspects_total",
+                                "Calls whose deadline passed, so that their worker was suspected")),
       stalls_(metrics.counter("conclave_router_expert_stalls_total",
                               "Steps that waited for an expert that no worker had ready")),
-      reachable_(fail(ErrorCode::kUnavailable, "no routing table has come yet")) {}
+      reachable_(fail(ErrorCode::kUnavailable, "no routing table has come yet")),
+      // Routers that start at different times draw differently.
+      core_(config.gate.experts, settings.options(),
+            static_cast<std::uint64_t>(now_().time_since_epoch().count())),
+      changed_at_(now_()),
+      absent_(std::size_t{config.layers} * config.gate.experts, 0),
+      absent_count_(config.layers, 0) {}
 
 RemoteExperts::~RemoteExperts() {
-  abandon();
   release_replies();
-  for (const Worker& worker : workers_) client_.disconnect(worker.link);
+  for (const Link& link : links_) client_.disconnect(link.id);
 }
 
 void RemoteExperts::update(std::shared_ptr<const wire::RoutingTable> table) {
@@ -77,73 +90,131 @@ Status RemoteExperts::reachable() const {
   return reachable_;
 }
 
+std::vector<wire::WorkerEndpoint> RemoteExperts::lost_workers() const {
+  const std::lock_guard lock(mutex_);
+  return lost_;
+}
+
 void RemoteExperts::apply_table() {
   std::shared_ptr<const wire::RoutingTable> table;
   {
     const std::lock_guard lock(mutex_);
     table = std::exchange(next_, nullptr);
   }
-  if (!table || (table_ && table->epoch <= table_->epoch)) return;
-  connect_workers(*table);
-  table_ = std::move(table);
-  model_key_ = wire::model_key_of(table_->model);
-  epoch_.store(table_->epoch, std::memory_order_relaxed);
+  if (!table || (core_.table() != nullptr && table->epoch <= core_.table()->epoch)) return;
+  connect_workers(std::move(table));
+  model_key_ = wire::model_key_of(core_.table()->model);
+  epoch_.store(core_.table()->epoch, std::memory_order_relaxed);
+  changed_at_ = now_();
   note_reachability();
 }
 
 // Workers that stay keep their links and what is under way on them.
-void RemoteExperts::connect_workers(const wire::RoutingTable& table) {
-  std::vector<Worker> workers;
-  for (const wire::WorkerEndpoint& endpoint : table.workers) {
-    const auto known = std::ranges::find(workers_, endpoint, &Worker::endpoint);
-    if (known != workers_.end() && known->link != 0) {
-      workers.push_back(std::move(*known));
-      workers_.erase(known);
-      continue;
-    }
+void RemoteExperts::connect_workers(std::shared_ptr<const wire::RoutingTable> table) {
+  const auto former = core_.apply(std::move(table));
+  std::vector<Link> links(former.size());
+  for (std::size_t i = 0; i < links.size(); ++i) {
+    if (former[i]) links[i] = std::exchange(links_[*former[i]], {});
+    if (links[i].id != 0) continue;
+    const wire::WorkerEndpoint& endpoint = core_.table()->workers[i];
     const auto link = client_.connect(endpoint.address);
     if (!link) {
       log_.error("worker_address_refused",
                  {{"worker", endpoint.node}, {"error", link.error().message}});
+      continue;
     }
-    workers.push_back({endpoint, link.value_or(0), {}, {}, 0, 0});
+    links[i] = {*link, client_.is_up(*link)};
+    if (links[i].was_up) core_.link(i, true, now_());
   }
-  std::swap(workers, workers_);
-  for (Worker& gone : workers) {
-    if (gone.call != 0) {
-      client_.cancel(gone.call);
-      give_back(gone, {});
-    }
-    // Outputs of the run at hand may lie in memory that goes with the link.
-    if (gone.link != 0) parting_.push_back(gone.link);
+  std::swap(links, links_);
+  // Outputs of the run at hand may lie in memory that goes with the link.
+  for (const Link& gone : links) {
+    if (gone.id != 0) parting_.push_back(gone.id);
   }
 }
 
+void RemoteExperts::link_changed(fabric::DataLinkId id, bool up) {
+  const auto link = std::ranges::find(links_, id, &Link::id);
+  if (link == links_.end()) return;  // of a worker that is gone
+  link->was_up |= up;
+  core_.link(static_cast<std::size_t>(link - links_.begin()), up, now_());
+  changed_at_ = now_();
+  note_reachability();
+}
+
 void RemoteExperts::note_reachability() {
+  note_absences();
   Status status;
   const std::string missing = whom_we_miss();
-  if (!missing.empty()) status = fail(ErrorCode::kUnavailable, missing);
+  if (!missing.empty() && !is_degradable()) status = fail(ErrorCode::kUnavailable, missing);
+  std::vector<wire::WorkerEndpoint> lost;
+  for (std::size_t i = 0; i < links_.size(); ++i) {
+    const bool is_lost = links_[i].was_up && !core_.health(i).is_up();
+    if (is_lost) lost.push_back(core_.table()->workers[i]);
+  }
   const std::lock_guard lock(mutex_);
   reachable_ = std::move(status);
+  lost_ = std::move(lost);
+}
+
+// Forgets absences of what is there again, or must be waited for. New ones are found by those who
+// miss them.
+void RemoteExperts::note_absences() {
+  const std::uint32_t experts = config_.gate.experts;
+  const bool may_be = core_.table()->policy == wire::DegradedPolicy::kNextBest;
+  bool changed = false;
+  for (std::uint32_t layer = 0; layer < config_.layers; ++layer) {
+    for (std::uint32_t e = 0; absent_count_[layer] > 0 && e < experts; ++e) {
+      std::uint8_t& is_absent = absent_[std::size_t{layer} * experts + e];
+      if (is_absent == 0 || (may_be && !core_.is_linked(layer, e))) continue;
+      is_absent = 0;
+      --absent_count_[layer];
+      changed = true;
+    }
+  }
+  if (changed) ++absences_;
+}
+
+std::span<const std::uint8_t> RemoteExperts::absent(std::uint32_t layer) const {
+  if (absent_count_[layer] == 0) return {};
+  const std::size_t experts = config_.gate.experts;
+  return std::span(absent_).subspan(layer * experts, experts);
+}
+
+// Tokens may do without what is missing: each layer has as many experts as a token takes.
+bool RemoteExperts::is_degradable() const {
+  const wire::RoutingTable* table = core_.table();
+  if (table == nullptr || table->policy != wire::DegradedPolicy::kNextBest) return false;
+  for (std::uint32_t layer = config_.dense_layers; layer < config_.layers; ++layer) {
+    std::uint32_t there = 0;
+    for (std::uint32_t e = 0; e < config_.gate.experts && there < config_.gate.used; ++e) {
+      if (core_.is_linked(layer, e)) ++there;
+    }
+    if (there < config_.gate.used) return false;
+  }
+  return true;
+}
+
+std::string RemoteExperts::name_of(std::size_t worker) const {
+  return core_.table()->workers[worker].node;
 }
 
 // The first that is missing and why, and how many are not.
 std::string RemoteExperts::whom_we_miss() const {
-  if (!table_) return "no routing table has come yet";
+  const wire::RoutingTable* table = core_.table();
+  if (table == nullptr) return "no routing table has come yet";
   std::string first;
   std::size_t there = 0;
   for (std::uint32_t layer = config_.dense_layers; layer < config_.layers; ++layer) {
     for (std::uint32_t expert = 0; expert < config_.gate.experts; ++expert) {
-      const auto pool = table_->pool_of(layer, expert);
-      const bool up = std::ranges::any_of(
-          pool, [&](std::uint16_t index) { return client_.is_up(workers_[index].link); });
+      const bool up = core_.is_linked(layer, expert);
       if (up) ++there;
       if (up || !first.empty()) continue;
+      const auto pool = table->pool_of(layer, expert);
       const std::string name =
           "expert (" + std::to_string(layer) + ", " + std::to_string(expert) + ")";
-      first = pool.empty()
-                  ? name + " has no ready worker"
-                  : "no link to " + workers_[pool[0]].endpoint.node + ", which has " + name;
+      first = pool.empty() ? name + " has no ready worker"
+                           : "no link to " + name_of(pool[0]) + ", which has " + name;
     }
   }
   if (first.empty()) return {};
@@ -151,14 +222,13 @@ std::string RemoteExperts::whom_we_miss() const {
   return first + " (" + std::to_string(100 * there / all) + " % of the experts are there)";
 }
 
-void RemoteExperts::maintain(Clock::time_point until) {
+void RemoteExperts::maintain(TimePoint until) {
   release_replies();
+  core_.abandon();
   apply_table();
-  for (const fabric::CallEvent& event : client_.poll(until)) {
-    if (event.kind == fabric::CallEvent::Kind::kReply) client_.release(event.call);
-  }
+  for (const fabric::CallEvent& event : client_.poll(until)) (void)take(event);
   apply_table();
-  note_reachability();
+  count();
 }
 
 Status RemoteExperts::run(std::uint32_t layer, const float* x, std::size_t rows,
@@ -169,17 +239,20 @@ Status RemoteExperts::run(std::uint32_t layer, const float* x, std::size_t rows,
   CONCLAVE_TRY_VOID(order_.sort(pairs, rows, config_.gate.experts));
   start(layer, x, rows);
 
-  const Clock::time_point give_up = Clock::now() + milliseconds(settings_.reload_wait_ms);
-  while (run_.missing > 0) {
+  const TimePoint give_up = now_() + milliseconds(settings_.reload_wait_ms);
+  while (!core_.done()) {
     Status status;
     if (stopped_) status = fail(ErrorCode::kCancelled, "the router stops");
-    if (status) status = assign_and_send();
-    if (status) status = wait_for_answers(give_up);
+    if (status) status = send_orders();
+    if (status && core_.is_stalled()) status = judge_stall(give_up);
+    if (status) status = wait_for_answers();
     if (!status) {
-      abandon();
+      core_.abandon();
+      count();
       return status;
     }
   }
+  count();
   for (std::size_t pair = 0; pair < pairs.size(); ++pair) {
     outputs[pair] = sorted_outputs_[order_.places()[pair]];
   }
@@ -189,77 +262,53 @@ Status RemoteExperts::run(std::uint32_t layer, const float* x, std::size_t rows,
 void RemoteExperts::start(std::uint32_t layer, const float* x, std::size_t rows) {
   run_.layer = layer;
   run_.rows = rows;
-  run_.under_way = 0;
   run_.stalled = false;
   run_.refusal.clear();
-  run_.waiting.clear();
+  work_.clear();
   for (std::uint32_t expert = 0; expert < config_.gate.experts; ++expert) {
-    if (order_.run(expert).count > 0) run_.waiting.push_back(expert);
+    const std::size_t count = order_.run(expert).count;
+    if (count > 0) work_.push_back({expert, count});
   }
-  run_.missing = run_.waiting.size();
+  core_.begin(layer, work_);
   sorted_outputs_.resize(order_.sorted().size());
   run_.x = forms_[layer].quantized
                ? kernels::quantize(compute_, x, rows, config_.hidden, quantized_)
                : kernels::RowsView{.values = x, .rows = rows, .columns = config_.hidden};
 }
 
-// Gives every expert that waits to the least loaded of its workers that is free, those with the
-// fewest workers to choose from first, and sends what came together.
-Status RemoteExperts::assign_and_send() {
-  if (run_.waiting.empty() || !table_) return {};
-  const Clock::time_point now = Clock::now();
-  const auto pool_size = [&](std::uint32_t expert) {
-    return table_->pool_of(run_.layer, expert).size();
-  };
-  std::ranges::stable_sort(run_.waiting, {}, pool_size);
-  std::erase_if(run_.waiting, [&](std::uint32_t expert) {
-    Worker* best = nullptr;
-    for (const std::uint16_t index : table_->pool_of(run_.layer, expert)) {
-      Worker& worker = workers_[index];
-      if (worker.call != 0 || worker.avoid_until > now || !client_.is_up(worker.link)) continue;
-      if (best == nullptr || worker.load < best->load) best = &worker;
-    }
-    if (best == nullptr) return false;
-    best->experts.push_back(expert);
-    best->load += kRowsPerRead + order_.run(expert).count;
-    return true;
-  });
-  for (Worker& worker : workers_) {
-    if (worker.call == 0 && !worker.experts.empty()) CONCLAVE_TRY_VOID(send(worker));
-  }
+Status RemoteExperts::send_orders() {
+  const TimePoint now = now_();
+  for (const Order& order : core_.plan(now)) CONCLAVE_TRY_VOID(send(order, now));
   return {};
 }
 
-Status RemoteExperts::send(Worker& worker) {
-  std::ranges::sort(worker.experts);
-  const wire::ExpertCall call = describe(worker);
-  const auto buffer = client_.prepare(worker.link, call);
+Status RemoteExperts::send(const Order& order, TimePoint now) {
+  const wire::ExpertCall call = describe(order);
+  const auto buffer = client_.prepare(links_[order.worker].id, call);
   if (!buffer) {
     // Bad calls are ours; all else is the link's state, which may differ a moment later.
     if (buffer.error().code == ErrorCode::kInvalidArgument) return fail(buffer.error());
-    give_back(worker, kPause);
+    core_.not_sent(order, now);
     return {};
   }
-  fill(worker, call, buffer->payload);
-  worker.call = buffer->id;
-  ++run_.under_way;
+  fill(order, call, buffer->payload);
   calls_.add();
   pairs_sent_.add(call.pairs);
-  client_.send(buffer->id, trace_, Clock::now() + milliseconds(settings_.call_timeout_ms));
+  const TimePoint sent_at = now_();
+  core_.sent(order, buffer->id, sent_at);
+  client_.send(buffer->id, trace_, sent_at + milliseconds(settings_.call_timeout_ms));
   return {};
 }
 
 // Numbers the rows that the worker's experts want, in their order, so that pairs stay sorted.
-wire::ExpertCall RemoteExperts::describe(const Worker& worker) {
+wire::ExpertCall RemoteExperts::describe(const Order& order) {
   constexpr std::uint32_t kUnused = ~0u;
   row_at_.assign(run_.rows, kUnused);
-  std::size_t pairs = 0;
-  for (const std::uint32_t expert : worker.experts) {
+  for (const std::uint32_t expert : order.experts) {
     const auto group = order_.run(expert);
     for (std::size_t i = 0; i < group.count; ++i) {
       row_at_[order_.sorted()[group.first + i].row] = 0;
     }
-    pairs += group.count;
   }
   call_rows_.clear();
   for (std::uint32_t row = 0; row < run_.rows; ++row) {
@@ -268,19 +317,19 @@ wire::ExpertCall RemoteExperts::describe(const Worker& worker) {
     call_rows_.push_back(row);
   }
   return {.model_key = model_key_,
-          .epoch = table_->epoch,
+          .epoch = core_.table()->epoch,
           .layer = run_.layer,
           .rows = static_cast<std::uint32_t>(call_rows_.size()),
-          .pairs = static_cast<std::uint32_t>(pairs),
+          .pairs = static_cast<std::uint32_t>(order.pairs),
           .hidden = config_.hidden,
           .forms = wire_forms(forms_[run_.layer])};
 }
 
-void RemoteExperts::fill(const Worker& worker, const wire::ExpertCall& call,
+void RemoteExperts::fill(const Order& order, const wire::ExpertCall& call,
                          std::span<std::byte> payload) {
   const wire::CallLayout layout = *wire::layout_of(call);  // prepare() accepted it
   std::byte* pair_at = payload.data() + layout.pairs;
-  for (const std::uint32_t expert : worker.experts) {
+  for (const std::uint32_t expert : order.experts) {
     const auto group = order_.run(expert);
     for (std::size_t i = 0; i < group.count; ++i) {
       const model::ExpertPair pair{row_at_[order_.sorted()[group.first + i].row], expert};
@@ -304,14 +353,46 @@ void RemoteExperts::fill(const Worker& worker, const wire::ExpertCall& call,
   if (forms.floats) copy_rows(run_.x.values, hidden * sizeof(float), layout.floats);
 }
 
-Status RemoteExperts::wait_for_answers(Clock::time_point give_up) {
-  const Clock::time_point now = Clock::now();
-  const bool stalled = !run_.waiting.empty() && run_.under_way == 0;
-  if (stalled && now >= give_up) return fail(nobody_computes());
-  if (stalled && !std::exchange(run_.stalled, true)) stalls_.add();
-  const Clock::time_point until =
-      run_.waiting.empty() ? now + milliseconds(settings_.call_timeout_ms) : now + kPause;
-  for (const fabric::CallEvent& event : client_.poll(until)) CONCLAVE_TRY_VOID(take(event));
+// Nothing is under way, and some expert has nobody to compute it now: the table's policy decides.
+Status RemoteExperts::judge_stall(TimePoint give_up) {
+  const TimePoint now = now_();
+  if (now >= give_up) return fail(nobody_computes());
+  if (!std::exchange(run_.stalled, true)) stalls_.add();
+  const auto policy =
+      core_.table() != nullptr ? core_.table()->policy : wire::DegradedPolicy::kWait;
+  if (policy == wire::DegradedPolicy::kWait) return {};
+  if (now < changed_at_ + milliseconds(settings_.degrade_after_ms)) return {};
+  const auto waiting = core_.waiting();
+  const auto lost = std::ranges::find_if(
+      waiting, [this](std::uint32_t expert) { return !core_.is_linked(run_.layer, expert); });
+  if (lost == waiting.end()) return {};  // somebody pauses only
+  if (policy == wire::DegradedPolicy::kFail) {
+    return fail(ErrorCode::kUnavailable, "experts are missing: " + whom_we_miss());
+  }
+  const std::size_t experts = config_.gate.experts;
+  const bool is_known = absent_[run_.layer * experts + *lost] != 0;
+  if (is_known) return {};  // the gate wants it all the same
+  for (std::uint32_t layer = config_.dense_layers; layer < config_.layers; ++layer) {
+    for (std::uint32_t e = 0; e < experts; ++e) {
+      std::uint8_t& is_absent = absent_[layer * experts + e];
+      if (is_absent != 0 || core_.is_linked(layer, e)) continue;
+      is_absent = 1;
+      ++absent_count_[layer];
+    }
+  }
+  ++absences_;
+  log_.warn("experts_absent", {{"missing", whom_we_miss()}});
+  return fail(ErrorCode::kUnavailable, "experts are absent that were there before");
+}
+
+Status RemoteExperts::wait_for_answers() {
+  const TimePoint now = now_();
+  const auto events = client_.poll(core_.next(now));
+  for (const fabric::CallEvent& event : events) CONCLAVE_TRY_VOID(take(event));
+  if (events.empty() && !core_.done()) {
+    // Before anybody is held to be late: what came while this thread did not run.
+    for (const fabric::CallEvent& event : client_.poll(now)) CONCLAVE_TRY_VOID(take(event));
+  }
   apply_table();
   return {};
 }
@@ -328,72 +409,70 @@ Status RemoteExperts::take(const fabric::CallEvent& event) {
   switch (event.kind) {
     case Kind::kUp:
     case Kind::kDown:
-      note_reachability();
+      link_changed(event.link, event.kind == Kind::kUp);
       return {};  // calls under way on it fail by events of their own
     case Kind::kReply:
-      if (Worker* worker = worker_of(event.call)) return answered(*worker, event);
-      client_.release(event.call);
-      return {};
+      return answered(event);
     case Kind::kFailed:
-      if (Worker* worker = worker_of(event.call)) {
-        log_.warn("expert_call_failed",
-                  {{"worker", worker->endpoint.node}, {"error", event.error.message}});
-        run_.refusal = worker->endpoint.node + ": " + event.error.message;
-        resends_.add();
-        give_back(*worker, kPause);
-      }
+      failed(event);
       return {};
   }
   return {};
 }
 
-Status RemoteExperts::answered(Worker& worker, const fabric::CallEvent& event) {
-  if (!event.reply.ok) {
-    const base::Error error = event.reply.error;
-    client_.release(event.call);
-    if (error.code == ErrorCode::kInvalidArgument || error.code == ErrorCode::kCorruptData) {
-      return fail(ErrorCode::kInternal, worker.endpoint.node + " refused a call: " + error.message);
+void RemoteExperts::failed(const fabric::CallEvent& event) {
+  const auto worker = core_.worker_of(event.call);
+  if (!worker) return;
+  log_.warn("expert_call_failed", {{"worker", name_of(*worker)}, {"error", event.error.message}});
+  run_.refusal = name_of(*worker) + ": " + event.error.message;
+  core_.failed(event.call, event.error.code == ErrorCode::kDeadlineExceeded, now_());
+}
+
+Status RemoteExperts::answered(const fabric::CallEvent& event) {
+  const auto worker = core_.worker_of(event.call);
+  if (event.reply.ok) {
+    const auto parts = core_.answered(event.call, event.reply, now_());
+    if (parts.empty()) {
+      client_.release(event.call);
+    } else {
+      use(event, parts);
     }
-    log_.debug("expert_call_refused", {{"worker", worker.endpoint.node}, {"error", error.message}});
-    run_.refusal = worker.endpoint.node + " refuses: " + error.message;
-    resends_.add();
-    give_back(worker, kPause);
     return {};
   }
+  const base::Error error = event.reply.error;
+  client_.release(event.call);
+  if (!worker) return {};
+  core_.refused(event.call, now_());
+  if (error.code == ErrorCode::kInvalidArgument || error.code == ErrorCode::kCorruptData) {
+    return fail(ErrorCode::kInternal, name_of(*worker) + " refused a call: " + error.message);
+  }
+  log_.debug("expert_call_refused", {{"worker", name_of(*worker)}, {"error", error.message}});
+  run_.refusal = name_of(*worker) + " refuses: " + error.message;
+  return {};
+}
+
+void RemoteExperts::use(const fabric::CallEvent& event, std::span<const AnswerPart> parts) {
   const auto* y = reinterpret_cast<const float*>(event.payload.data());
-  for (const std::uint32_t expert : worker.experts) {
-    const auto group = order_.run(expert);
+  for (const AnswerPart& part : parts) {
+    const auto group = order_.run(part.expert);
     for (std::size_t i = 0; i < group.count; ++i, y += config_.hidden) {
-      sorted_outputs_[group.first + i] = y;
+      if (part.counts) sorted_outputs_[group.first + i] = y;
     }
   }
   replies_.push_back(event.call);
-  run_.missing -= worker.experts.size();
-  --run_.under_way;
-  worker.experts.clear();
-  worker.load = 0;
-  worker.call = 0;
-  return {};
 }
 
-// The experts of the worker's call wait again.
-void RemoteExperts::give_back(Worker& worker, Clock::duration avoid) {
-  run_.waiting.insert(run_.waiting.end(), worker.experts.begin(), worker.experts.end());
-  worker.experts.clear();
-  worker.load = 0;
-  if (worker.call != 0) --run_.under_way;
-  worker.call = 0;
-  worker.avoid_until = Clock::now() + avoid;
-}
-
-void RemoteExperts::abandon() {
-  for (Worker& worker : workers_) {
-    if (worker.call != 0) client_.cancel(worker.call);
-    worker.call = 0;
-    worker.experts.clear();
-    worker.load = 0;
-  }
-  run_.under_way = 0;
+void RemoteExperts::count() {
+  const DispatchStats& stats = core_.stats();
+  const auto add = [](telemetry::Counter& counter, std::uint64_t now, std::uint64_t& before) {
+    if (now == before) return;
+    counter.add(static_cast<double>(now - before));
+    before = now;
+  };
+  add(resends_, stats.resends, counted_.resends);
+  add(hedges_, stats.hedges, counted_.hedges);
+  add(late_, stats.late, counted_.late);
+  add(suspects_, stats.suspects, counted_.suspects);
 }
 
 void RemoteExperts::release_replies() {
@@ -401,11 +480,6 @@ void RemoteExperts::release_replies() {
   replies_.clear();
   for (const fabric::DataLinkId link : parting_) client_.disconnect(link);
   parting_.clear();
-}
-
-RemoteExperts::Worker* RemoteExperts::worker_of(fabric::CallId call) {
-  const auto worker = std::ranges::find(workers_, call, &Worker::call);
-  return worker == workers_.end() ? nullptr : &*worker;
 }
 
 }  // namespace conclave::dispatch

@@ -3,153 +3,21 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
-#include <cstring>
 #include <future>
-#include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "conclave/base/thread_pool.hpp"
-#include "conclave/fabric/call_client.hpp"
-#include "conclave/fabric/context.hpp"
-#include "conclave/gguf/file.hpp"
-#include "conclave/model/local_experts.hpp"
-#include "conclave/testkit/direct_worker.hpp"
-#include "conclave/testkit/placement.hpp"
+#include "testing_bench.hpp"
 
 namespace conclave::dispatch {
 namespace {
 
 using base::ErrorCode;
 using ::testing::HasSubstr;
+using testing_bench::Bench;
 using testkit::DirectWorker;
 using Clock = std::chrono::steady_clock;
-
-constexpr std::uint32_t kRows = 7;
-
-// Rows of numbers that nobody chose, the same in every run.
-std::vector<float> some_rows(std::size_t count) {
-  std::vector<float> values(count);
-  std::uint32_t state = 12345;
-  for (float& value : values) {
-    state = state * 1664525u + 1013904223u;
-    value = static_cast<float>(state >> 8) / 8388608.0f - 1.0f;
-  }
-  return values;
-}
-
-// The last layer of a model in this thread's hands, and workers of this process.
-class Bench {
- public:
-  explicit Bench(const std::string& model, std::uint32_t reload_wait_ms = 20'000)
-      : path_(CONCLAVE_SOURCE_DIR "/tests/golden/models/" + model + ".gguf"),
-        file_(*gguf::File::open(path_)),
-        config_(*model::read_config(file_)),
-        version_(testkit::version_of(path_)),
-        compute_{kernels::kernel_table(kernels::best_isa()), pool_},
-        whole_(*model::LocalExperts::load(file_, config_, compute_, {})),
-        context_(*fabric::Context::create(std::nullopt, {}, metrics_)),
-        client_(*fabric::CallClient::create(*context_, "router", 1, {})),
-        remote_(std::make_unique<RemoteExperts>(
-            config_, *model::row_forms(file_, config_), compute_, *client_,
-            DispatchSettings{.call_timeout_ms = 5'000, .reload_wait_ms = reload_wait_ms}, metrics_,
-            telemetry::Logger())),
-        layer_(config_.layers - 1),
-        x_(some_rows(std::size_t{kRows} * config_.hidden)) {
-    for (std::uint32_t row = 0; row < kRows; ++row) {
-      for (std::uint32_t k = 0; k < config_.gate.used; ++k) {
-        pairs_.push_back({row, (row * 3 + k * 5) % config_.gate.experts});
-      }
-    }
-  }
-
-  RemoteExperts& remote() { return *remote_; }
-  const wire::ModelVersion& version() const { return version_; }
-  const model::ModelConfig& config() const { return config_; }
-
-  DirectWorker& worker(const std::string& name) {
-    auto& worker = workers_[name];
-    if (!worker) {
-      worker = std::make_unique<DirectWorker>(*context_, name, compute_, version_, config_);
-    }
-    return *worker;
-  }
-  /// A worker with all experts.
-  DirectWorker& full_worker(const std::string& name) {
-    worker(name).host_all(file_);
-    return worker(name);
-  }
-  void end_worker(const std::string& name) { workers_.erase(name); }
-
-  /// Expert e belongs to worker e % count, and to the next ones as replicas; they get it.
-  void spread(std::size_t count, std::size_t replicas) {
-    std::vector<wire::WorkerEndpoint> endpoints;
-    for (std::size_t i = 0; i < count; ++i) {
-      const std::string name(1, static_cast<char>('a' + i));
-      worker(name);
-      endpoints.push_back(workers_.at(name)->endpoint());
-    }
-    remote_->update(table(endpoints, [&](std::uint32_t layer, std::uint32_t expert) {
-      std::vector<std::uint16_t> pool;
-      for (std::size_t r = 0; r < replicas; ++r) {
-        const std::size_t owner = (expert + r) % count;
-        worker(endpoints[owner].node).host(file_, {layer, expert});
-        pool.push_back(static_cast<std::uint16_t>(owner));
-      }
-      return pool;
-    }));
-  }
-
-  /// A newer table than all before.
-  std::shared_ptr<const wire::RoutingTable> table(std::vector<wire::WorkerEndpoint> endpoints,
-                                                  const testkit::Pools& pools) {
-    return std::make_shared<const wire::RoutingTable>(
-        testkit::table_of(++epoch_, version_, config_, std::move(endpoints), pools));
-  }
-  std::shared_ptr<const wire::RoutingTable> table(const wire::WorkerEndpoint& endpoint) {
-    return std::make_shared<const wire::RoutingTable>(
-        testkit::table_of(++epoch_, version_, config_, endpoint));
-  }
-
-  base::Result<std::vector<float>> run(model::ExpertBackend& backend) {
-    std::vector<const float*> outputs(pairs_.size());
-    CONCLAVE_TRY_VOID(backend.run(layer_, x_.data(), kRows, pairs_, outputs));
-    std::vector<float> all;
-    for (const float* output : outputs) all.insert(all.end(), output, output + config_.hidden);
-    return all;
-  }
-  base::Result<std::vector<float>> run() { return run(*remote_); }
-
-  void expect_same_bits(const base::Result<std::vector<float>>& got) {
-    ASSERT_TRUE(got) << got.error().to_string();
-    const auto expected = run(*whole_);
-    ASSERT_EQ(got->size(), expected->size());
-    EXPECT_EQ(std::memcmp(got->data(), expected->data(), got->size() * sizeof(float)), 0);
-  }
-  void expect_same_bits() { expect_same_bits(run()); }
-
-  double counted(const std::string& name) { return metrics_.counter(name, "").value(); }
-
- private:
-  std::string path_;
-  gguf::File file_;
-  model::ModelConfig config_;
-  wire::ModelVersion version_;
-  base::ThreadPool pool_{2};
-  kernels::Compute compute_;
-  std::unique_ptr<model::LocalExperts> whole_;
-  telemetry::Metrics metrics_;
-  std::unique_ptr<fabric::Context> context_;
-  std::map<std::string, std::unique_ptr<DirectWorker>> workers_;
-  std::unique_ptr<fabric::CallClient> client_;
-  std::unique_ptr<RemoteExperts> remote_;
-  std::uint64_t epoch_ = 0;
-  std::uint32_t layer_ = 0;
-  std::vector<float> x_;
-  std::vector<model::ExpertPair> pairs_;
-};
 
 // ---- promise 1, for every kind of weights ----
 
@@ -200,7 +68,7 @@ TEST(RemoteExpertsTest, AsksAWorkerAgainThatRefusedForAWhile) {
   bench.worker("b").refuse(3);
 
   bench.expect_same_bits();
-  EXPECT_EQ(bench.counted("conclave_router_expert_resends_total"), 3);
+  EXPECT_EQ(bench.counted("resends"), 3);
 }
 
 TEST(RemoteExpertsTest, CountsAStepThatWaitedOnce) {
@@ -209,7 +77,7 @@ TEST(RemoteExpertsTest, CountsAStepThatWaitedOnce) {
   bench.worker("a").refuse(5);
 
   bench.expect_same_bits();
-  EXPECT_EQ(bench.counted("conclave_router_expert_stalls_total"), 1);
+  EXPECT_EQ(bench.counted("stalls"), 1);
 }
 
 TEST(RemoteExpertsTest, AWorkerThatIsGoneIsNotAsked) {

@@ -1,6 +1,7 @@
 #include "conclave/engine/batcher.hpp"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -45,6 +46,7 @@ void BatcherStats::add_totals(const BatcherStats& other) {
   queried_tokens += other.queried_tokens;
   cached_tokens += other.cached_tokens;
   restored_tokens += other.restored_tokens;
+  degraded_pairs += other.degraded_pairs;
   preemptions += other.preemptions;
   steps += other.steps;
   rows += other.rows;
@@ -264,7 +266,7 @@ bool Batcher::is_under_way(SequenceState& sequence) const {
 void Batcher::add_rows(SequenceState& sequence, std::size_t rows_max) {
   sequence.take(blocks_, static_cast<std::uint32_t>(
                              std::min<std::size_t>(sequence.rows_missing(), rows_max)));
-  Share share{&sequence, sequence.computed(), 0, logits_rows_, {}};
+  Share share{&sequence, sequence.computed(), 0, logits_rows_, rows_.size(), {}};
   for (; share.rows < sequence.rows_missing() && share.rows < rows_max; ++share.rows) {
     const std::uint32_t position = share.position + share.rows;
     const bool scores = sequence.scores(position);
@@ -308,12 +310,25 @@ void Batcher::finish_share(Share& share) {
   TokenEvent& event = share.event;
   event.id = sequence.id();
   event.cached_tokens = sequence.cached_tokens();
+  note_replaced(share);
   sequence.advance(blocks_, share.rows);
   if (!sequence.finished()) sequence.finish_scoring(event);
   if (event.token != tokenizer::kNoToken) ++stats_.generated_tokens;
   const bool says_something = event.token != tokenizer::kNoToken || !event.prompt.empty() ||
                               event.finish != FinishReason::kNone;
-  if (says_something) events_.push_back(std::move(event));
+  if (!says_something) return;
+  event.degraded = sequence.take_degraded();
+  events_.push_back(std::move(event));
+}
+
+// Before its rows are there for others.
+void Batcher::note_replaced(const Share& share) {
+  const auto replaced = forward_.replaced();
+  if (replaced.empty()) return;
+  const auto rows = replaced.subspan(share.first, share.rows);
+  const std::uint32_t pairs = std::accumulate(rows.begin(), rows.end(), 0u);
+  if (pairs > 0) share.sequence->note_degraded(pairs);
+  stats_.degraded_pairs += pairs;
 }
 
 void Batcher::fail_share(Share& share, const base::Error& error) {

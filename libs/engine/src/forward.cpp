@@ -31,6 +31,7 @@ base::Status Forward::prepare(std::span<const StepRow> rows) {
 
 base::Result<std::span<const float>> Forward::step(std::span<const StepRow> rows) {
   const model::ModelConfig& config = backbone_.config();
+  replaced_.clear();
   CONCLAVE_TRY_VOID(prepare(rows));
   x_.resize(rows.size() * config.hidden);
   h_.resize(x_.size());
@@ -50,16 +51,29 @@ base::Result<std::span<const float>> Forward::step(std::span<const StepRow> rows
   return std::span<const float>(logits_);
 }
 
+// As often as the backend finds more experts absent, which it does at most once for each.
 base::Status Forward::experts(std::uint32_t layer, std::size_t rows) {
   const model::ModelConfig& config = backbone_.config();
-  backbone_.route(layer, h_.data(), routing_);
-  if (observer_ != nullptr) observer_->routed(layer, routing_);
-  pairs_.clear();
-  for (std::size_t pair = 0; pair < routing_.experts.size(); ++pair) {
-    pairs_.push_back({static_cast<std::uint32_t>(pair / config.gate.used), routing_.experts[pair]});
+  for (;;) {
+    const std::uint64_t absences = experts_.absences();
+    backbone_.route(layer, h_.data(), experts_.absent(layer), routing_);
+    pairs_.clear();
+    for (std::size_t pair = 0; pair < routing_.experts.size(); ++pair) {
+      pairs_.push_back(
+          {static_cast<std::uint32_t>(pair / config.gate.used), routing_.experts[pair]});
+    }
+    outputs_.resize(pairs_.size());
+    const base::Status status = experts_.run(layer, h_.data(), rows, pairs_, outputs_);
+    if (status) break;
+    const bool gate_again =
+        status.error().code == ErrorCode::kUnavailable && experts_.absences() != absences;
+    if (!gate_again) return status;
   }
-  outputs_.resize(pairs_.size());
-  CONCLAVE_TRY_VOID(experts_.run(layer, h_.data(), rows, pairs_, outputs_));
+  if (observer_ != nullptr) observer_->routed(layer, routing_);
+  if (!routing_.replaced.empty()) {
+    replaced_.resize(rows, 0);
+    for (std::size_t row = 0; row < rows; ++row) replaced_[row] += routing_.replaced[row];
+  }
   backbone_.combine(layer, routing_, outputs_, h_.data(), x_.data());
   return {};
 }

@@ -46,6 +46,8 @@ class SequenceCache {
   [[nodiscard]] std::span<const PrefixKey> next_keys(Tokens tokens, std::uint32_t positions);
   /// The next positions are computed; blocks that are full with them are there for others.
   void advance(KvBlocks& pool, Tokens tokens, std::uint32_t positions);
+  /// What it computes from now on serves nobody else, nor the other way round.
+  void stop_sharing() { shares_ = false; }
   /// Nothing of it serves anybody from now on: its numbers are broken.
   void forget(KvBlocks& pool);
   /// Gives all blocks back; nothing is computed.

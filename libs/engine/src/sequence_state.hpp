@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "conclave/base/result.hpp"
@@ -88,6 +89,14 @@ class SequenceState {
     if (broken_) cache_.forget(pool);
     cache_.release(pool);
   }
+  /// So many pairs of the rows that are computed went to next-best experts: from here on nobody
+  /// else may use what it computes.
+  void note_degraded(std::uint32_t pairs) {
+    degraded_ += pairs;
+    cache_.stop_sharing();
+  }
+  /// Pairs noted since the last call.
+  [[nodiscard]] std::uint32_t take_degraded() { return std::exchange(degraded_, 0); }
   [[nodiscard]] bool was_preempted() const { return was_preempted_; }
   void note_preemption() { was_preempted_ = true; }
   [[nodiscard]] std::size_t prompt_tokens() const { return prompt_; }
@@ -143,6 +152,7 @@ class SequenceState {
   SequenceCache cache_;
   std::uint32_t reached_ = 0;  // positions computed at some time
   std::uint32_t cached_tokens_ = 0;
+  std::uint32_t degraded_ = 0;
   std::uint64_t served_ = 0;
   bool scores_prompt_;
   std::uint32_t scored_ = 0;  // positions whose next token's log-probabilities are reported

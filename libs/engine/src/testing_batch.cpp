@@ -70,6 +70,7 @@ void Outcome::add(const TokenEvent& event) {
   stop_token = event.stop_token;
   stop_string = event.stop_string;
   cached_tokens = event.cached_tokens;
+  degraded += event.degraded;
   error = event.error;
 }
 
@@ -95,12 +96,42 @@ base::Status FaultyExperts::run(std::uint32_t layer, const float* x, std::size_t
     --fail_calls;
     return base::fail(ErrorCode::kUnavailable, "no worker has the expert");
   }
+  if (layer < layers_.size()) {
+    Layer& here = layers_[layer];
+    const auto lost = std::ranges::find_if(
+        pairs, [&](const model::ExpertPair& pair) { return here.lost[pair.expert] != 0; });
+    if (lost != pairs.end() && here.known != here.lost) {
+      here.known = here.lost;
+      ++absences_;
+      return base::fail(ErrorCode::kUnavailable, "experts are absent");
+    }
+    if (lost != pairs.end()) ++waited;
+  }
   CONCLAVE_TRY_VOID(demo().experts().run(layer, x, rows, pairs, outputs));
   poison_.assign(demo().config().hidden, std::numeric_limits<float>::quiet_NaN());
   for (std::size_t p = 0; p < pairs.size(); ++p) {
     if (pairs[p].row == poisoned_row) outputs[p] = poison_.data();
   }
   return {};
+}
+
+std::span<const std::uint8_t> FaultyExperts::absent(std::uint32_t layer) const {
+  if (layer >= layers_.size()) return {};
+  const auto& known = layers_[layer].known;
+  return std::ranges::count(known, 0) == static_cast<std::ptrdiff_t>(known.size())
+             ? std::span<const std::uint8_t>()
+             : known;
+}
+
+void FaultyExperts::lose(std::uint32_t layer, std::uint32_t expert) {
+  const std::vector<std::uint8_t> none(demo().config().gate.experts, 0);
+  if (layers_.empty()) layers_.resize(demo().config().layers, {none, none});
+  layers_[layer].lost[expert] = 1;
+}
+
+void FaultyExperts::recover() {
+  layers_.clear();
+  ++absences_;
 }
 
 void BatchTest::start(const BatcherOptions& options) {

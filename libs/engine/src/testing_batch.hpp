@@ -40,6 +40,7 @@ struct Outcome {
   std::int32_t stop_token = tokenizer::kNoToken;
   std::int32_t stop_string = -1;
   std::uint32_t cached_tokens = 0;
+  std::uint32_t degraded = 0;
   base::Error error;
 
   void add(const TokenEvent& event);
@@ -55,11 +56,25 @@ class FaultyExperts final : public model::ExpertBackend {
   base::Status run(std::uint32_t layer, const float* x, std::size_t rows,
                    std::span<const model::ExpertPair> pairs,
                    std::span<const float*> outputs) override;
+  std::span<const std::uint8_t> absent(std::uint32_t layer) const override;
+  std::uint64_t absences() const override { return absences_; }
+
+  /// From now on nobody has the expert; who asks for it for the first time is told, and who asks
+  /// again has waited until it was there.
+  void lose(std::uint32_t layer, std::uint32_t expert);
+  /// All are there again.
+  void recover();
 
   int fail_calls = 0;
   std::optional<std::uint32_t> poisoned_row;  // gets NaN from its experts
+  int waited = 0;                             // for a best expert
 
  private:
+  struct Layer {
+    std::vector<std::uint8_t> lost, known;  // by expert
+  };
+  std::vector<Layer> layers_;
+  std::uint64_t absences_ = 0;
   std::vector<float> poison_;
 };
 

@@ -71,18 +71,21 @@ void Backbone::normalize_ffn(std::uint32_t index, const float* x, float* h) {
   });
 }
 
-void Backbone::route(std::uint32_t index, const float* h, Routing& routing) {
+void Backbone::route(std::uint32_t index, const float* h, std::span<const std::uint8_t> absent,
+                     Routing& routing) {
   const Layer& layer = layers_[index];
   const GateConfig& gate = config_.gate;
   router_logits_.resize(rows() * gate.experts);
   routing.experts.resize(rows() * gate.used);
   routing.weights.resize(rows() * gate.used);
+  routing.replaced.assign(absent.empty() ? 0 : rows(), 0);
   SharedRows shared(compute_, h, rows(), config_.hidden, quantized_);
   apply(compute_, layer.gate, shared, router_logits_.data());
   compute_.pool.for_each(rows(), [&](std::size_t row, unsigned) {
-    select_experts(gate, compute_.kernels, router_logits_.data() + row * gate.experts,
-                   layer.gate_choice, routing.experts.data() + row * gate.used,
-                   routing.weights.data() + row * gate.used);
+    const std::uint32_t replaced = select_present_experts(
+        gate, compute_.kernels, router_logits_.data() + row * gate.experts, layer.gate_choice,
+        absent, routing.experts.data() + row * gate.used, routing.weights.data() + row * gate.used);
+    if (!absent.empty()) routing.replaced[row] = replaced;
   });
 }
 

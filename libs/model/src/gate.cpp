@@ -72,10 +72,8 @@ void choose_in_groups(const GateConfig& config, const kernels::KernelTable& kern
   }
 }
 
-}  // namespace
-
-void select_experts(const GateConfig& config, const kernels::KernelTable& kernels, float* logits,
-                    std::span<const float> bias, std::uint32_t* experts, float* weights) {
+// logits -> scores, in place.
+void score(const GateConfig& config, const kernels::KernelTable& kernels, float* logits) {
   switch (config.function) {
     case GateFunction::kSoftmax:
       softmax(kernels, logits, config.experts);
@@ -86,18 +84,21 @@ void select_experts(const GateConfig& config, const kernels::KernelTable& kernel
     case GateFunction::kSoftmaxOfSelected:
       break;
   }
-  Room<float> biased(config.experts);
-  std::span<const float> scores(logits, config.experts);
-  if (!bias.empty()) {
-    for (std::size_t i = 0; i < config.experts; ++i) biased.data()[i] = logits[i] + bias[i];
-    scores = {biased.data(), config.experts};
-  }
+}
+
+void choose_any(const GateConfig& config, const kernels::KernelTable& kernels,
+                std::span<const float> scores, std::uint32_t* experts) {
   if (config.groups > 1) {
     choose_in_groups(config, kernels, scores, experts);
   } else {
     choose(kernels, scores, config.used, experts);
   }
-  for (std::uint32_t i = 0; i < config.used; ++i) weights[i] = logits[experts[i]];
+}
+
+// The weights of the chosen experts, from their scores without bias.
+void weigh(const GateConfig& config, const kernels::KernelTable& kernels, const float* scores,
+           const std::uint32_t* experts, float* weights) {
+  for (std::uint32_t i = 0; i < config.used; ++i) weights[i] = scores[experts[i]];
 
   if (config.function == GateFunction::kSoftmaxOfSelected) softmax(kernels, weights, config.used);
   if (config.normalize) {
@@ -108,6 +109,70 @@ void select_experts(const GateConfig& config, const kernels::KernelTable& kernel
     for (std::uint32_t i = 0; i < config.used; ++i) weights[i] /= sum;
   }
   for (std::uint32_t i = 0; i < config.used; ++i) weights[i] *= config.scale;
+}
+
+float sum_of(const float* weights, std::uint32_t count) {
+  float sum = 0.0f;
+  for (std::uint32_t i = 0; i < count; ++i) sum += weights[i];
+  return sum;
+}
+
+// The best `used` of those that are there, `best` first, which counts as there.
+void choose_present(const GateConfig& config, const kernels::KernelTable& kernels,
+                    std::span<const float> scores, std::span<const std::uint8_t> absent,
+                    std::uint32_t best, std::uint32_t* experts) {
+  Room<float> present(config.experts);
+  for (std::uint32_t e = 0; e < config.experts; ++e) {
+    present.data()[e] = absent[e] != 0 && e != best ? kNever : scores[e];
+  }
+  choose_any(config, kernels, {present.data(), config.experts}, experts);
+  // With an expert gone, the best one's group may be none of the best.
+  std::uint32_t* const end = experts + config.used;
+  std::uint32_t* const found = std::find(experts, end, best);
+  std::rotate(experts, found == end ? end - 1 : found, found == end ? end : found + 1);
+  experts[0] = best;
+}
+
+}  // namespace
+
+void select_experts(const GateConfig& config, const kernels::KernelTable& kernels, float* logits,
+                    std::span<const float> bias, std::uint32_t* experts, float* weights) {
+  select_present_experts(config, kernels, logits, bias, {}, experts, weights);
+}
+
+std::uint32_t select_present_experts(const GateConfig& config, const kernels::KernelTable& kernels,
+                                     float* logits, std::span<const float> bias,
+                                     std::span<const std::uint8_t> absent, std::uint32_t* experts,
+                                     float* weights) {
+  score(config, kernels, logits);
+  Room<float> biased(config.experts);
+  std::span<const float> scores(logits, config.experts);
+  if (!bias.empty()) {
+    for (std::size_t i = 0; i < config.experts; ++i) biased.data()[i] = logits[i] + bias[i];
+    scores = {biased.data(), config.experts};
+  }
+  choose_any(config, kernels, scores, experts);
+  weigh(config, kernels, logits, experts, weights);
+  if (absent.empty()) return 0;
+  const auto is_absent = [absent](std::uint32_t expert) { return absent[expert] != 0; };
+  const auto replaced =
+      static_cast<std::uint32_t>(std::count_if(experts + 1, experts + config.used, is_absent));
+  if (replaced == 0) return 0;
+
+  const float sum = sum_of(weights, config.used);
+  const std::uint32_t best = experts[0];
+  choose_present(config, kernels, scores, absent, best, experts);
+  weigh(config, kernels, logits, experts, weights);
+  for (std::uint32_t i = 1; i < config.used; ++i) {
+    if (!is_absent(experts[i])) continue;
+    experts[i] = best;
+    weights[i] = 0.0f;
+  }
+  const float left = sum_of(weights, config.used);
+  if (left > 0.0f) {
+    for (std::uint32_t i = 0; i < config.used; ++i) weights[i] *= sum / left;
+  }
+  return replaced;
 }
 
 }  // namespace conclave::model

@@ -150,5 +150,99 @@ TEST(GateTest, ChoosesWhatSortingWouldForAnyShape) {
   }
 }
 
+// ---- without some experts ----
+
+struct Present : Selection {
+  std::uint32_t replaced = 0;
+};
+
+Present select_present(const GateConfig& config, std::vector<float> logits,
+                       const std::vector<std::uint32_t>& gone, std::vector<float> bias = {}) {
+  Present out;
+  out.experts.resize(config.used);
+  out.weights.resize(config.used);
+  std::vector<std::uint8_t> absent(config.experts, 0);
+  for (const std::uint32_t expert : gone) absent[expert] = 1;
+  out.replaced =
+      select_present_experts(config, kernels::kernel_table(kernels::best_isa()), logits.data(),
+                             bias, absent, out.experts.data(), out.weights.data());
+  return out;
+}
+
+float sum(const std::vector<float>& weights) {
+  return std::accumulate(weights.begin(), weights.end(), 0.0f);
+}
+
+TEST(GateTest, TheNextBestTakesThePlaceOfAnAbsentExpert) {
+  const std::vector<float> logits = {0.0f, 3.0f, 2.0f, 1.0f};
+  const Present out = select_present(gate(4, 2), logits, {2});
+  EXPECT_EQ(out.replaced, 1u);
+  EXPECT_THAT(out.experts, ElementsAre(1u, 3u));
+  const float best = 1.0f / (1.0f + std::exp(-2.0f));
+  EXPECT_THAT(out.weights, ElementsAre(FloatNear(best, 1e-6f), FloatNear(1.0f - best, 1e-6f)));
+}
+
+TEST(GateTest, TheBestExpertIsNeverReplaced) {
+  const Present out = select_present(gate(4, 2), {0.0f, 3.0f, 2.0f, 1.0f}, {1});
+  EXPECT_EQ(out.replaced, 0u);
+  EXPECT_THAT(out.experts, ElementsAre(1u, 2u));
+
+  const Present both = select_present(gate(4, 2), {0.0f, 3.0f, 2.0f, 1.0f}, {1, 2});
+  EXPECT_EQ(both.replaced, 1u);
+  EXPECT_THAT(both.experts, ElementsAre(1u, 3u));
+}
+
+TEST(GateTest, WeightsThatAreNotNormalizedKeepTheirSum) {
+  GateConfig config = gate(5, 3);
+  config.normalize = false;
+  config.scale = 2.0f;
+  const std::vector<float> logits = {0.5f, 3.0f, 2.0f, 1.0f, 0.0f};
+  const Selection all = select(config, logits);
+  const Present out = select_present(config, logits, {2, 3});
+  EXPECT_THAT(out.experts, ElementsAre(1u, 0u, 4u));
+  EXPECT_NEAR(sum(out.weights), sum(all.weights), 1e-6f);
+}
+
+TEST(GateTest, TheBestExpertStaysEvenIfItsGroupIsNoneOfTheBestAnyMore) {
+  GateConfig config = gate(6, 2);
+  config.function = GateFunction::kSigmoid;
+  config.groups = 3;
+  config.groups_used = 1;
+  // Of group 1 the best is left alone; group 2 is then the better one.
+  const Present out = select_present(config, {-9.0f, -9.0f, 3.0f, 2.9f, 2.0f, 1.9f}, {3});
+  EXPECT_EQ(out.replaced, 1u);
+  EXPECT_THAT(out.experts, ElementsAre(2u, 4u));
+}
+
+TEST(GateTest, WhereTooFewExpertsAreLeftTheBestCountsAlone) {
+  const Present out = select_present(gate(4, 3), {0.0f, 3.0f, 2.0f, 1.0f}, {0, 2, 3});
+  EXPECT_EQ(out.replaced, 2u);
+  EXPECT_THAT(out.experts, ElementsAre(1u, 1u, 1u));
+  EXPECT_THAT(out.weights, ElementsAre(FloatNear(1.0f, 1e-6f), 0.0f, 0.0f));
+}
+
+TEST(GateTest, AbsentExpertsThatWereNotChosenChangeNoBit) {
+  std::mt19937 random(9);
+  std::normal_distribution<float> normal(0.0f, 1.0f);
+  for (const auto function :
+       {GateFunction::kSoftmax, GateFunction::kSigmoid, GateFunction::kSoftmaxOfSelected}) {
+    GateConfig config = gate(32, 4);
+    config.function = function;
+    config.groups = function == GateFunction::kSigmoid ? 4 : 1;
+    config.groups_used = config.groups == 1 ? 1 : 2;
+    std::vector<float> logits(config.experts);
+    for (float& logit : logits) logit = normal(random);
+    const Selection all = select(config, logits);
+    std::vector<std::uint32_t> others;
+    for (std::uint32_t e = 0; e < config.experts; ++e) {
+      if (std::ranges::find(all.experts, e) == all.experts.end()) others.push_back(e);
+    }
+    const Present out = select_present(config, logits, others);
+    EXPECT_EQ(out.replaced, 0u);
+    EXPECT_EQ(out.experts, all.experts);
+    EXPECT_EQ(out.weights, all.weights);
+  }
+}
+
 }  // namespace
 }  // namespace conclave::model

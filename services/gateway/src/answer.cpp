@@ -70,7 +70,7 @@ void Answer::accept(std::size_t prompt, std::uint32_t prompt_tokens) {
 }
 
 Usage Answer::usage() const {
-  Usage usage{.completion_tokens = completion_tokens_};
+  Usage usage{.completion_tokens = completion_tokens_, .degraded_pairs = degraded_pairs_};
   for (const Prompt& prompt : prompts_) {
     usage.prompt_tokens += prompt.tokens;
     usage.cached_tokens += prompt.cached_tokens;
@@ -107,6 +107,7 @@ void Answer::add_token(std::size_t index, const wire::TokenEvent& event) {
   if (choice.finish != FinishReason::kNone) return;
   if (!choice.started) start(index);
   choice.changed = true;
+  degraded_pairs_ += event.degraded;
   if (event.token >= 0) {
     ++completion_tokens_;
     choice.piece.add_token(format_, event, true, choice.offset);
@@ -135,11 +136,14 @@ void Answer::send(std::size_t index, std::string& out) {
 }
 
 template <class Write>
-void Answer::chunk(std::string& out, Write write) const {
+void Answer::chunk(std::string& out, Write write) {
   out += kEventBegin;
   out += head_;
   JsonWriter json(out);
   write(json);
+  if (degraded_pairs_ > 0 && !std::exchange(said_degraded_, true)) {
+    json.key("conclave_degraded").number(degraded_pairs_);
+  }
   if (format_.continuous_usage) {
     json.key("usage");
     write_usage(json);
@@ -151,7 +155,7 @@ void Answer::chunk(std::string& out, Write write) const {
 }
 
 template <class WriteDelta>
-void Answer::chat_chunk(std::size_t index, std::string& out, WriteDelta write_delta) const {
+void Answer::chat_chunk(std::size_t index, std::string& out, WriteDelta write_delta) {
   chunk(out, [&](JsonWriter& json) {
     json.key("choices").begin_array().begin_object().key("index").number(index);
     write_delta(json);
@@ -233,7 +237,9 @@ void Answer::write_usage(JsonWriter& json) const {
   json.key("completion_tokens").number(counts.completion_tokens);
   json.key("total_tokens").number(counts.prompt_tokens + counts.completion_tokens);
   json.key("prompt_tokens_details").begin_object();
-  json.key("cached_tokens").number(counts.cached_tokens).end_object().end_object();
+  json.key("cached_tokens").number(counts.cached_tokens).end_object();
+  if (counts.degraded_pairs > 0) json.key("conclave_degraded").number(counts.degraded_pairs);
+  json.end_object();
 }
 
 void Answer::finish(std::string& out) const {

@@ -27,6 +27,9 @@ struct Usage {
   std::uint64_t prompt_tokens = 0;
   std::uint64_t completion_tokens = 0;
   std::uint64_t cached_tokens = 0;  // of the prompts', as the first choice of each found them first
+  /// Pairs that went to next-best experts, for want of the gate's choice. Written only if there are
+  /// any, as `conclave_degraded`; 0: the answer is what the model says.
+  std::uint64_t degraded_pairs = 0;
 
   friend bool operator==(const Usage&, const Usage&) = default;
 };
@@ -80,11 +83,12 @@ class Answer {
   void send_chat(std::size_t index, std::string& out);
   void send_completion(std::size_t index, std::string& out);
 
-  /// {"id":.. with what `write` adds to it, as one event.
+  /// {"id":.. with what `write` adds to it, as one event. The first one after a pair was degraded
+  /// says so, for readers who will not see the head again.
   template <class Write>
-  void chunk(std::string& out, Write write) const;
+  void chunk(std::string& out, Write write);
   template <class WriteDelta>
-  void chat_chunk(std::size_t index, std::string& out, WriteDelta write_delta) const;
+  void chat_chunk(std::size_t index, std::string& out, WriteDelta write_delta);
   void write_completion_choice(JsonWriter& json, std::size_t index, bool with_prompt_ids) const;
   void write_chat_choice(JsonWriter& json, std::size_t index) const;
   void write_usage(JsonWriter& json) const;
@@ -98,6 +102,8 @@ class Answer {
   std::vector<Choice> choices_;  // of prompt p: from p * format_.choices on
   std::size_t unfinished_;
   std::uint64_t completion_tokens_ = 0;
+  std::uint64_t degraded_pairs_ = 0;
+  bool said_degraded_ = false;
 };
 
 /// What went wrong after a stream began, as its last event.

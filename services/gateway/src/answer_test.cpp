@@ -134,6 +134,31 @@ TEST(AnswerTest, UsageCountsWhatTheFirstChoiceOfEachPromptFoundCached) {
   EXPECT_NE(out.find(R"("prompt_tokens_details":{"cached_tokens":3})"), std::string::npos);
 }
 
+TokenEvent degraded(TokenEvent event, std::uint32_t pairs) {
+  event.degraded = pairs;
+  return event;
+}
+
+TEST(AnswerTest, UsageCountsPairsThatWentToNextBestExperts) {
+  Answer answer = answer_to({.choices = 2}, {text_prompt()});
+  added(answer, {degraded(token(5, "a"), 3), degraded(token(5, "a", 1), 2)});
+  added(answer, {end(), degraded(end(FinishReason::kStop, 1), 1)});
+  EXPECT_EQ(answer.usage().degraded_pairs, 6u);
+  EXPECT_NE(finished(answer).find(
+                R"("prompt_tokens_details":{"cached_tokens":0},"conclave_degraded":6})"),
+            std::string::npos);
+}
+
+TEST(AnswerTest, AStreamSaysOnceThatItIsDegradedFromHereOn) {
+  Answer answer = answer_to({.stream = true, .include_usage = true}, {text_prompt()});
+  EXPECT_EQ(added(answer, {token(5, "a")}).find("degraded"), std::string::npos);
+  EXPECT_EQ(added(answer, {degraded(token(6, "b"), 4)}),
+            text_chunk(R"({"index":0,"text":"b","logprobs":null,"finish_reason":null})",
+                       R"(,"conclave_degraded":4,"usage":null)"));
+  EXPECT_EQ(added(answer, {degraded(token(7, "c"), 1), end()}).find("degraded"), std::string::npos);
+  EXPECT_NE(finished(answer).find(R"("conclave_degraded":5})"), std::string::npos);
+}
+
 TEST(AnswerTest, UsageMayComeWithEveryChunk) {
   Answer answer =
       answer_to({.stream = true, .include_usage = true, .continuous_usage = true}, {text_prompt()});

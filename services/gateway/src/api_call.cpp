@@ -6,6 +6,7 @@ namespace conclave::gateway {
 namespace {
 
 constexpr const char* kRequestIdHeader = "X-Request-Id";
+constexpr const char* kDegradedHeader = "X-Conclave-Degraded";
 
 }  // namespace
 
@@ -21,7 +22,7 @@ void ApiCall::respond(std::string json) { respond(http::Response{.body = std::mo
 
 void ApiCall::respond(http::Response response) {
   count(response.status);
-  response.headers.push_back({kRequestIdHeader, request_id_});
+  add_headers(response);
   exchange_->respond(std::move(response));
 }
 
@@ -32,8 +33,13 @@ void ApiCall::begin_stream() {
   http::Response head{.content_type = "text/event-stream; charset=utf-8"};
   head.headers.push_back({"Cache-Control", "no-cache"});
   head.headers.push_back({"X-Accel-Buffering", "no"});  // nginx would hold events back
-  head.headers.push_back({kRequestIdHeader, request_id_});
+  add_headers(head);
   exchange_->begin(std::move(head));
+}
+
+void ApiCall::add_headers(http::Response& response) const {
+  response.headers.push_back({kRequestIdHeader, request_id_});
+  if (!degraded_.empty()) response.headers.push_back({kDegradedHeader, std::string(degraded_)});
 }
 
 void ApiCall::abandon() { count(499); }

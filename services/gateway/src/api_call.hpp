@@ -5,6 +5,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "api_error.hpp"
 #include "conclave/http/exchange.hpp"
@@ -31,6 +32,11 @@ class ApiCall {
   [[nodiscard]] TimePoint arrived() const { return arrived_; }
   [[nodiscard]] Route route() const { return route_; }
 
+  /// The answer's head says how it is less than the model's own: kNextBest, kFail.
+  void mark_degraded(std::string_view how) { degraded_ = how; }
+  static constexpr std::string_view kNextBest = "next-best";  // experts took the place of others
+  static constexpr std::string_view kFail = "fail";           // experts were missing
+
   /// 200 with this JSON.
   void respond(std::string json);
   void respond(http::Response response);
@@ -47,6 +53,7 @@ class ApiCall {
 
  private:
   void count(unsigned status);
+  void add_headers(http::Response& response) const;
 
   std::shared_ptr<http::Exchange> exchange_;
   GatewayMetrics* metrics_;
@@ -54,6 +61,7 @@ class ApiCall {
   TimePoint arrived_;
   Route route_;
   bool counted_ = false;
+  std::string_view degraded_;
 };
 
 /// An error as an answer, without a request id: also for what the HTTP server says by itself.

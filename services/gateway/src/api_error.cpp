@@ -24,6 +24,13 @@ bool is_context_overflow(const base::Error& error) {
          error.message.find("the context of") != std::string::npos;
 }
 
+// A dispatcher's words where the policy is to fail.
+bool says_experts_missing(const base::Error& error) {
+  return error.message.find("experts are missing") != std::string::npos;
+}
+
+constexpr const char* kExpertsMissing = "experts_unavailable";
+
 void write_or_null(JsonWriter& json, const std::string& text) {
   if (text.empty()) {
     json.null();
@@ -64,6 +71,7 @@ ApiError from_router(const base::Error& error, std::string_view prompt_field) {
     case ErrorCode::kOverloaded:
       return overloaded(error.message);
     case ErrorCode::kUnavailable:
+      if (says_experts_missing(error)) return unavailable(error.message, kExpertsMissing);
       return unavailable(error.message);
     case ErrorCode::kCancelled:
       return unavailable("The request was cancelled: " + error.message);
@@ -78,6 +86,8 @@ ApiError from_router(const base::Error& error, std::string_view prompt_field) {
   }
   return {500, error.message, {}, "internal_error"};
 }
+
+bool is_experts_missing(const ApiError& error) { return error.code == kExpertsMissing; }
 
 std::string error_body(const ApiError& error) {
   std::string body;

@@ -40,6 +40,9 @@ ApiError overloaded(std::string message);
 /// the client would have to shorten if the context is too small.
 ApiError from_router(const base::Error& error, std::string_view prompt_field);
 
+/// True if experts were missing that the deployment's policy does not wait for.
+bool is_experts_missing(const ApiError& error);
+
 /// {"error":{"message":..,"type":..,"param":..,"code":..}}; `type` follows from the status, as
 /// OpenAI's does.
 std::string error_body(const ApiError& error);

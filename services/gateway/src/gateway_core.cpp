@@ -211,6 +211,7 @@ void GatewayCore::measure(Open& open, std::size_t prompt, const wire::StreamEven
 void GatewayCore::deliver(Requests::iterator request, TimePoint now) {
   Open& open = request->second;
   const bool complete = open.answer.complete();
+  if (open.answer.usage().degraded_pairs > 0) open.call.mark_degraded(ApiCall::kNextBest);
   if (!open.format.stream) {
     if (!complete) return;
     open.answer.finish(open.out);
@@ -236,6 +237,10 @@ void GatewayCore::fail(Requests::iterator request, const ApiError& error, TimePo
   log_.debug(
       "request_failed",
       {{"request_id", open.call.request_id()}, {"status", error.status}, {"error", error.message}});
+  if (is_experts_missing(error)) {
+    open.call.mark_degraded(ApiCall::kFail);
+    metrics_.experts_missing();
+  }
   if (open.streaming) {
     // Nobody is there to hear it if this fails.
     (void)open.call.write(std::exchange(open.out, {}) + stream_error(error));
@@ -259,6 +264,7 @@ void GatewayCore::close(Requests::iterator request, bool answered, TimePoint now
     release(stream);
   }
   const Usage usage = open.answer.usage();
+  if (usage.degraded_pairs > 0) metrics_.degraded();
   open.metrics.request_ends(answered, open.running, usage.prompt_tokens, usage.completion_tokens,
                             now - open.call.arrived());
   log_.debug("request_closed", {{"request_id", open.call.request_id()},

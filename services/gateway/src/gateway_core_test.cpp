@@ -186,6 +186,37 @@ TEST_F(GatewayCoreTest, SendsARequestAndAnswersIt) {
   EXPECT_THAT(routers_.cancelled, IsEmpty());
 }
 
+TEST_F(GatewayCoreTest, HeadersSayThatExpertsTookThePlaceOfOthers) {
+  TokenEvent degraded = token(1, "a");
+  degraded.degraded = 2;
+
+  const auto whole = submit(request(false));
+  say(sent_stream(0), {degraded, end()});
+  EXPECT_EQ(whole->answer->header("x-conclave-degraded"), "next-best");
+  EXPECT_EQ(boost::json::parse(whole->answer->body).at("usage").at("conclave_degraded"), 2);
+
+  const auto stream = submit(request(true), RequestId{2});
+  say(sent_stream(1), {degraded});
+  EXPECT_EQ(stream->answer->header("x-conclave-degraded"), "next-best");
+  say(sent_stream(1), {end()});
+
+  const auto exact = submit(request(false), RequestId{3});
+  say(sent_stream(2), {token(1, "a"), end()});
+  EXPECT_EQ(exact->answer->header("x-conclave-degraded"), "");
+  EXPECT_EQ(metric("conclave_gateway_degraded_requests_total{policy=\"next-best\"}"), "2");
+}
+
+TEST_F(GatewayCoreTest, MissingExpertsAreAFailureOfTheirOwn) {
+  const auto client = submit(request(false));
+  say(sent_stream(0),
+      {failure(ErrorCode::kUnavailable, "experts are missing: expert (1, 2) has no ready worker")});
+  EXPECT_EQ(client->answer->status, 503u);
+  EXPECT_EQ(error_code(*client), "experts_unavailable");
+  EXPECT_EQ(client->answer->header("x-conclave-degraded"), "fail");
+  EXPECT_EQ(client->answer->header("retry-after"), "1");
+  EXPECT_EQ(metric("conclave_gateway_degraded_requests_total{policy=\"fail\"}"), "1");
+}
+
 TEST_F(GatewayCoreTest, StreamsWithOneWriteAMessage) {
   const auto client = submit(request(true, 1, 2));
   const std::uint64_t stream = sent_stream(0);

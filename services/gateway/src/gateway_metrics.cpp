@@ -149,6 +149,12 @@ GatewayMetrics::GatewayMetrics(telemetry::Metrics& metrics)
                                     "Requests whose client left, or was too slow, before the end")),
       stale_events_(metrics.counter("conclave_gateway_stale_events_total",
                                     "Events of streams that nobody waits for any more")),
+      degraded_(metrics.counter("conclave_gateway_degraded_requests_total",
+                                "Requests for which experts were missing, by what became of them",
+                                {{"policy", "next-best"}})),
+      experts_missing_(metrics.counter(
+          "conclave_gateway_degraded_requests_total",
+          "Requests for which experts were missing, by what became of them", {{"policy", "fail"}})),
       routers_up_(metrics.gauge("conclave_gateway_routers_up", "Routers that take requests")) {}
 
 ModelMetrics& GatewayMetrics::model(const std::string& name) {

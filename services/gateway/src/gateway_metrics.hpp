@@ -91,6 +91,10 @@ class GatewayMetrics {
   }
   void client_lost() { clients_lost_.add(); }
   void stale_events() { stale_events_.add(); }
+  /// A request's answer has tokens that did without some experts.
+  void degraded() { degraded_.add(); }
+  /// A request failed for want of experts.
+  void experts_missing() { experts_missing_.add(); }
   void routers_up(std::size_t count) { routers_up_.set(static_cast<double>(count)); }
 
  private:
@@ -110,6 +114,8 @@ class GatewayMetrics {
   telemetry::Gauge& streams_waiting_;
   telemetry::Counter& clients_lost_;
   telemetry::Counter& stale_events_;
+  telemetry::Counter& degraded_;
+  telemetry::Counter& experts_missing_;
   telemetry::Gauge& routers_up_;
   std::map<std::string, ModelMetrics> models_;
 };

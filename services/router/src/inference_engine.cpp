@@ -20,7 +20,7 @@ engine::BatcherStats sum(const engine::BatcherStats& past, engine::BatcherStats 
 
 }  // namespace
 
-InferenceEngine::InferenceEngine(fabric::CallClient& client, EngineCallbacks callbacks,
+InferenceEngine::InferenceEngine(fabric::Calls& client, EngineCallbacks callbacks,
                                  telemetry::Logger log, std::chrono::milliseconds retry)
     : client_(client),
       callbacks_(std::move(callbacks)),

@@ -15,7 +15,7 @@
 #include <variant>
 #include <vector>
 
-#include "conclave/fabric/call_client.hpp"
+#include "conclave/fabric/calls.hpp"
 #include "engine_news.hpp"
 #include "served_model.hpp"
 #include "stream_book.hpp"
@@ -48,7 +48,7 @@ class InferenceEngine {
   static constexpr std::chrono::milliseconds kRetry{10'000};
 
   /// Throws std::system_error if the system gives no thread.
-  InferenceEngine(fabric::CallClient& client, EngineCallbacks callbacks, telemetry::Logger log,
+  InferenceEngine(fabric::Calls& client, EngineCallbacks callbacks, telemetry::Logger log,
                   std::chrono::milliseconds retry = kRetry);
   ~InferenceEngine();
   InferenceEngine(const InferenceEngine&) = delete;
@@ -100,7 +100,7 @@ class InferenceEngine {
   void deliver();
   void note_state();
 
-  fabric::CallClient& client_;
+  fabric::Calls& client_;
   const EngineCallbacks callbacks_;
   const telemetry::Logger log_;
   const std::chrono::milliseconds retry_;

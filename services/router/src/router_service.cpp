@@ -222,6 +222,8 @@ class RouterService::Impl {
          [](const Stats& s) { return number(s.preemptions); }},
         {"recomputed_tokens", "Tokens computed again after preemptions",
          [](const Stats& s) { return number(s.recomputed_tokens); }},
+        {"degraded_pairs", "Pairs that went to next-best experts, as nobody had the gate's choice",
+         [](const Stats& s) { return number(s.degraded_pairs); }},
         {"generated_tokens", "Tokens generated",
          [](const Stats& s) { return number(s.generated_tokens); }},
         {"steps", "Steps computed", [](const Stats& s) { return number(s.steps); }},

@@ -103,6 +103,14 @@ class RouterServiceTest : public ::testing::Test {
     return testkit::table_of(++epoch_, version_, whole_->config(), worker);
   }
 
+  // Until the router uses it.
+  void publish(const wire::RoutingTable& table) {
+    scheduler_->publish(table);
+    ASSERT_TRUE(scheduler_->wait_report(kNode, [&table](const wire::NodeReport& report) {
+      return report.epoch_seen >= table.epoch;
+    }));
+  }
+
   std::optional<wire::NodeReport> wait_report(wire::NodeState state) {
     return scheduler_->wait_report(
         kNode, [state](const wire::NodeReport& report) { return report.state == state; });
@@ -779,6 +787,101 @@ TEST_F(RouterServiceTest, AStreamEndsWithAnErrorIfItsExpertsStayAway) {
   EXPECT_EQ(heard.choices[0].error.code, ErrorCode::kUnavailable);
   EXPECT_THAT(heard.choices[0].error.message, HasSubstr("no link to worker"));
   EXPECT_FALSE(service_->ready());
+}
+
+// How often each expert is the best of a token, and how often another of its choice.
+class Counts final : public engine::RoutingObserver {
+ public:
+  explicit Counts(const model::ModelConfig& config)
+      : used_(config.gate.used),
+        best_(config.layers, std::vector<int>(config.gate.experts)),
+        others_(best_) {}
+  void routed(std::uint32_t layer, const model::Routing& routing) override {
+    for (std::size_t i = 0; i < routing.experts.size(); ++i) {
+      ++(i % used_ == 0 ? best_ : others_)[layer][routing.experts[i]];
+    }
+  }
+  /// Of this layer, the one that is wanted most and never as the best.
+  [[nodiscard]] std::uint32_t most_dispensable(std::uint32_t layer) const {
+    std::uint32_t most = 0;
+    for (std::uint32_t e = 0; e < best_[layer].size(); ++e) {
+      const bool is_more = others_[layer][e] > others_[layer][most] || best_[layer][most] > 0;
+      if (best_[layer][e] == 0 && is_more) most = e;
+    }
+    return most;
+  }
+
+ private:
+  std::size_t used_;
+  std::vector<std::vector<int>> best_, others_;  // by layer, expert
+};
+
+TEST_F(RouterServiceTest, TokensDoWithoutAnExpertWhereThatIsThePolicy) {
+  settings_.dispatch.degrade_after_ms = 1;
+  const model::ModelConfig& config = whole_->config();
+  constexpr std::uint32_t kLayer = 1;
+  Counts counts(config);
+  const auto pool = *engine::make_kv_pool(config, {});
+  engine::Batcher batcher(whole_->backbone(), whole_->experts(), *pool, whole_->tokenizer(),
+                          whole_->compute(), {});
+  batcher.observe(&counts);
+  engine::SequenceRequest sequence;
+  sequence.prompt = *whole_->tokenizer().encode(kQuestion, {.parse_special = true});
+  sequence.max_tokens = 12;
+  sequence.ignore_eos = true;
+  ASSERT_TRUE(batcher.submit(std::move(sequence)));
+  while (batcher.has_work()) batcher.step();
+  const std::uint32_t gone = counts.most_dispensable(kLayer);
+
+  start();
+  auto other = start_worker("other");
+  const auto with_two = [&](wire::DegradedPolicy policy) {
+    auto table = testkit::table_of(
+        ++epoch_, version_, config, {worker_->endpoint(), {"other", 1, "direct://other"}},
+        [&](std::uint32_t layer, std::uint32_t expert) {
+          return std::vector{static_cast<std::uint16_t>(layer == kLayer && expert == gone ? 1 : 0)};
+        });
+    table.policy = policy;
+    return table;
+  };
+  publish(with_two(wire::DegradedPolicy::kNextBest));
+  const HeardStream exact = answer(request(1, kQuestion));
+  EXPECT_EQ(exact.choices[0].tokens, expected(kQuestion, {.max_tokens = 12}).tokens);
+  other.reset();
+
+  wire::Generate asked = request(2, kQuestion);
+  asked.cache_salt = "again";  // or the prompt would not be computed
+  const HeardStream degraded = answer(asked);
+  EXPECT_EQ(degraded.choices[0].finish, FinishReason::kLength);
+  EXPECT_EQ(degraded.choices[0].tokens.size(), 12u);
+  std::uint32_t pairs = 0;
+  for (const wire::TokenEvent& event : degraded.choices[0].events) pairs += event.degraded;
+  EXPECT_GT(pairs, 0u);
+  EXPECT_TRUE(service_->ready());
+
+  other = start_worker("other");
+  publish(with_two(wire::DegradedPolicy::kWait));
+  asked = request(3, kQuestion);
+  asked.cache_salt = "again";
+  const HeardStream again = answer(asked);
+  EXPECT_EQ(again.choices[0].tokens, exact.choices[0].tokens);
+  for (const wire::TokenEvent& event : again.choices[0].events) EXPECT_EQ(event.degraded, 0u);
+}
+
+TEST_F(RouterServiceTest, MissingExpertsEndAStreamSoonWhereThatIsThePolicy) {
+  start();
+  auto failing = table(worker_->endpoint());
+  failing.policy = wire::DegradedPolicy::kFail;
+  publish(failing);
+  ASSERT_TRUE(gateway_->generate(endless(1)));
+  gateway_->wait_begun(1);
+
+  worker_.reset();
+
+  const HeardStream heard = gateway_->wait(1);
+  EXPECT_EQ(heard.choices[0].finish, FinishReason::kError);
+  EXPECT_EQ(heard.choices[0].error.code, ErrorCode::kUnavailable);
+  EXPECT_THAT(heard.choices[0].error.message, HasSubstr("experts are missing"));
 }
 
 TEST_F(RouterServiceTest, AnotherModelReplacesTheFirst) {

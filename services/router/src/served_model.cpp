@@ -44,7 +44,7 @@ base::Status check_fits(const gguf::File& file, const engine::BatcherOptions& ba
 base::Result<std::unique_ptr<ModelRun>> ModelRun::load(
     const wire::ModelVersion& version, const kernels::Compute& compute,
     const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,
-    fabric::CallClient& client, telemetry::Metrics& metrics, telemetry::Logger log) {
+    fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log) {
   auto served = std::make_shared<ServedModel>();
   served->version = version;
   CONCLAVE_TRY(gguf::File opened, gguf::File::open(version.uri));

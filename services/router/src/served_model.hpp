@@ -31,7 +31,7 @@ struct ModelRun {
   static base::Result<std::unique_ptr<ModelRun>> load(
       const wire::ModelVersion& version, const kernels::Compute& compute,
       const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,
-      fabric::CallClient& client, telemetry::Metrics& metrics, telemetry::Logger log);
+      fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log);
 
   std::shared_ptr<ServedModel> model;
   std::unique_ptr<dispatch::RemoteExperts> experts;

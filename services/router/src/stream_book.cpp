@@ -92,7 +92,8 @@ void StreamBook::collect(engine::TokenEvent& event) {
                          .text = std::move(event.text),
                          .finish = wire_finish(event.finish),
                          .error = std::move(event.error),
-                         .cached_tokens = event.cached_tokens};
+                         .cached_tokens = event.cached_tokens,
+                         .degraded = event.degraded};
     if (stream.logprobs && has_token) {
       add_logprobs(out, event.logprob, event.top, *stream.tokenizer);
     }

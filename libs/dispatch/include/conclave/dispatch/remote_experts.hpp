@@ -9,14 +9,17 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "conclave/base/result.hpp"
-#include "conclave/fabric/call_client.hpp"
+#include "conclave/dispatch/layer_dispatch.hpp"
+#include "conclave/fabric/calls.hpp"
 #include "conclave/kernels/matmul.hpp"
 #include "conclave/model/config.hpp"
 #include "conclave/model/expert_backend.hpp"
@@ -32,26 +35,48 @@ namespace conclave::dispatch {
 struct DispatchSettings {
   std::uint32_t call_timeout_ms = 10'000;
   std::uint32_t reload_wait_ms = 30'000;
+  std::uint32_t resend_min_ms = 10;  // above what a busy machine's own scheduling delays
+  std::uint32_t resend_max_ms = 1'000;
+  double hedge_percent = 2.0;
+  std::uint32_t slow_start_ms = 1'000;
+  std::uint32_t degrade_after_ms = 100;  // links come and go within that while tables change
 
   /// See config::bind.
   template <class Visitor>
   void visit(Visitor&& v) {
     v("call-timeout-ms", call_timeout_ms, 10u, 600'000u,
-      "Longest wait for one answer of a worker before its pairs go elsewhere");
+      "Longest wait for one answer of a worker, where no other has its experts");
     v("reload-wait-ms", reload_wait_ms, 0u, 3'600'000u,
       "Longest wait for an expert that no worker has ready, before its requests fail");
+    v("resend-min-ms", resend_min_ms, 1u, 60'000u,
+      "Shortest time after which a call's experts are asked of another worker; in between it is "
+      "three times what 99 % of such calls take");
+    v("resend-max-ms", resend_max_ms, 1u, 600'000u, "Longest such time");
+    v("hedge-percent", hedge_percent, 0.0, 100.0,
+      "Calls, of all, that may be asked of a second worker when they take longer than 95 % of such "
+      "calls do (0: none)");
+    v("slow-start-ms", slow_start_ms, 0u, 600'000u,
+      "How long a worker that came (back) is given less to do");
+    v("degrade-after-ms", degrade_after_ms, 0u, 600'000u,
+      "How long an expert must have no reachable worker before tokens do without it, or requests "
+      "fail, if the deployment's policy is one of these");
   }
+
+  /// For the decisions.
+  [[nodiscard]] DispatchOptions options() const;
 };
 
 /// run(), maintain() and the destructor on one thread (the engine's), which is also the client's;
 /// the others on any.
 class RemoteExperts final : public model::ExpertBackend {
  public:
+  using Now = std::function<std::chrono::steady_clock::time_point()>;
+
   /// `forms` has one entry a layer (model::row_forms). Everything borrowed must outlive it.
   RemoteExperts(const model::ModelConfig& config, std::vector<model::RowForms> forms,
-                const kernels::Compute& compute, fabric::CallClient& client,
+                const kernels::Compute& compute, fabric::Calls& client,
                 const DispatchSettings& settings, telemetry::Metrics& metrics,
-                telemetry::Logger log);
+                telemetry::Logger log, Now now = std::chrono::steady_clock::now);
   ~RemoteExperts() override;
 
   /// A newer table; older ones, and those of another shape, are dropped. Takes effect at the next
@@ -70,28 +95,34 @@ class RemoteExperts final : public model::ExpertBackend {
   void maintain(std::chrono::steady_clock::time_point until);
 
   /// Ok if every expert has a worker with a link that is up, as far as run() and maintain() have
-  /// heard; kUnavailable says what is missing.
+  /// heard, or, where tokens may do without some, every layer still has as many as a token takes;
+  /// kUnavailable says what is missing.
   [[nodiscard]] base::Status reachable() const;
+
+  /// Workers of the table whose links were up once and are down now: they ended, or the network
+  /// between did, and the scheduler may hear of it before their leases run out.
+  [[nodiscard]] std::vector<wire::WorkerEndpoint> lost_workers() const;
 
   /// What the calls of the next runs carry, for those who follow a request through the processes.
   void trace(const wire::TraceContext& trace) { trace_ = trace; }
 
-  /// kUnavailable: for reload_wait_ms no reachable worker computed some expert; kInvalidArgument as
+  /// kUnavailable: for reload_wait_ms no reachable worker computed some expert, or none has it and
+  /// the table's policy is to fail, or is kNextBest and absences() has risen; kInvalidArgument as
   /// model::PairOrder; kInternal: a worker refuses calls that are correct; kCancelled: stop().
   base::Status run(std::uint32_t layer, const float* x, std::size_t rows,
                    std::span<const model::ExpertPair> pairs,
                    std::span<const float*> outputs) override;
 
- private:
-  using Clock = std::chrono::steady_clock;
+  /// Of a table with kNextBest: what no worker has been reachable for, for degrade_after_ms.
+  [[nodiscard]] std::span<const std::uint8_t> absent(std::uint32_t layer) const override;
+  [[nodiscard]] std::uint64_t absences() const override { return absences_; }
 
-  struct Worker {
-    wire::WorkerEndpoint endpoint;
-    fabric::DataLinkId link = 0;
-    Clock::time_point avoid_until{};     // it failed or refused just now
-    std::vector<std::uint32_t> experts;  // of the call that is being built or under way
-    std::size_t load = 0;                // cost of those
-    fabric::CallId call = 0;             // 0: none under way
+ private:
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  struct Link {
+    fabric::DataLinkId id = 0;  // 0: the address was refused
+    bool was_up = false;
   };
 
   // The layer at hand.
@@ -99,58 +130,72 @@ class RemoteExperts final : public model::ExpertBackend {
     std::uint32_t layer = 0;
     std::size_t rows = 0;
     kernels::RowsView x;
-    std::vector<std::uint32_t> waiting;  // experts without an answer and without a call
-    std::size_t under_way = 0;           // calls
-    std::size_t missing = 0;             // experts without an answer
-    bool stalled = false;                // at some time nobody could be asked
-    std::string refusal;                 // the last one, for people
+    bool stalled = false;  // at some time nobody could be asked
+    std::string refusal;   // the last one, for people
   };
 
   void apply_table();
-  void connect_workers(const wire::RoutingTable& table);
+  void connect_workers(std::shared_ptr<const wire::RoutingTable> table);
   void note_reachability();
+  void note_absences();
   void start(std::uint32_t layer, const float* x, std::size_t rows);
-  base::Status assign_and_send();
-  base::Status send(Worker& worker);
-  wire::ExpertCall describe(const Worker& worker);
-  void fill(const Worker& worker, const wire::ExpertCall& call, std::span<std::byte> payload);
+  base::Status send_orders();
+  base::Status send(const Order& order, TimePoint now);
+  wire::ExpertCall describe(const Order& order);
+  void fill(const Order& order, const wire::ExpertCall& call, std::span<std::byte> payload);
+  base::Status judge_stall(TimePoint give_up);
+  base::Status wait_for_answers();
   base::Status take(const fabric::CallEvent& event);
-  base::Status answered(Worker& worker, const fabric::CallEvent& event);
-  void give_back(Worker& worker, Clock::duration avoid);
-  base::Status wait_for_answers(Clock::time_point give_up);
-  void abandon();
+  base::Status answered(const fabric::CallEvent& event);
+  void use(const fabric::CallEvent& event, std::span<const AnswerPart> parts);
+  void failed(const fabric::CallEvent& event);
+  void link_changed(fabric::DataLinkId link, bool up);
+  void count();
   void release_replies();
+  [[nodiscard]] bool is_degradable() const;
   [[nodiscard]] base::Error nobody_computes() const;
-  Worker* worker_of(fabric::CallId call);
+  [[nodiscard]] std::string name_of(std::size_t worker) const;
   [[nodiscard]] std::string whom_we_miss() const;
 
   model::ModelConfig config_;
   std::vector<model::RowForms> forms_;
   kernels::Compute compute_;
-  fabric::CallClient& client_;
+  fabric::Calls& client_;
   DispatchSettings settings_;
   telemetry::Logger log_;
+  const Now now_;
   telemetry::Counter& calls_;
   telemetry::Counter& pairs_sent_;
   telemetry::Counter& resends_;
+  telemetry::Counter& hedges_;
+  telemetry::Counter& late_;
+  telemetry::Counter& suspects_;
   telemetry::Counter& stalls_;
 
   std::atomic<std::uint64_t> epoch_{0};
   std::atomic<bool> stopped_{false};
-  mutable std::mutex mutex_;  // guards the two below
+  mutable std::mutex mutex_;  // guards the three below
   std::shared_ptr<const wire::RoutingTable> next_;
   base::Status reachable_;
+  std::vector<wire::WorkerEndpoint> lost_;
 
-  std::shared_ptr<const wire::RoutingTable> table_;
+  LayerDispatch core_;
+  DispatchStats counted_;  // of the core's, what the counters have
   std::uint64_t model_key_ = 0;
-  std::vector<Worker> workers_;              // as table_->workers
+  std::vector<Link> links_;                  // as the table's workers
   std::vector<fabric::DataLinkId> parting_;  // of workers that are gone, while replies_ point there
+
+  TimePoint changed_at_{};                   // the newest table, or news of a link
+  std::vector<std::uint8_t> absent_;         // (layers, experts)
+  std::vector<std::uint32_t> absent_count_;  // by layer
+  std::uint64_t absences_ = 0;
 
   wire::TraceContext trace_;
 
   // Room for one run, reused.
   Run run_;
   model::PairOrder order_;
+  std::vector<ExpertWork> work_;
   kernels::QuantizedRows quantized_;
   std::vector<const float*> sorted_outputs_;  // of order_.sorted()
   std::vector<std::uint32_t> row_at_;         // row of the step -> row of the call

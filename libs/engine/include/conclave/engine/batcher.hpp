@@ -86,6 +86,7 @@ struct BatcherStats {
   std::uint64_t queried_tokens = 0;     // tokens of prompts looked for in the prefix cache
   std::uint64_t cached_tokens = 0;      // of those, found
   std::uint64_t restored_tokens = 0;    // read from the file
+  std::uint64_t degraded_pairs = 0;     // that went to next-best experts
   std::uint64_t preemptions = 0;        // sequences that had to give their blocks back
   std::uint64_t steps = 0;              // that ran the model, failed ones included
   std::uint64_t rows = 0;               // of those steps
@@ -113,7 +114,8 @@ struct BatcherStats {
 /// apart that its next token is drawn from; and it waits for what another computes right now.
 ///
 /// What a sequence computes does not depend on the others, nor on what was cached, preempted or
-/// chunked, bit for bit (promise 1).
+/// chunked, bit for bit (promise 1), unless experts were absent for it: then its events say so, and
+/// nobody else uses what it computed since.
 class Batcher {
  public:
   /// All references must outlive the batcher. `compute`: what the backbone runs on. `pool` is the
@@ -162,6 +164,7 @@ class Batcher {
     std::uint32_t position = 0;  // of the first row
     std::uint32_t rows = 0;
     std::size_t logits = 0;  // index among the rows with logits
+    std::size_t first = 0;   // index among the rows of the step
     TokenEvent event;        // what it says of them
   };
 
@@ -177,6 +180,7 @@ class Batcher {
   void add_rows(SequenceState& sequence, std::size_t rows_max);
   void judge(Share& share, Sampler& sampler, std::span<const float> logits) const;
   void finish_share(Share& share);
+  void note_replaced(const Share& share);
   void fail_share(Share& share, const base::Error& error);
   void remove_finished();
 

@@ -42,6 +42,10 @@ class Forward {
   /// positions of the step count as not computed.
   base::Result<std::span<const float>> step(std::span<const StepRow> rows);
 
+  /// Of each row of the last step: pairs, over all layers, that went to next-best experts because
+  /// nobody had the gate's choice. Empty: none of any row, and what was computed is exact.
+  [[nodiscard]] std::span<const std::uint32_t> replaced() const { return replaced_; }
+
   /// Null: none. The observer must outlive its use.
   void observe(RoutingObserver* observer) { observer_ = observer; }
 
@@ -60,6 +64,7 @@ class Forward {
   model::Routing routing_;
   std::vector<model::ExpertPair> pairs_;
   std::vector<const float*> outputs_;
+  std::vector<std::uint32_t> replaced_;
   base::AlignedVector<float> x_, h_, logits_;
 };
 

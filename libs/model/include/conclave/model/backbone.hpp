@@ -52,8 +52,10 @@ class Backbone {
   /// h (rows, hidden) = norm(x), the input of the layer's feed-forward part.
   void normalize_ffn(std::uint32_t layer, const float* x, float* h);
 
-  /// The experts of each row of h.
-  void route(std::uint32_t layer, const float* h, Routing& routing);
+  /// The experts of each row of h, without those of `absent` as far as select_present_experts()
+  /// does without them; empty: all are there.
+  void route(std::uint32_t layer, const float* h, std::span<const std::uint8_t> absent,
+             Routing& routing);
 
   /// x += the dense network of a leading layer.
   void dense(std::uint32_t layer, const float* h, float* x);

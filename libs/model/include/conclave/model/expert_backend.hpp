@@ -23,6 +23,16 @@ class ExpertBackend {
   /// kUnavailable and others as the backend documents: `outputs` then means nothing.
   virtual base::Status run(std::uint32_t layer, const float* x, std::size_t rows,
                            std::span<const ExpertPair> pairs, std::span<const float*> outputs) = 0;
+
+  /// Experts of this layer that nobody computes now and that a gate shall do without where it can,
+  /// (experts) of 0 and 1, or empty: none. Pairs of such experts may be asked for all the same; the
+  /// backend then waits until somebody has them again. Valid until the next call of a member.
+  [[nodiscard]] virtual std::span<const std::uint8_t> absent(std::uint32_t /*layer*/) const {
+    return {};
+  }
+  /// Rises whenever absent() of some layer changes. A run() that finds experts absent which it did
+  /// not know to be ends with kUnavailable after it has raised this: gate again.
+  [[nodiscard]] virtual std::uint64_t absences() const { return 0; }
 };
 
 }  // namespace conclave::model

@@ -1,0 +1,390 @@
+#include "conclave/dispatch/layer_dispatch.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "conclave/base/check.hpp"
+
+namespace conclave::dispatch {
+
+namespace {
+
+// A deadline is this many times what this share of calls took: far enough out that a worker which
+// is only busy is not suspected, near enough that a reader does not see it.
+constexpr double kDeadlineShare = 0.99;
+constexpr int kDeadlineTimes = 3;
+// Whoever takes longer than this share of calls may be asked twice (The Tail at Scale, Dean 2013).
+constexpr double kHedgeShare = 0.95;
+// Hedges that calls save up for a bad moment.
+constexpr double kHedgesMax = 10.0;
+// Doublings of a deadline.
+constexpr std::uint32_t kAttemptsMax = 10;
+
+}  // namespace
+
+LayerDispatch::LayerDispatch(std::uint32_t experts, const DispatchOptions& options,
+                             std::uint64_t seed)
+    : experts_(experts),
+      options_(options),
+      chooser_(seed),
+      fleet_(options.health),
+      pairs_(experts, 0),
+      owners_(experts, 0) {}
+
+// ---- workers ----
+
+std::vector<std::optional<std::size_t>> LayerDispatch::apply(
+    std::shared_ptr<const wire::RoutingTable> table) {
+  CONCLAVE_CHECK(table->experts == experts_);
+  std::vector<std::optional<std::size_t>> former(table->workers.size());
+  std::vector<std::size_t> now_at(workers_.size(), kNobody);
+  std::vector<Worker> workers;
+  workers.reserve(former.size());
+  for (std::size_t i = 0; i < former.size(); ++i) {
+    for (std::size_t old = 0; old < workers_.size() && !former[i]; ++old) {
+      if (now_at[old] != kNobody || table_->workers[old] != table->workers[i]) continue;
+      former[i] = old;
+      now_at[old] = i;
+    }
+    workers.push_back(former[i] ? std::move(workers_[*former[i]])
+                                : Worker{WorkerHealth(options_.health), {}, 0});
+  }
+  table_ = std::move(table);
+  workers_ = std::move(workers);
+  std::vector<Call> gone;
+  for (Call& call : calls_) {
+    call.worker = now_at[call.worker];
+    if (call.worker == kNobody) gone.push_back(std::move(call));
+  }
+  std::erase_if(calls_, [](const Call& call) { return call.worker == kNobody; });
+  for (Waiting& waiting : waiting_) {
+    if (waiting.not_by != kNobody) waiting.not_by = now_at[waiting.not_by];
+  }
+  for (Call& call : gone) disown(call);
+  return former;
+}
+
+void LayerDispatch::link(std::size_t worker, bool up, TimePoint now) {
+  if (up) {
+    workers_[worker].health.link_up(now);
+  } else {
+    workers_[worker].health.link_down();
+  }
+}
+
+bool LayerDispatch::is_linked(std::uint32_t layer, std::uint32_t expert) const {
+  return table_ && std::ranges::any_of(table_->pool_of(layer, expert), [this](std::uint16_t index) {
+           return workers_[index].health.is_up();
+         });
+}
+
+// ---- the layer at hand ----
+
+void LayerDispatch::begin(std::uint32_t layer, std::span<const ExpertWork> work) {
+  abandon();
+  layer_ = layer;
+  attempts_ = 0;
+  for (const ExpertWork& one : work) {
+    pairs_[one.expert] = one.pairs;
+    waiting_.push_back({one.expert, kNobody});
+  }
+  missing_ = work.size();
+}
+
+void LayerDispatch::abandon() {
+  for (Call& call : calls_) call.parts.clear();
+  std::ranges::fill(pairs_, 0u);
+  std::ranges::fill(owners_, 0u);
+  waiting_.clear();
+  missing_ = 0;
+}
+
+std::span<const Order> LayerDispatch::plan(TimePoint now) {
+  orders_.clear();
+  if (done()) return orders_;
+  expire(now);
+  if (!waiting_.empty() && table_) assign(now);
+  return orders_;
+}
+
+// Also calls that own nothing any more, as a hedge was faster: whoever stopped must be found out.
+void LayerDispatch::expire(TimePoint now) {
+  for (Call& call : calls_) {
+    if (now >= call.deadline) {
+      miss(call, now);
+    } else if (!call.parts.empty() && now >= call.hedge_at && !std::exchange(call.hedged, true)) {
+      hedge(call, now);
+    }
+  }
+}
+
+void LayerDispatch::miss(Call& call, TimePoint now) {
+  if (!std::exchange(call.missed, true)) {
+    workers_[call.worker].health.missed(now);
+    ++stats_.suspects;
+    if (!call.parts.empty()) attempts_ = std::min(attempts_ + 1, kAttemptsMax);
+  }
+  bool moved = false;
+  for (AnswerPart& part : call.parts) {
+    if (!part.counts || !has_other(part.expert, call.worker, now)) continue;
+    part.counts = false;
+    --owners_[part.expert];
+    wait_again(part.expert);
+    moved = true;
+  }
+  if (moved) ++stats_.resends;
+  if (!owns_any(call)) {
+    call.parts.clear();
+  } else {
+    call.patience *= 2;
+    call.deadline = now + call.patience;
+  }
+}
+
+void LayerDispatch::hedge(Call& call, TimePoint now) {
+  if (hedges_left_ < 1.0) return;
+  bool any = false;
+  for (const AnswerPart& part : call.parts) {
+    const bool alone = part.counts && owners_[part.expert] == 1;
+    if (!alone || !has_other(part.expert, call.worker, now)) continue;
+    waiting_.push_back({part.expert, call.worker});
+    any = true;
+  }
+  if (any) hedges_left_ -= 1.0;
+}
+
+bool LayerDispatch::has_other(std::uint32_t expert, std::size_t not_by, TimePoint now) const {
+  return std::ranges::any_of(table_->pool_of(layer_, expert), [&](std::uint16_t index) {
+    const WorkerHealth& health = workers_[index].health;
+    return index != not_by && health.is_up() && !health.pauses(now) &&
+           health.standing(now) == Standing::kWell;
+  });
+}
+
+// Experts with the fewest workers to choose from first, then those with the most to compute.
+void LayerDispatch::assign(TimePoint now) {
+  std::ranges::stable_sort(waiting_, {}, [this](const Waiting& waiting) {
+    return std::pair(table_->pool_of(layer_, waiting.expert).size(),
+                     ~units_of(1, pairs_[waiting.expert]));
+  });
+  std::erase_if(waiting_, [&](const Waiting& waiting) {
+    const bool hedges = waiting.not_by != kNobody;
+    const std::size_t chosen = choose(waiting, now);
+    if (chosen == kNobody) return hedges;
+    Worker& worker = workers_[chosen];
+    if (std::ranges::find(worker.order.experts, waiting.expert) != worker.order.experts.end()) {
+      return true;
+    }
+    worker.order.hedge = hedges && (worker.order.hedge || worker.order.experts.empty());
+    worker.order.experts.push_back(waiting.expert);
+    worker.order.pairs += pairs_[waiting.expert];
+    worker.planned += units_of(1, pairs_[waiting.expert]);
+    return true;
+  });
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    Worker& worker = workers_[i];
+    if (worker.order.experts.empty()) continue;
+    worker.order.worker = i;
+    std::ranges::sort(worker.order.experts);
+    orders_.push_back(std::exchange(worker.order, {}));
+    worker.planned = 0;
+  }
+}
+
+std::size_t LayerDispatch::choose(const Waiting& waiting, TimePoint now) {
+  candidates_.clear();
+  candidate_workers_.clear();
+  for (const std::uint16_t index : table_->pool_of(layer_, waiting.expert)) {
+    const Worker& worker = workers_[index];
+    const WorkerHealth& health = worker.health;
+    if (index == waiting.not_by || !health.is_up() || health.pauses(now)) continue;
+    const WorkerHealth& speed = health.us_per_unit(now) > 0.0 ? health : fleet_;
+    candidates_.push_back({health.standing(now), health.outstanding() + worker.planned,
+                           speed.us_per_unit(now), speed.overhead_us(now), health.reluctance(now),
+                           worker.planned > 0});
+    candidate_workers_.push_back(index);
+  }
+  if (candidates_.empty()) return kNobody;
+  return candidate_workers_[chooser_.choose(candidates_, units_of(1, pairs_[waiting.expert]))];
+}
+
+void LayerDispatch::sent(const Order& order, CallId id, TimePoint now) {
+  Worker& worker = workers_[order.worker];
+  Call& call = calls_.emplace_back();
+  call.id = id;
+  call.worker = order.worker;
+  call.units = units_of(order.experts.size(), order.pairs);
+  call.pairs = order.pairs;
+  call.sent_at = now;
+  call.patience = patience(worker, call.units);
+  call.deadline = now + call.patience;
+  call.hedge_at = TimePoint::max();
+  for (const std::uint32_t expert : order.experts) {
+    call.parts.push_back({expert, true});
+    ++owners_[expert];
+  }
+  worker.health.sent(call.units);
+  if (order.hedge) {
+    ++stats_.hedges;
+  } else if (options_.hedges_per_call > 0.0) {
+    hedges_left_ = std::min(kHedgesMax, hedges_left_ + options_.hedges_per_call);
+    if (const auto slow = quantile(worker, call.units, kHedgeShare)) call.hedge_at = now + *slow;
+  }
+}
+
+void LayerDispatch::not_sent(const Order& order, TimePoint now) {
+  workers_[order.worker].health.refused(now);
+  for (const std::uint32_t expert : order.experts) wait_again(expert);
+}
+
+LayerDispatch::TimePoint LayerDispatch::next(TimePoint now) const {
+  TimePoint next = now + options_.resend_max;
+  if (!waiting_.empty()) next = std::min(next, now + options_.health.pause);
+  // Whoever took no call just now pauses; others need not.
+  for (const Waiting& waiting : waiting_) {
+    if (!table_) break;
+    for (const std::uint16_t index : table_->pool_of(layer_, waiting.expert)) {
+      const WorkerHealth& health = workers_[index].health;
+      if (health.is_up()) next = std::min(next, std::max(now, health.pause_until()));
+    }
+  }
+  for (const Call& call : calls_) {
+    if (call.parts.empty()) continue;
+    next = std::min(next, call.deadline);
+    if (!call.hedged) next = std::min(next, call.hedge_at);
+  }
+  return next;
+}
+
+std::span<const AnswerPart> LayerDispatch::answered(CallId id, const wire::ExpertReply& reply,
+                                                    TimePoint now) {
+  answer_.clear();
+  const auto call = find(id);
+  if (call == calls_.end()) return answer_;
+  // A worker that was stopped says of a late answer only how long that lasted.
+  auto took = DispatchOptions::Duration(now - call->sent_at);
+  if (call->missed) took = std::min(took, 2 * call->patience);
+  const AnswerTimes times{call->units,
+                          static_cast<std::uint32_t>(call->pairs),
+                          took,
+                          std::chrono::microseconds(reply.queue_us),
+                          std::chrono::microseconds(reply.compute_us),
+                          reply.batch_pairs};
+  workers_[call->worker].health.answered(times, now);
+  fleet_.answered(times, now);
+  bool counts = false;
+  for (AnswerPart& part : call->parts) {
+    if (!part.counts) continue;
+    --owners_[part.expert];
+    part.counts = pairs_[part.expert] > 0;
+    if (!part.counts) continue;
+    counts = true;
+    pairs_[part.expert] = 0;
+    --missing_;
+    std::erase_if(waiting_, [&](const Waiting& w) { return w.expert == part.expert; });
+  }
+  if (counts) {
+    answer_ = std::move(call->parts);
+  } else {
+    ++stats_.late;
+  }
+  calls_.erase(call);
+  // Whoever is asked for nothing else is not waited for any more.
+  if (counts) {
+    for (Call& other : calls_) {
+      if (!other.parts.empty() && !owns_any(other)) disown(other);
+    }
+  }
+  return answer_;
+}
+
+void LayerDispatch::refused(CallId id, TimePoint now) {
+  const auto call = find(id);
+  if (call == calls_.end()) return;
+  workers_[call->worker].health.refused(now);
+  if (!call->parts.empty()) ++stats_.resends;
+  end(call);
+}
+
+void LayerDispatch::failed(CallId id, bool silent, TimePoint now) {
+  const auto call = find(id);
+  if (call == calls_.end()) return;
+  WorkerHealth& health = workers_[call->worker].health;
+  health.refused(now);
+  if (silent) health.missed(now);
+  if (!call->parts.empty()) ++stats_.resends;
+  end(call);
+}
+
+void LayerDispatch::end(Calls::iterator call) {
+  workers_[call->worker].health.ended(call->units);
+  Call ended = std::move(*call);
+  calls_.erase(call);
+  disown(ended);
+}
+
+bool LayerDispatch::is_stalled() const {
+  return !waiting_.empty() &&
+         std::ranges::all_of(calls_, [](const Call& call) { return call.parts.empty(); });
+}
+
+std::vector<std::uint32_t> LayerDispatch::waiting() const {
+  std::vector<std::uint32_t> experts;
+  for (const Waiting& waiting : waiting_) {
+    if (waiting.not_by == kNobody) experts.push_back(waiting.expert);
+  }
+  return experts;
+}
+
+std::optional<std::size_t> LayerDispatch::worker_of(CallId id) const {
+  const auto call = std::ranges::find(calls_, id, &Call::id);
+  return call == calls_.end() ? std::nullopt : std::optional(call->worker);
+}
+
+// An expert that the call owns and that has no answer yet.
+bool LayerDispatch::owns_any(const Call& call) const {
+  return std::ranges::any_of(call.parts, [this](const AnswerPart& part) {
+    return part.counts && pairs_[part.expert] > 0;
+  });
+}
+
+void LayerDispatch::disown(Call& call) {
+  for (const AnswerPart& part : std::exchange(call.parts, {})) {
+    if (!part.counts) continue;
+    --owners_[part.expert];
+    wait_again(part.expert);
+  }
+}
+
+void LayerDispatch::wait_again(std::uint32_t expert) {
+  if (pairs_[expert] == 0 || owners_[expert] > 0) return;
+  const auto waits = std::ranges::find(waiting_, expert, &Waiting::expert);
+  if (waits == waiting_.end()) {
+    waiting_.push_back({expert, kNobody});
+  } else {
+    waits->not_by = kNobody;  // a hedge that is all there is
+  }
+}
+
+LayerDispatch::Calls::iterator LayerDispatch::find(CallId id) {
+  return std::ranges::find(calls_, id, &Call::id);
+}
+
+// ---- deadlines ----
+
+std::optional<DispatchOptions::Duration> LayerDispatch::quantile(const Worker& worker,
+                                                                 std::size_t units,
+                                                                 double q) const {
+  const auto own = worker.health.latencies().quantile(units, q);
+  return own ? own : fleet_.latencies().quantile(units, q);
+}
+
+DispatchOptions::Duration LayerDispatch::patience(const Worker& worker, std::size_t units) const {
+  const auto usual = quantile(worker, units, kDeadlineShare);
+  const auto patience =
+      usual ? std::clamp(kDeadlineTimes * *usual, options_.resend_min, options_.resend_max)
+            : options_.resend_max;
+  return patience * (1u << attempts_);
+}
+
+}  // namespace conclave::dispatch
