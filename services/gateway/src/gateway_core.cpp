@@ -161,7 +161,8 @@ void GatewayCore::events(wire::TokenEvents& events, TimePoint now) {
     const ApiError told = from_router(error, prompt_field(request->second));
     stream.tokens.erase(failure, stream.tokens.end());
     take(request->second, prompt, stream, now);
-    if (!may_go_on(error.code)) {
+    // A deployment whose policy is to fail has said so.
+    if (!may_go_on(error.code) || is_experts_missing(told)) {
       fail(request, told, now);
       continue;
     }
@@ -315,6 +316,7 @@ void GatewayCore::fleet(const wire::Fleet& fleet) {
     model_ = served_model(fleet.model, model_->created);
   }
   publish_status();
+  leave_draining();
 }
 
 void GatewayCore::link_changed(RouterId router, bool up, TimePoint now) {

@@ -688,9 +688,8 @@ TEST_F(GatewayCoreTest, ARouterThatDrainsHandsItsStreamsOn) {
   wire::NodeStatus a = router("a");
   wire::NodeStatus b = router("b");
   (first == kA ? a : b).report.state = wire::NodeState::kDraining;
-  core_.fleet(fleet_of({a, b}));
 
-  core_.tick(now_);
+  core_.fleet(fleet_of({a, b}));
 
   EXPECT_THAT(routers_.cancelled, ElementsAre(sent_stream(0)));
   ASSERT_THAT(routers_.sent, SizeIs(2));
