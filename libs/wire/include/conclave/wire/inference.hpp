@@ -73,10 +73,10 @@ struct Generate {
   std::string cache_salt;             // prefixes are shared among equal ones
   std::vector<ResumedChoice> resume;  // empty: from the beginning; else one for each choice, not
                                       // all finished, and no echo
-  std::uint32_t version = 0;        // of the model that began it; another one is kUnavailable; 0:
-                                    // whichever is served
-  std::int64_t started_unix_s = 0;  // what a chat template may print as today; 0: the router's
-                                    // clock
+  std::uint32_t version = 0;          // of the model that began it; another one is kUnavailable; 0:
+                                      // whichever is served
+  std::int64_t started_unix_s = 0;    // what a chat template may print as today; 0: the router's
+                                      // clock
 
   friend bool operator==(const Generate&, const Generate&) = default;
 };
