@@ -244,7 +244,8 @@ TEST_F(GatewayServiceTest, AClientThatAbortsBeforeTheFirstTokenFreesTheRouter) {
   EXPECT_EQ(cancel->stream, request.stream);
 }
 
-TEST_F(GatewayServiceTest, ARouterThatGoesEndsItsStreamsWithAnError) {
+TEST_F(GatewayServiceTest, ARouterThatGoesForGoodEndsItsStreamsWithAnError) {
+  settings_.gateway.resume_timeout = std::chrono::milliseconds(0);
   start_ready();
   Reader reader(url_ + "/v1/completions", kStream);
   router_.say(next_request(), {token(1, "a")});
@@ -284,6 +285,27 @@ TEST_F(GatewayServiceTest, AnotherRouterTakesOverWhatHasNotBegun) {
   const http::Response response = answer.get();
   EXPECT_EQ(response.status, 200u);
   EXPECT_THAT(response.body, HasSubstr("moved"));
+}
+
+TEST_F(GatewayServiceTest, AStreamGoesOnWithARouterThatComesLater) {
+  start_ready();
+  Reader reader(url_ + "/v1/completions", kStream);
+  router_.say(next_request(), {token(1, "a"), token(2, "b")});
+  EXPECT_EQ(reader.next_text(), "ab");
+  router_.stop();
+
+  FakeRouter second(*process_, "router-b", requests_);
+  wire::Fleet later = fleet();
+  later.nodes = {second.status()};
+  scheduler_.set(later);
+
+  const FakeRouter::Got moved = next_got();
+  EXPECT_EQ(moved.router, &second);
+  ASSERT_EQ(moved.request.resume.size(), 1u);
+  EXPECT_THAT(moved.request.resume[0].tokens, ::testing::ElementsAre(1, 2));
+  second.say(moved.request, {token(3, "c"), end()});
+  EXPECT_EQ(reader.next_text(), "c");
+  EXPECT_TRUE(reader.finish());
 }
 
 TEST_F(GatewayServiceTest, ARoutersRefusalIsAnErrorWithItsStatus) {
