@@ -1,11 +1,9 @@
 #include <algorithm>
-#include <array>
-#include <cstdio>
 #include <numeric>
 
 #include "conclave/base/check.hpp"
-#include "conclave/base/text.hpp"
 #include "conclave/placement/planner.hpp"
+#include "explain.hpp"
 #include "placer.hpp"
 #include "quotas.hpp"
 
@@ -13,19 +11,6 @@ namespace conclave::placement {
 namespace {
 
 using wire::ExpertBits;
-
-// Workers that one message names; there may be thousands.
-constexpr std::size_t kNamedWorkersMax = 8;
-
-std::string human(std::uint64_t bytes) {
-  constexpr std::array kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
-  auto value = static_cast<double>(bytes);
-  std::size_t unit = 0;
-  for (; value >= 1024.0 && unit + 1 < kUnits.size(); ++unit) value /= 1024.0;
-  std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), unit == 0 ? "%.0f %s" : "%.1f %s", value, kUnits[unit]);
-  return text.data();
-}
 
 // Workers that can get something, and what there is to give.
 struct Problem {
@@ -134,54 +119,6 @@ void place_missing(const PlanRequest& request, const Problem& problem, Plan& pla
   store(Placer(input).place(), request, problem, shape.dense_layers, shape.layers, plan);
 }
 
-std::string explain(const PlanRequest& request, const Problem& problem, std::uint32_t replicas) {
-  const ModelShape& shape = request.shape;
-  const std::uint64_t room =
-      std::accumulate(problem.room.begin(), problem.room.end(), std::uint64_t{0});
-  std::string text = shape.name + " has " + std::to_string(shape.experts_total()) + " experts of " +
-                     human(shape.expert_bytes) + " (" +
-                     human(shape.experts_total() * shape.expert_bytes) + ")";
-  if (request.replicas > 1) text += ", wanted " + std::to_string(request.replicas) + " times";
-  text += "; " + std::to_string(problem.workers.size()) +
-          (problem.workers.size() == 1 ? " worker has" : " workers have") + " room for " +
-          std::to_string(room);
-  for (std::size_t i = 0; i < std::min(problem.workers.size(), kNamedWorkersMax); ++i) {
-    const PlanWorker& worker = request.workers[problem.workers[i]];
-    const bool by_slots = worker.slots != 0 && problem.room[i] == worker.slots;
-    text += (i == 0 ? ": " : ", ") + base::printable(worker.name) + " " +
-            std::to_string(problem.room[i]) + " (" +
-            (by_slots ? "slots" : human(worker.memory_bytes)) + ")";
-  }
-  if (problem.workers.size() > kNamedWorkersMax) {
-    text += " and " + std::to_string(problem.workers.size() - kNamedWorkersMax) + " more";
-  }
-  if (replicas == 0) {
-    const std::uint64_t missing = shape.experts_total() - std::min(room, shape.experts_total());
-    text += ": " + std::to_string(missing) + " too few";
-  } else {
-    text += ": some experts have only " + std::to_string(replicas) +
-            (replicas == 1 ? " copy" : " copies");
-  }
-  return text;
-}
-
-// Fewest copies of any expert, and copies that are new.
-void count(const PlanRequest& request, Plan& plan) {
-  const ModelShape& shape = request.shape;
-  plan.replicas = UINT32_MAX;
-  for (std::uint32_t layer = shape.dense_layers; layer < shape.layers; ++layer) {
-    for (std::uint32_t expert = 0; expert < shape.experts; ++expert) {
-      std::uint32_t copies = 0;
-      for (std::size_t i = 0; i < plan.targets.size(); ++i) {
-        if (!plan.targets[i].test(layer, expert)) continue;
-        ++copies;
-        if (holding(request.workers[i], layer, expert) == Holding::kNone) ++plan.moves;
-      }
-      plan.replicas = std::min(plan.replicas, copies);
-    }
-  }
-}
-
 }  // namespace
 
 std::uint64_t room_of(const PlanWorker& worker, const ModelShape& shape) {
@@ -205,7 +142,7 @@ Plan SpreadPlanner::plan(const PlanRequest& request) const {
     }
   }
   count(request, plan);
-  if (plan.replicas < request.replicas) plan.reason = explain(request, problem, plan.replicas);
+  if (plan.replicas < request.replicas) plan.reason = explain_shortage(request, plan.replicas);
   return plan;
 }
 
