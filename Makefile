@@ -12,7 +12,7 @@ export CONCLAVE_GOLDEN_DIR ?= $(abspath ../shared/golden)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-asan test-tsan fuzz bench bench-kernels golden format clean
+.PHONY: help setup build run test chaos test-asan test-tsan fuzz bench bench-kernels golden format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -45,6 +45,11 @@ run: build ## Serve the demo model on PORT and ask it a question (ARGS=--once: e
 
 test: build ## Build and run all tests
 	ctest --preset release -j $(JOBS)
+
+CHAOS_SECONDS ?= 300
+chaos: build ## Kill, stop and slow down processes under load, at random (CHAOS_ARGS="--seed N")
+	python3 -B tests/chaos/random_faults.py build/release/bin/conclave models/demo/conclave-demo.gguf \
+	    --seconds $(CHAOS_SECONDS) $(CHAOS_ARGS)
 
 test-asan: setup build/asan/build.ninja ## The tests under address and undefined-behaviour sanitizers
 	cmake --build --preset asan -j $(JOBS)

@@ -15,15 +15,18 @@
 # prompts take several messages: a thousand tokens each, with all their alternatives, fit surely.
 #
 # Retries. Generate is not sent again by the fabric: a router that lost its link goes on until its
-# own heartbeat says so. A gateway that lost the router ends its streams with an error, or, if no
-# event has reached the client yet, asks a router again under a new `stream`: given the same seed,
-# parameters and model version the tokens are the same. Tokenize and Detokenize may be repeated.
+# own heartbeat says so. A gateway that lost the router, or is told by it that it cannot go on, asks
+# a router again under a new `stream`, with the tokens so far in `resume`, the `version` and
+# `maxTokens` of the first Accepted and the same `startedUnixS`: what follows is, bit for bit, what
+# would have followed there, and nothing of the past is reported again. Tokenize and Detokenize may
+# be repeated.
 #
 # Loss. Links do not lose single messages. When a link is lost, both ends forget the streams that
 # went over it.
 #
 # Limits. Text: kPromptBytesMax. Tokens: kPromptTokensMax. Stops: kStopsMax of kStopBytesMax bytes.
-# Biases: kLogitBiasMax. Salts: kCacheSaltBytesMax. Events of one message, prompt and new, all streams: kTokensPerMessageMax,
+# Biases: kLogitBiasMax. Salts: kCacheSaltBytesMax. Choices to resume: kChoicesMax, their tokens
+# together kPromptTokensMax. Events of one message, prompt and new, all streams: kTokensPerMessageMax,
 # and the message kMessageBytesMax. Numbers that allocate nothing by themselves (choices,
 # topLogprobs, maxTokens, every float) are judged by the router, which answers kInvalidArgument.
 
@@ -59,6 +62,13 @@ struct Sampling {
   logitBias @9 :List(LogitBias);
 }
 
+struct ResumedChoice {
+  # What a choice had given before its router was lost.
+
+  tokens @0 :List(Int32);  # of its output, those that were reported, in order
+  finished @1 :Bool;       # it has ended: nothing is computed or reported of it any more
+}
+
 struct Generate {
   # gateway -> router, answered by Accepted.
 
@@ -85,12 +95,22 @@ struct Generate {
   trace @18 :Common.TraceContext;  # of the client's request; null: none
   priority @19 :Int32;          # lower goes first
   cacheSalt @20 :Text;          # prefixes are shared among equal salts; at most kCacheSaltBytesMax
+  resume @21 :List(ResumedChoice);
+  # Empty: from the beginning. Otherwise one for each choice, at least one of them not finished, and
+  # `echo` is false: a prompt is reported before its output.
+  version @22 :UInt32;          # of the model that began it, 1, 2, ..; another one is kUnavailable;
+                                # 0: whichever is served
+  startedUnixS @23 :Int64;      # seconds: what a chat template may print as today; 0: the router's
+                                # clock
 }
 
 struct Accepted {
   # The request is queued or running.
 
   promptTokens @0 :UInt32;
+  maxTokens @1 :UInt32;  # of each choice, what an open maxTokens has become, which depends on the
+                         # router's cache; 0: not said, or none
+  version @2 :UInt32;    # of the model; 0: not said
 }
 
 struct TokenChoice {

@@ -146,12 +146,12 @@ Result<AdminAnswer> AdminClient::call(const AdminCall& call) const {
 }
 
 Result<json::array> AdminClient::list(const std::string& path, const AdminCall::Query& query,
-                                      std::size_t most, bool* stale) const {
+                                      std::size_t most, bool* stale, const char* cursor) const {
   json::array all;
   std::string after;
   for (std::size_t page = 0; page < kPagesMax; ++page) {
     AdminCall::Query asked = query;
-    if (!after.empty()) asked.emplace_back("after", after);
+    if (!after.empty()) asked.emplace_back(cursor, after);
     CONCLAVE_TRY(AdminAnswer answer, get(path, std::move(asked)));
     if (stale != nullptr && answer.stale) *stale = true;
     json::object* object = answer.body.if_object();

@@ -63,11 +63,12 @@ class AdminClient {
     return call({.path = std::move(path), .query = std::move(query)});
   }
 
-  /// The records of all pages of a list ({"data": [..], "next": ".."}), `most` at the most; `stale`
-  /// is set if some page was. Errors as of call(), and kCorruptData if pages are not of that form
-  /// or lead nowhere.
+  /// The records of all pages of a list ({"data": [..], "next": ..}), `most` at the most; `stale`
+  /// is set if some page was. What `next` says goes into the argument `cursor` of the next page.
+  /// Errors as of call(), and kCorruptData if pages are not of that form or lead nowhere.
   base::Result<boost::json::array> list(const std::string& path, const AdminCall::Query& query,
-                                        std::size_t most, bool* stale = nullptr) const;
+                                        std::size_t most, bool* stale = nullptr,
+                                        const char* cursor = "after") const;
 
   [[nodiscard]] const std::string& url() const { return url_; }
   /// Calls end with kCancelled when it is asked to.

@@ -128,6 +128,11 @@ TEST_F(AdminClientTest, PutsPagesTogether) {
   };
   EXPECT_EQ(client().list("/x", {{"limit", "2"}}, 10).value(), (json::array{"a", "b", "c"}));
   EXPECT_EQ(client().list("/x", {}, 2).value(), (json::array{"a", "b"}));
+  answer_ = [](const http::Request& request) {
+    return http::Response{.body = request.query == "before=2" ? R"({"data":[1],"next":null})"
+                                                              : R"({"data":[3,2],"next":2})"};
+  };
+  EXPECT_EQ(json::serialize(client().list("/x", {}, 10, nullptr, "before").value()), "[3,2,1]");
 }
 
 TEST_F(AdminClientTest, PagesThatLeadNowhereAreAnError) {
@@ -155,6 +160,20 @@ TEST_F(AdminClientTest, AKeyFileThatIsNoneIsAnError) {
     EXPECT_EQ(AdminClient::open({url(), "", state_.string()}).error().code, ErrorCode::kCorruptData)
         << text;
   }
+}
+
+TEST_F(AdminClientTest, AKeyThatIsMadeIsForThisUserAndStays) {
+  const fs::path made = state_ / "deeper";
+  const auto path = ensure_admin_key(made);
+  ASSERT_TRUE(path) << path.error().message;
+  EXPECT_EQ(fs::status(*path).permissions(), fs::perms::owner_read | fs::perms::owner_write);
+  const auto secret = read_admin_key(made);
+  ASSERT_TRUE(secret) << secret.error().message;
+  EXPECT_THAT(*secret, testing::StartsWith("sk-conclave-"));
+  ASSERT_TRUE(ensure_admin_key(made));
+  EXPECT_EQ(read_admin_key(made).value(), *secret);
+  EXPECT_EQ(std::distance(fs::directory_iterator(made), {}), 1) << "nothing else is left";
+  EXPECT_FALSE(ensure_admin_key("/proc/nowhere"));
 }
 
 TEST_F(AdminClientTest, TheKeyOfThisMachineGoesNowhereElse) {

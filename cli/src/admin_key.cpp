@@ -52,6 +52,7 @@ base::Result<std::filesystem::path> ensure_admin_key(const std::filesystem::path
   std::filesystem::create_directories(state, error);
   // Whole or not at all: a reader must never see half a secret.
   const std::string fresh = path.string() + "." + std::to_string(::getpid());
+  ::unlink(fresh.c_str());  // of a process of our number that did not get further
   const std::string secret = catalog::make_secret() + "\n";
   {
     const Descriptor file(::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));

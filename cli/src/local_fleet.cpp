@@ -69,9 +69,12 @@ class Plan {
  public:
   explicit Plan(const LocalFleet& fleet) : fleet_(fleet) {}
 
-  void add(const std::string& name, const std::string& program, int stage, Arguments arguments) {
+  /// `environment`: what other users of the machine must not see, as they see command lines.
+  void add(const std::string& name, const std::string& program, int stage, Arguments arguments,
+           std::vector<std::string> environment = {}) {
     const auto service = std::ranges::find(services(), program, &Service::name);
     ChildSpec child{name, {(fleet_.programs / ("conclave-" + program)).string()}, stage};
+    child.environment = std::move(environment);
     const Arguments common{"--node.name",
                            name,
                            "--node.drain-timeout-ms",
@@ -111,15 +114,14 @@ std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Mach
   Plan plan(fleet);
   for (std::size_t i = 0; i < registries.size(); ++i) {
     const bool is_only = registries.size() == 1;
-    Arguments arguments{"--registry.listen",   registries[i],
-                        "--registry.database", fleet.database,
-                        "--registry.sums",     (fleet.state / "registry.db.sums").string(),
-                        "--registry.models",   fleet.model};
+    Arguments arguments{"--registry.listen", registries[i],
+                        "--registry.sums",   (fleet.state / "registry.db.sums").string(),
+                        "--registry.models", fleet.model};
     if (!fleet.admin_key.empty()) {
       arguments.insert(arguments.end(), {"--registry.admin-key-file", fleet.admin_key.string()});
     }
     plan.add(is_only ? "registry" : "registry-" + std::to_string(i + 1), "registry", kPlannerStage,
-             std::move(arguments));
+             std::move(arguments), {"CONCLAVE_REGISTRY_DATABASE=" + fleet.database});
   }
   plan.add("scheduler", "scheduler", kPlannerStage,
            {"--scheduler.listen", scheduler, "--scheduler.registry", registries.front(),

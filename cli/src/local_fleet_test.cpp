@@ -84,6 +84,28 @@ TEST(LocalFleetTest, ConnectsItsProcesses) {
   for (const ChildSpec& each : children) EXPECT_EQ(value(each, "--fabric.keys"), "/state/keys");
 }
 
+TEST(LocalFleetTest, RegistriesShareADatabaseThatOnlyTheySee) {
+  LocalFleet fleet = fleet_of(1, 1);
+  fleet.registry_ports = {11, 13};
+  fleet.database = "postgresql://user:secret@host/name";
+  fleet.admin_key = "/state/admin.key";
+  fleet.postgres = ChildSpec{"postgres", {"/bin/postgres"}};
+  const auto children = processes_of(fleet, machine_with({0}));
+  for (const char* name : {"registry-1", "registry-2"}) {
+    EXPECT_THAT(child(children, name).environment,
+                ElementsAre("CONCLAVE_REGISTRY_DATABASE=" + fleet.database));
+    EXPECT_EQ(value(child(children, name), "--registry.admin-key-file"), "/state/admin.key");
+  }
+  EXPECT_EQ(value(child(children, "gateway"), "--gateway.registry"),
+            "tcp://127.0.0.1:11,tcp://127.0.0.1:13");
+  EXPECT_GT(child(children, "postgres").stage, child(children, "registry-1").stage);
+  for (const ChildSpec& each : children) {
+    for (const std::string& argument : each.arguments) {
+      EXPECT_THAT(argument, testing::Not(HasSubstr("secret"))) << each.name;
+    }
+  }
+}
+
 TEST(LocalFleetTest, WorkersShareMemoryAndProcessors) {
   const auto three = processes_of(fleet_of(3, 1), machine_with({0, 1, 4, 5}));
   EXPECT_EQ(value(child(three, "worker-1"), "--expert-worker.device"), "cpu:0");

@@ -36,19 +36,14 @@ struct AliasOptions : AdminOptions {
   bool remove = false;
 };
 
-// The ETag under which the alias points where the caller thinks; nobody can move it in between.
+// The ETag of the alias if it points where the caller thinks: nobody can move it in between.
 Result<std::string> etag_of(const AliasOptions& options, const AdminClient& client,
                             const std::string& path) {
-  if (!options.expected) return std::string();
-  const auto now = client.get(path);
-  if (!now && now.error().code != ErrorCode::kNotFound) return fail(now.error());
-  const std::string version = now ? cell(now->body, "/version") : "0";
-  if (version != std::to_string(*options.expected)) {
-    return fail(ErrorCode::kFailedPrecondition,
-                options.model + "@" + options.alias +
-                    (now ? " points at version " + version : " does not exist"));
-  }
-  return now ? now->etag : std::string("\"0\"");
+  CONCLAVE_TRY(const AdminAnswer now, client.get(path));
+  const std::string version = cell(now.body, "/version");
+  if (version == std::to_string(*options.expected)) return now.etag;
+  return fail(ErrorCode::kFailedPrecondition,
+              options.model + "@" + options.alias + " points at version " + version);
 }
 
 Status alias(const AliasOptions& options, const AdminClient& client) {
@@ -64,8 +59,13 @@ Status alias(const AliasOptions& options, const AdminClient& client) {
                  .query = options.changing(),
                  .body = {},
                  .if_match = ""};
-  CONCLAVE_TRY(call.if_match, etag_of(options, client, path));
-  if (!options.remove) call.body = json::object{{"version", options.version}};
+  if (!options.remove) {
+    json::object move{{"version", options.version}};
+    if (options.expected) move["if_version"] = *options.expected;
+    call.body = std::move(move);
+  } else if (options.expected) {
+    CONCLAVE_TRY(call.if_match, etag_of(options, client, path));
+  }
   CONCLAVE_TRY(const AdminAnswer answer, client.call(call));
   if (options.format == OutputFormat::kJson) {
     print_json(options.remove ? json::value(json::object{{"removed", options.alias}})

@@ -173,9 +173,9 @@ Status list(const One& options, const AdminClient& client) {
     print_all(std::move(models), kModelColumns, options.format, stale);
     return {};
   }
-  CONCLAVE_TRY(
-      json::array versions,
-      client.list(admin_path({"models", options.reference, "versions"}), kPage, kListMax, &stale));
+  CONCLAVE_TRY(json::array versions,
+               client.list(admin_path({"models", options.reference, "versions"}), kPage, kListMax,
+                           &stale, "before"));
   print_all(std::move(versions), kVersionColumns, options.format, stale);
   return {};
 }
@@ -209,6 +209,29 @@ Status change_state(const One& options, const AdminClient& client, const char* v
   return {};
 }
 
+// What :verify found to differ, as records of a table; empty: nothing.
+Result<json::array> damage_of(const json::value& result) {
+  const json::object* found = result.if_object();
+  if (found == nullptr || !found->contains("ok") || !found->at("ok").is_bool() ||
+      !found->contains("bad_experts") || !found->at("bad_experts").is_array()) {
+    return fail(ErrorCode::kCorruptData, "the server does not say what it found");
+  }
+  json::array parts;
+  if (found->at("ok").get_bool()) return parts;
+  if (cell(result, "/shape_ok") == "false") {
+    parts.push_back(json::object{{"part", "the file: it is another model"}});
+    return parts;
+  }
+  for (const json::value& bad : found->at("bad_experts").get_array()) {
+    parts.push_back(json::object{
+        {"part", "expert"}, {"layer", cell(bad, "/layer")}, {"expert", cell(bad, "/expert")}});
+  }
+  if (cell(result, "/backbone_ok") == "false") parts.push_back(json::object{{"part", "backbone"}});
+  // Bytes that belong to no tensor.
+  if (parts.empty()) parts.push_back(json::object{{"part", "the file, outside of its tensors"}});
+  return parts;
+}
+
 Status verify(const One& options, const AdminClient& client) {
   CONCLAVE_TRY(const Named named, version_of(client, options.reference));
   CONCLAVE_TRY(const AdminAnswer done,
@@ -220,26 +243,19 @@ Status verify(const One& options, const AdminClient& client) {
                               .body = {},
                               .if_match = ""},
                              "verifying"));
-  const json::object* result = done.body.if_object();
-  const json::value* bad = result == nullptr ? nullptr : result->if_contains("bad");
-  if (bad == nullptr || !bad->is_array()) {
-    return fail(ErrorCode::kCorruptData, "the server does not say what it found");
-  }
-  const json::array& parts = bad->get_array();
+  CONCLAVE_TRY(const json::array parts, damage_of(done.body));
+  const std::string reference = named.name + ":" + named.version;
   if (options.format == OutputFormat::kJson) {
     print_json(done.body);
   } else if (parts.empty()) {
-    std::cout << named.name << ":" << named.version << ": all bytes are as they were recorded\n";
+    std::cout << reference << ": all bytes are as they were recorded\n";
   } else {
-    print_records(
-        parts,
-        {{"part", "/part"}, {"layer", "/layer"}, {"expert", "/expert"}, {"problem", "/reason"}},
-        options.format);
+    print_records(parts, {{"part", "/part"}, {"layer", "/layer"}, {"expert", "/expert"}},
+                  options.format);
   }
   if (parts.empty()) return {};
-  return fail(ErrorCode::kCorruptData, named.name + ":" + named.version + ": " +
-                                           std::to_string(parts.size()) +
-                                           " parts are not what was recorded");
+  return fail(ErrorCode::kCorruptData,
+              reference + " is not what was recorded: see the parts above");
 }
 
 Status remove(const One& options, const AdminClient& client) {

@@ -13,6 +13,7 @@
 #include "admin_key.hpp"
 #include "commands.hpp"
 #include "conclave/base/text.hpp"
+#include "conclave/catalog/open.hpp"
 #include "conclave/config/bind.hpp"
 #include "conclave/devices/machine.hpp"
 #include "conclave/fabric/keys.hpp"
@@ -141,6 +142,8 @@ class Up {
   }
 
   void print_line(const std::string& name, std::string_view line) const {
+    // What it says to registries that came before it was ready: they try again.
+    if (name == "postgres" && line.ends_with("the database system is starting up")) return;
     std::cerr << std::left << std::setw(name_width_) << name << " | " << line << "\n";
   }
 
@@ -190,6 +193,13 @@ class Up {
   bool reason_told_ = false;
 };
 
+// For CLI11's check().
+std::string postgres_problem(const std::string& url) {
+  if (url.empty() || catalog::is_postgres_url(url)) return "";
+  return "'" + url +
+         "' is no postgresql:// address (write --postgres last, or -m before the model)";
+}
+
 }  // namespace
 
 void add_up(CLI::App& app, Action& action) {
@@ -236,7 +246,9 @@ void add_up(CLI::App& app, Action& action) {
               "--postgres", options->postgres_url,
               "Keep the registry in PostgreSQL: at this URL, or without one in a server of "
               "its own, in the state directory")
-          ->expected(0, 1);
+          ->expected(0, 1)
+          ->check(postgres_problem)
+          ->envname("CONCLAVE_POSTGRES");
   command->add_option("--registries", options->registries, "Registries, on one database")
       ->check(config::within(1u, 8u))
       ->capture_default_str();

@@ -40,7 +40,7 @@ struct RoutesTest : testing::Test {
                 "Does it.",
                 {{"limit", "how many"}},
                 {{"text", "what"}},
-                [=](const Call& call) -> base::Result<AdminReply> {
+                [pattern](const Call& call) -> base::Result<AdminReply> {
                   json::object seen{{"pattern", pattern}};
                   if (pattern.find("{name}") != std::string::npos) seen["name"] = call.text("name");
                   if (pattern.find("{version}") != std::string::npos) {

@@ -61,6 +61,13 @@ std::vector<Message> earlier_of(Message message) {
   each_report(message, [](NodeReport& report) { report.expert_pairs.clear(); });
   keep();
   each_token(message, [](TokenEvent& event) { event.degraded = 0; });
+  if (auto* generate = std::get_if<Generate>(&message)) {
+    generate->resume.clear();
+    generate->version = 0;
+    generate->started_unix_s = 0;
+  } else if (auto* accepted = std::get_if<Accepted>(&message)) {
+    *accepted = {.prompt_tokens = accepted->prompt_tokens};
+  }
   keep();
   each_token(message, [](TokenEvent& event) { event.cached_tokens = 0; });
   if (auto* generate = std::get_if<Generate>(&message)) {

@@ -89,6 +89,32 @@ void read_max_tokens(schema::Generate::MaxTokens::Reader from, std::optional<std
   refuse(ErrorCode::kUnimplemented, "max_tokens", "neither open nor a count");
 }
 
+void write_resume(Encoder& encoder, schema::Generate::Builder to,
+                  const std::vector<ResumedChoice>& from) {
+  if (from.empty()) return;
+  auto choices = to.initResume(encoder.size(from.size(), kChoicesMax, "resume"));
+  std::size_t left = kPromptTokensMax;
+  for (capnp::uint i = 0; i < choices.size(); ++i) {
+    const std::vector<std::int32_t>& tokens = from[i].tokens;
+    encoder.numbers(choices[i].initTokens(encoder.size(tokens.size(), left, "resume.tokens")),
+                    tokens);
+    left -= tokens.size();
+    choices[i].setFinished(from[i].finished);
+  }
+}
+
+void read_resume(Decoder& decoder, schema::Generate::Reader from, std::vector<ResumedChoice>& to) {
+  const auto choices = from.getResume();
+  decoder.elements(choices.size(), kChoicesMax, "resume");
+  to.resize(choices.size());
+  std::size_t left = kPromptTokensMax;
+  for (capnp::uint i = 0; i < choices.size(); ++i) {
+    decoder.numbers(choices[i].getTokens(), to[i].tokens, left, "resume.tokens");
+    left -= to[i].tokens.size();
+    to[i].finished = choices[i].getFinished();
+  }
+}
+
 template <class List>
 void write_events(Encoder& encoder, List to, const std::vector<TokenEvent>& from) {
   for (capnp::uint i = 0; i < to.size(); ++i) write(encoder, to[i], from[i]);
@@ -134,6 +160,9 @@ void write(Encoder& encoder, schema::Generate::Builder to, const Generate& from)
   if (!from.cache_salt.empty()) {
     to.setCacheSalt(encoder.text(from.cache_salt, kCacheSaltBytesMax, "cache_salt"));
   }
+  write_resume(encoder, to, from.resume);
+  to.setVersion(from.version);
+  to.setStartedUnixS(from.started_unix_s);
 }
 
 void read(Decoder& decoder, schema::Generate::Reader from, Generate& to) {
@@ -157,14 +186,21 @@ void read(Decoder& decoder, schema::Generate::Reader from, Generate& to) {
   if (from.hasTrace()) read(decoder, from.getTrace(), to.trace);
   to.priority = from.getPriority();
   to.cache_salt = decoder.text(from.getCacheSalt(), kCacheSaltBytesMax, "cache_salt");
+  read_resume(decoder, from, to.resume);
+  to.version = from.getVersion();
+  to.started_unix_s = from.getStartedUnixS();
 }
 
 void write(Encoder&, schema::Accepted::Builder to, const Accepted& from) {
   to.setPromptTokens(from.prompt_tokens);
+  to.setMaxTokens(from.max_tokens);
+  to.setVersion(from.version);
 }
 
 void read(Decoder&, schema::Accepted::Reader from, Accepted& to) {
   to.prompt_tokens = from.getPromptTokens();
+  to.max_tokens = from.getMaxTokens();
+  to.version = from.getVersion();
 }
 
 void write(Encoder& encoder, schema::TokenEvents::Builder to, const TokenEvents& from) {

@@ -96,6 +96,17 @@ std::vector<Case> generate_cases() {
   cases.push_back(list_case<Generate>("Generate.tokens", over, kPromptTokensMax, 4,
                                       [](auto to, auto size) { to.initTokens(size); }));
   over = {};
+  over.resume.resize(kChoicesMax + 1);
+  cases.push_back(list_case<Generate>("Generate.resume", over, kChoicesMax, 16,
+                                      [](auto to, auto size) { to.initResume(size); }));
+  over = {};
+  over.resume.resize(2);  // together
+  over.resume[0].tokens.resize(kPromptTokensMax / 2);
+  over.resume[1].tokens.resize(kPromptTokensMax / 2 + 1);
+  cases.push_back(
+      list_case<Generate>("Generate.resume tokens", over, kPromptTokensMax, 4,
+                          [](auto to, auto size) { to.initResume(1)[0].initTokens(size); }));
+  over = {};
   over.stop.resize(kStopsMax + 1);
   cases.push_back(list_case<Generate>("Generate.stop", over, kStopsMax, 8,
                                       [](auto to, auto size) { to.initStop(size); }));

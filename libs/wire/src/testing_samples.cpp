@@ -65,7 +65,10 @@ Generate generate() {
           .echo = true,
           .trace = trace(),
           .priority = -3,
-          .cache_salt = "tenant ß"};
+          .cache_salt = "tenant ß",
+          .resume = {{.tokens = {7, 8}}, {.finished = true}, {.tokens = {9}}},
+          .version = 4,
+          .started_unix_s = 1'700'000'000};
 }
 
 TokenEvents token_events() {
@@ -191,7 +194,7 @@ std::vector<Message> messages() {
       Hello{.node = "router-1", .role = NodeRole::kRouter, .incarnation = 3},
       ErrorBody{{base::ErrorCode::kOverloaded, "queue is full"}},
       generate(),
-      Accepted{.prompt_tokens = 17},
+      Accepted{.prompt_tokens = 17, .max_tokens = 99, .version = 4},
       token_events(),
       CancelStream{.gateway = "gateway-1", .stream = 9},
       TokenizeRequest{.model = "qwen3",

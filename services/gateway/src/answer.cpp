@@ -82,9 +82,9 @@ void Answer::add(std::size_t prompt, const wire::StreamEvents& events, std::stri
   for (const wire::TokenEvent& event : events.prompt) add_prompt_token(prompts_[prompt], event);
   const std::size_t first = prompt * format_.choices;
   for (const wire::TokenEvent& event : events.tokens) {
-    if (event.choice == 0) {
-      prompts_[prompt].cached_tokens =
-          std::max(prompts_[prompt].cached_tokens, event.cached_tokens);
+    // Of the router that began it: one that goes on with it says what it found.
+    if (event.choice == 0 && !choices_[first].started) {
+      prompts_[prompt].cached_tokens = event.cached_tokens;
     }
     if (event.choice < format_.choices) add_token(first + event.choice, event);
   }

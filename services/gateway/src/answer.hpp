@@ -26,7 +26,7 @@ struct AnswerHead {
 struct Usage {
   std::uint64_t prompt_tokens = 0;
   std::uint64_t completion_tokens = 0;
-  std::uint64_t cached_tokens = 0;  // of the prompts', as the first choice of each found them
+  std::uint64_t cached_tokens = 0;  // of the prompts', as the first choice of each found them first
   /// Pairs that went to next-best experts, for want of the gate's choice. Written only if there are
   /// any, as `conclave_degraded`; 0: the answer is what the model says.
   std::uint64_t degraded_pairs = 0;

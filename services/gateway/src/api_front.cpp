@@ -183,6 +183,9 @@ void ApiFront::generate(const std::shared_ptr<http::Exchange>& exchange, ApiCall
     call.fail(request.error());
     return;
   }
+  if (const std::string_view session = http.header("X-Session-Id"); !session.empty()) {
+    request->session = session;
+  }
   auto ticket = admit(call, request->prompts.size());
   if (!ticket) return;
   const std::string_view token = bearer_token(http.header("Authorization"));

@@ -98,6 +98,15 @@ TEST_F(ApiFrontTest, EveryRequestHasItsOwnIds) {
   EXPECT_TRUE(first.trace.empty());
 }
 
+TEST_F(ApiFrontTest, ASessionIsTheHeadersOrTheUser) {
+  const std::string body = R"({"model":"demo","prompt":"hi","user":"u"})";
+  send("POST", "/v1/completions", body);
+  send("POST", "/v1/completions", body, {{"X-Session-Id", "s"}});
+  ASSERT_THAT(backend_.submissions, SizeIs(2));
+  EXPECT_EQ(backend_.submissions[0].request.session, "u");
+  EXPECT_EQ(backend_.submissions[1].request.session, "s");
+}
+
 TEST_F(ApiFrontTest, AnswersBadBodiesItself) {
   const auto client = send("POST", "/v1/completions", "{", {{"X-Request-Id", "mine"}});
   EXPECT_EQ(client->answer->status, 400u);

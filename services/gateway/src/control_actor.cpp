@@ -28,6 +28,11 @@ ApiError error_of(const base::Error& error) {
   return unavailable(error.message);
 }
 
+/// Whether another owner may know more.
+bool is_silent(const base::Error& error) {
+  return error.code == ErrorCode::kUnavailable || error.code == ErrorCode::kDeadlineExceeded;
+}
+
 }  // namespace
 
 ControlState::ControlState(ControlActor::pointer self, ControlParts parts)
@@ -36,11 +41,15 @@ ControlState::ControlState(ControlActor::pointer self, ControlParts parts)
       usage_(parts_.usage_prefix),
       batches_(parts_.metrics.counter("conclave_gateway_usage_batches_total",
                                       "Batches of usage that the registry has")),
+      refused_(parts_.metrics.counter("conclave_gateway_usage_refused_total",
+                                      "Batches of usage that the registry refused for good")),
       waiting_(parts_.metrics.gauge("conclave_gateway_usage_waiting",
                                     "1 while usage waits for the registry")) {
   if (parts_.usage_file.empty()) return;
   if (const auto loaded = usage_.load(parts_.usage_file); !loaded) {
     parts_.log.error("usage_not_loaded", {{"error", loaded.error().to_string()}});
+    // What cannot be read may be whole: it is not written over.
+    if (loaded.error().code != ErrorCode::kCorruptData) parts_.usage_file.clear();
   }
   saved_ = usage_.changes();
 }
@@ -56,24 +65,35 @@ ControlActor::behavior_type ControlState::make_behavior() {
 }
 
 void ControlState::on_link(const OwnerLink& link) {
-  auto& links = link.role == wire::NodeRole::kRegistry ? registries_ : schedulers_;
+  auto& links = owners(link.role);
   std::erase(links, link.link);
   if (link.up) links.push_back(link.link);
   if (link.up && link.role == wire::NodeRole::kRegistry) send_usage();
 }
 
-fabric::LinkId ControlState::owner(wire::NodeRole role) const {
-  const auto& links = role == wire::NodeRole::kRegistry ? registries_ : schedulers_;
+fabric::LinkId ControlState::owner(wire::NodeRole role) {
+  const auto& links = owners(role);
   return links.empty() ? 0 : links.front();
 }
 
-void ControlState::ask(const wire::Sha256& secret,
-                       std::function<void(base::Result<wire::KeyAnswer>)> then) {
+fabric::LinkId ControlState::next_owner(wire::NodeRole role, fabric::LinkId silent) {
+  auto& links = owners(role);
+  const auto found = std::find(links.begin(), links.end(), silent);
+  if (found != links.end()) std::rotate(found, found + 1, links.end());
+  return links.empty() || links.front() == silent ? 0 : links.front();
+}
+
+void ControlState::ask(const wire::Sha256& secret, KeyThen then) {
   const fabric::LinkId link = owner(wire::NodeRole::kRegistry);
   if (link == 0) {
     then(base::fail(ErrorCode::kUnavailable, "the registry cannot be reached"));
-    return;
+  } else {
+    ask_at(link, secret, true, std::move(then));
   }
+}
+
+void ControlState::ask_at(fabric::LinkId link, const wire::Sha256& secret, bool again,
+                          KeyThen then) {
   const auto ledger = parts_.node.remote<fabric::LedgerActor>(link, fabric::kLedgerActor);
   self_->request(ledger, kKeyTimeout, wire::KeyQuestion{secret})
       .then(
@@ -81,11 +101,20 @@ void ControlState::ask(const wire::Sha256& secret,
             keys_.keep(secret, answer, parts_.now());
             then(answer);
           },
-          [then](const caf::error& error) { then(base::fail(fabric::from_caf(error))); });
+          [this, link, secret, again, then](const caf::error& failed) {
+            const base::Error error = fabric::from_caf(failed);
+            const fabric::LinkId next =
+                is_silent(error) ? next_owner(wire::NodeRole::kRegistry, link) : 0;
+            if (again && next != 0) {
+              ask_at(next, secret, false, then);
+            } else {
+              then(base::fail(error));
+            }
+          });
 }
 
 void ControlState::on_admin(const AdminMessage& call) {
-  if (const auto key = keys_.fresh(call->secret, parts_.now())) {
+  if (const auto key = keys_.fresh(call->secret, parts_.now(), parts_.wall_clock())) {
     pass_on(call, *key);
     return;
   }
@@ -101,7 +130,7 @@ void ControlState::on_admin(const AdminMessage& call) {
       return;
     }
     // Who could look before may look on; changes want a registry anyway.
-    const auto known = keys_.usable(call->secret, parts_.now());
+    const auto known = keys_.usable(call->secret, parts_.now(), parts_.wall_clock());
     if (known && call->request.method == "GET") {
       pass_on(call, *known);
     } else {
@@ -117,17 +146,30 @@ void ControlState::pass_on(const AdminMessage& call, const wire::KeyAnswer& key)
   }
   call->request.subject = key.subject;
   const bool schedulers = is_schedulers(call->request.path);
-  const fabric::LinkId link =
-      owner(schedulers ? wire::NodeRole::kScheduler : wire::NodeRole::kRegistry);
+  const wire::NodeRole role = schedulers ? wire::NodeRole::kScheduler : wire::NodeRole::kRegistry;
+  const fabric::LinkId link = owner(role);
   if (link == 0) {
     call->call.fail(owner_away(schedulers ? "The scheduler" : "The registry"));
     return;
   }
+  // A change is not asked for twice: who did not answer may have made it.
+  pass_to(link, call, role, call->request.method == "GET");
+}
+
+void ControlState::pass_to(fabric::LinkId link, const AdminMessage& call, wire::NodeRole role,
+                           bool again) {
   const auto owner = parts_.node.remote<fabric::AdminActor>(link, fabric::kAdminActor);
   self_->request(owner, kAdminTimeout, call->request)
-      .then(
-          [call](const wire::AdminReply& reply) { call->call.respond(admin_response(reply)); },
-          [call](const caf::error& error) { call->call.fail(error_of(fabric::from_caf(error))); });
+      .then([call](const wire::AdminReply& reply) { call->call.respond(admin_response(reply)); },
+            [this, link, call, role, again](const caf::error& failed) {
+              const base::Error error = fabric::from_caf(failed);
+              const fabric::LinkId next = is_silent(error) ? next_owner(role, link) : 0;
+              if (again && next != 0) {
+                pass_to(next, call, role, false);
+              } else {
+                call->call.fail(error_of(error));
+              }
+            });
 }
 
 void ControlState::on_used(const Used& used) {
@@ -135,7 +177,7 @@ void ControlState::on_used(const Used& used) {
     add_usage(used, nullptr);
     return;
   }
-  if (const auto key = keys_.usable(*used.secret, parts_.now())) {
+  if (const auto key = keys_.usable(*used.secret, parts_.now(), parts_.wall_clock())) {
     add_usage(used, &*key);
     return;
   }
@@ -172,7 +214,8 @@ void ControlState::send_usage() {
   const fabric::LinkId link = owner(wire::NodeRole::kRegistry);
   const wire::UsageBatch* batch = sending_ || link == 0 ? nullptr : usage_.batch();
   if (batch == nullptr) return;
-  save_usage();  // with its id, before anybody can have counted it
+  // With its id, before anybody can have counted it: otherwise the next life counts it again.
+  if (!save_usage()) return;
   sending_ = true;
   const auto ledger = parts_.node.remote<fabric::LedgerActor>(link, fabric::kLedgerActor);
   self_->request(ledger, kUsageTimeout, *batch)
@@ -183,15 +226,44 @@ void ControlState::send_usage() {
             batches_.add();
             save_usage();
           },
-          [this](const caf::error&) { sending_ = false; });  // again at the next tick
+          [this, link](const caf::error& failed) {
+            sending_ = false;
+            const base::Error error = fabric::from_caf(failed);
+            if (is_silent(error)) (void)next_owner(wire::NodeRole::kRegistry, link);
+            usage_failed(error);
+          });
 }
 
-void ControlState::save_usage() {
-  if (parts_.usage_file.empty() || saved_ == usage_.changes()) return;
-  saved_ = usage_.changes();
+// Most failures pass, and the batch is sent again at the next tick. One that is refused for what it
+// says would be for ever, with everything behind it.
+void ControlState::usage_failed(const base::Error& error) {
+  if (error.code != ErrorCode::kInvalidArgument) return;
+  const wire::UsageBatch batch = usage_.set_aside();
+  wire::UsageRow sum;
+  for (const wire::UsageRow& row : batch.rows) {
+    sum.requests += row.requests;
+    sum.prompt_tokens += row.prompt_tokens;
+    sum.completion_tokens += row.completion_tokens;
+  }
+  refused_.add();
+  parts_.log.error("usage_refused", {{"batch", batch.id},
+                                     {"error", error.to_string()},
+                                     {"rows", batch.rows.size()},
+                                     {"requests", sum.requests},
+                                     {"prompt_tokens", sum.prompt_tokens},
+                                     {"completion_tokens", sum.completion_tokens}});
+  save_usage();
+}
+
+bool ControlState::save_usage() {
+  if (parts_.usage_file.empty() || saved_ == usage_.changes()) return true;
+  const std::uint64_t changes = usage_.changes();
   if (const auto saved = usage_.save(parts_.usage_file); !saved) {
     parts_.log.error("usage_not_saved", {{"error", saved.error().to_string()}});
+    return false;
   }
+  saved_ = changes;
+  return true;
 }
 
 }  // namespace conclave::gateway

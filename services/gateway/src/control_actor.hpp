@@ -77,12 +77,25 @@ class ControlState {
   void on_link(const OwnerLink& link);
   void on_tick();
 
-  void ask(const wire::Sha256& secret, std::function<void(base::Result<wire::KeyAnswer>)> then);
+  using KeyThen = std::function<void(base::Result<wire::KeyAnswer>)>;
+
+  void ask(const wire::Sha256& secret, KeyThen then);
+  void ask_at(fabric::LinkId link, const wire::Sha256& secret, bool again, KeyThen then);
   void pass_on(const AdminMessage& call, const wire::KeyAnswer& key);
+  void pass_to(fabric::LinkId link, const AdminMessage& call, wire::NodeRole role, bool again);
   void add_usage(const Used& used, const wire::KeyAnswer* key);
   void send_usage();
-  void save_usage();
-  [[nodiscard]] fabric::LinkId owner(wire::NodeRole role) const;
+  void usage_failed(const base::Error& error);
+  /// Whether the file, if there is to be one, holds all of usage_.
+  bool save_usage();
+
+  [[nodiscard]] std::vector<fabric::LinkId>& owners(wire::NodeRole role) {
+    return role == wire::NodeRole::kRegistry ? registries_ : schedulers_;
+  }
+  /// Whom to ask; 0: nobody is there.
+  [[nodiscard]] fabric::LinkId owner(wire::NodeRole role);
+  /// Whom to ask now that this one did not answer, which is asked last from now on; 0: nobody.
+  [[nodiscard]] fabric::LinkId next_owner(wire::NodeRole role, fabric::LinkId silent);
 
   ControlActor::pointer self_;
   ControlParts parts_;
@@ -91,9 +104,10 @@ class ControlState {
   std::uint64_t saved_ = 0;  // of usage_.changes()
   bool sending_ = false;
   std::size_t admin_open_ = 0;
-  std::vector<fabric::LinkId> registries_;  // that are up, the first to come first
+  std::vector<fabric::LinkId> registries_;  // that are up, in the order in which they are asked
   std::vector<fabric::LinkId> schedulers_;
   telemetry::Counter& batches_;
+  telemetry::Counter& refused_;
   telemetry::Gauge& waiting_;
 };
 

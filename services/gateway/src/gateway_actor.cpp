@@ -10,7 +10,7 @@ namespace conclave::gateway {
 
 namespace {
 
-// How late a request may learn that its time is over.
+// How late a request may learn that its time is over, or that there is a router for it again.
 constexpr std::chrono::milliseconds kTick{250};
 // To tokens and back is some milliseconds of a router's work, behind the prompts that came before.
 constexpr std::chrono::seconds kTokenizeTimeout{30};
@@ -87,7 +87,7 @@ void GatewayActorState::on_link(const LinkChange& change) {
 
 void GatewayActorState::on_tick() {
   self_->delayed_send(self_, kTick, caf::tick_atom_v);
-  core_.expire(now_());
+  core_.tick(now_());
 }
 
 std::optional<RouterId> GatewayActorState::connect(const std::string& address) {

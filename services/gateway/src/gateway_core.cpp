@@ -12,9 +12,6 @@ using wire::FinishReason;
 
 namespace {
 
-// A stream that three routers refuse or lose is not going to be computed.
-constexpr std::size_t kRoutersTriedMax = 3;
-
 ServedModel served_model(const wire::ModelVersion& version, std::int64_t created) {
   constexpr std::size_t kDigits = 12;
   ServedModel model{version.name, {}, created};
@@ -34,9 +31,10 @@ base::Error failure_of(const wire::TokenEvent& event) {
   return {ErrorCode::kCancelled, "the router ended it"};
 }
 
-// Another router may still take it.
-bool may_try_elsewhere(ErrorCode code) {
-  return code == ErrorCode::kUnavailable || code == ErrorCode::kOverloaded;
+// Another router may go on where this one cannot.
+bool may_go_on(ErrorCode code) {
+  return code == ErrorCode::kUnavailable || code == ErrorCode::kOverloaded ||
+         code == ErrorCode::kCancelled;
 }
 
 ApiError router_lost() {
@@ -51,7 +49,8 @@ GatewayCore::GatewayCore(CoreOptions options, RouterPort& port, GatewayMetrics& 
       port_(port),
       metrics_(metrics),
       status_(status),
-      log_(std::move(log)) {}
+      log_(std::move(log)),
+      prefixes_(options_.prefix_blocks_max) {}
 
 GatewayCore::~GatewayCore() = default;
 
@@ -68,7 +67,7 @@ Parsed<RouterId> GatewayCore::route(std::string& model) {
   auto known = served(model);
   if (!known) return tl::unexpected(std::move(known.error()));
   model = known->name;
-  if (const auto router = routers_.choose(model, {})) return *router;
+  if (const auto router = routers_.choose({.model = model})) return *router;
   return tl::unexpected(no_router());
 }
 
@@ -101,8 +100,15 @@ GatewayCore::Requests::iterator GatewayCore::open(Submission submission, const S
     generate.gateway = options_.gateway;
     generate.request_id = submission.call.request_id();
     generate.trace = submission.trace;
-    streams.push_back({.unfinished = format.choices, .generate = std::move(generate)});
+    generate.started_unix_s = options_.unix_time();
+    TokenLog log(format.choices, generate.echo);
+    streams.push_back({.unfinished = format.choices,
+                       .generate = std::move(generate),
+                       .log = std::move(log),
+                       .loss = {}});
   }
+  const std::uint64_t session =
+      submission.request.session.empty() ? 0 : std::hash<std::string>{}(submission.request.session);
   const TimePoint deadline = submission.call.arrived() + options_.request_timeout;
   const std::size_t choices = streams.size() * format.choices;
   const auto [request, is_new] =
@@ -115,66 +121,25 @@ GatewayCore::Requests::iterator GatewayCore::open(Submission submission, const S
                                                 .last_tokens = std::vector<TimePoint>(choices),
                                                 .model = model.name,
                                                 .key = submission.key,
-                                                .deadline = deadline});
+                                                .deadline = deadline,
+                                                .session = session});
   CONCLAVE_CHECK(is_new);
   request->second.metrics.request_waits();
   return request;
-}
-
-bool GatewayCore::dispatch(RequestId id, Open& open, std::size_t prompt) {
-  Stream& stream = open.streams[prompt];
-  const auto router = routers_.choose(stream.generate.model, stream.tried);
-  if (!router) return false;
-  stream.router = *router;
-  stream.tried.push_back(*router);
-  stream.id = next_stream_++;
-  stream.generate.stream = stream.id;
-  places_.emplace(stream.id, Place{id, prompt});
-  routers_.stream_opened(*router);
-  port_.generate(*router, stream.generate);
-  return true;
-}
-
-void GatewayCore::release(Stream& stream) {
-  if (stream.id == 0) return;
-  routers_.stream_closed(stream.router);
-  places_.erase(stream.id);
-  stream.id = 0;
 }
 
 void GatewayCore::accepted(std::uint64_t stream, const wire::Accepted& accepted) {
   const auto place = places_.find(stream);
   if (place == places_.end()) return;
   Open& open = requests_.at(place->second.request);
-  open.streams[place->second.prompt].accepted = true;
+  Stream& begun = open.streams[place->second.prompt];
+  if (!std::exchange(begun.accepted, true)) {
+    // Whoever goes on with it shall come to the same end.
+    begun.generate.version = accepted.version;
+    if (accepted.max_tokens > 0) begun.generate.max_tokens = accepted.max_tokens;
+    begun.log.accepted(accepted.prompt_tokens);
+  }
   open.answer.accept(place->second.prompt, accepted.prompt_tokens);
-}
-
-void GatewayCore::refused(std::uint64_t stream, const base::Error& error, TimePoint now) {
-  const auto place = places_.find(stream);
-  if (place == places_.end()) return;
-  const auto [id, prompt] = place->second;
-  const auto request = requests_.find(id);
-  const ApiError told = from_router(error, prompt_field(request->second));
-  if (may_try_elsewhere(error.code)) {
-    retry(request, prompt, told, now);
-  } else {
-    fail(request, told, now);
-  }
-}
-
-// A stream that has said something could be resumed here: by its tokens so far, sent along as the
-// beginning of the output.
-void GatewayCore::retry(Requests::iterator request, std::size_t prompt, const ApiError& error,
-                        TimePoint now) {
-  Stream& stream = request->second.streams[prompt];
-  release(stream);
-  const bool fresh = !stream.heard && stream.tried.size() < kRoutersTriedMax;
-  if (fresh && dispatch(request->first, request->second, prompt)) {
-    metrics_.retried();
-    return;
-  }
-  fail(request, error, now);
 }
 
 void GatewayCore::events(wire::TokenEvents& events, TimePoint now) {
@@ -194,10 +159,19 @@ void GatewayCore::events(wire::TokenEvents& events, TimePoint now) {
       if (changed.empty() || changed.back() != id) changed.push_back(id);
       continue;
     }
-    const ApiError error = from_router(failure_of(*failure), prompt_field(request->second));
+    const base::Error error = failure_of(*failure);
+    const ApiError told = from_router(error, prompt_field(request->second));
     stream.tokens.erase(failure, stream.tokens.end());
     take(request->second, prompt, stream, now);
-    fail(request, error, now);
+    // A deployment whose policy is to fail has said so.
+    if (!may_go_on(error.code) || is_experts_missing(told)) {
+      fail(request, told, now);
+      continue;
+    }
+    if (changed.empty() || changed.back() != id) changed.push_back(id);
+    cancel_at_router(request->second.streams[prompt]);  // choices that did not fail
+    request->second.streams[prompt].tried = {request->second.streams[prompt].router};
+    lose(request, prompt, told, now);
   }
   for (const RequestId id : changed) {
     const auto request = requests_.find(id);
@@ -207,8 +181,13 @@ void GatewayCore::events(wire::TokenEvents& events, TimePoint now) {
 
 void GatewayCore::take(Open& open, std::size_t prompt, wire::StreamEvents& events, TimePoint now) {
   Stream& stream = open.streams[prompt];
-  stream.heard = true;
-  stream.generate = {};
+  stream.log.add(events);
+  if (stream.loss && !events.tokens.empty()) {
+    metrics_.resumed(now - stream.loss->since);
+    stream.loss.reset();
+    stream.tried.clear();
+  }
+  if (!events.tokens.empty()) stream.losses = 0;
   measure(open, prompt, events, now);
   open.answer.add(prompt, events, open.out);
   for (const wire::TokenEvent& event : events.tokens) {
@@ -278,12 +257,13 @@ void GatewayCore::fail(Requests::iterator request, const ApiError& error, TimePo
 void GatewayCore::close(Requests::iterator request, bool answered, TimePoint now) {
   Open& open = request->second;
   for (Stream& stream : open.streams) {
+    if (stream.loss && stream.unfinished > 0) metrics_.given_up();
     // What no router took was refused, not aborted.
     for (std::size_t i = 0; stream.accepted && i < stream.unfinished; ++i) {
       open.metrics.choice_finished(FinishReason::kCancelled);
     }
     if (stream.id == 0) continue;
-    port_.cancel(stream.router, {options_.gateway, stream.id});
+    cancel_at_router(stream);
     release(stream);
   }
   const Usage usage = open.answer.usage();
@@ -308,7 +288,7 @@ void GatewayCore::client_gone(RequestId id, TimePoint now) {
   close(request, false, now);
 }
 
-void GatewayCore::expire(TimePoint now) {
+void GatewayCore::tick(TimePoint now) {
   for (auto request = requests_.begin(); request != requests_.end();) {
     const auto next = std::next(request);
     if (request->second.deadline <= now) {
@@ -318,6 +298,8 @@ void GatewayCore::expire(TimePoint now) {
     }
     request = next;
   }
+  leave_draining();
+  resume_waiting(now);
 }
 
 void GatewayCore::fleet(const wire::Fleet& fleet) {
@@ -331,6 +313,7 @@ void GatewayCore::fleet(const wire::Fleet& fleet) {
   }
   for (const RouterId router : changes.disconnect) port_.disconnect(router);
   fleet_reason_ = fleet.reason;
+  if (fleet.model.version != 0) model_version_ = fleet.model.version;
   // A scheduler that has just started knows no model: what was served still is.
   if (fleet.model.version != 0 && (!model_ || model_->name != fleet.model.name)) {
     model_ = served_model(fleet.model, options_.unix_time());
@@ -338,14 +321,17 @@ void GatewayCore::fleet(const wire::Fleet& fleet) {
     model_ = served_model(fleet.model, model_->created);
   }
   publish_status();
+  leave_draining();
 }
 
 void GatewayCore::link_changed(RouterId router, bool up, TimePoint now) {
   if (up) {
     routers_.link_up(router);
     publish_status();
+    resume_waiting(now);
     return;
   }
+  prefixes_.forget(router);
   if (const auto forgotten = routers_.link_down(router)) port_.disconnect(*forgotten);
   publish_status();
   // Failing one request may not touch another's stream, but it ends all streams of its own.
@@ -358,7 +344,7 @@ void GatewayCore::link_changed(RouterId router, bool up, TimePoint now) {
     const auto place = places_.find(stream);
     if (place == places_.end()) continue;
     const auto [id, prompt] = place->second;
-    retry(requests_.find(id), prompt, router_lost(), now);
+    lose(requests_.find(id), prompt, router_lost(), now);
   }
 }
 

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -18,8 +19,10 @@
 #include "api_call.hpp"
 #include "conclave/telemetry/log.hpp"
 #include "gateway_status.hpp"
+#include "prefix_index.hpp"
 #include "router_directory.hpp"
 #include "router_port.hpp"
+#include "token_log.hpp"
 
 namespace conclave::gateway {
 
@@ -42,6 +45,9 @@ struct CoreOptions {
   /// The longest life of a request: what is not answered by then never will be.
   std::chrono::milliseconds request_timeout{600'000};
   std::function<std::int64_t()> unix_time;  // for `created`
+  /// How long a stream that lost its router may be without one: to start a router again, and load.
+  std::chrono::milliseconds resume_timeout{30'000};
+  std::size_t prefix_blocks_max = 65'536;  // of PrefixIndex
   /// A request ended that had been given to a router; may be null.
   std::function<void(const std::optional<wire::Sha256>& key, const std::string& model,
                      const Usage& usage)>
@@ -64,8 +70,9 @@ class GatewayCore {
   bool submit(Submission submission, TimePoint now);
   /// The client does not want its answer any more. Unknown requests are passed over.
   void client_gone(RequestId request, TimePoint now);
-  /// Ends what has had its time.
-  void expire(TimePoint now);
+  /// To be called some times a second: ends what has had its time, gives streams that wait for a
+  /// router to one, and takes them from routers that drain.
+  void tick(TimePoint now);
 
   /// What routers say. Streams that are not open (any more) are passed over.
   void accepted(std::uint64_t stream, const wire::Accepted& accepted);
@@ -82,15 +89,23 @@ class GatewayCore {
   [[nodiscard]] std::size_t open_requests() const { return requests_.size(); }
 
  private:
+  // A stream that its router could not finish, until another one has given a token.
+  struct Loss {
+    TimePoint since;
+    ApiError error;  // the client's, if nobody goes on
+  };
   // One prompt of a request.
   struct Stream {
-    std::uint64_t id = 0;  // as routers know it; a new one for every router
+    std::uint64_t id = 0;  // as routers know it; a new one for every router; 0: no router has it
     RouterId router{};
-    std::vector<RouterId> tried;
-    bool accepted = false;       // by its router
-    bool heard = false;          // an event came: no other router may begin it again
-    std::size_t unfinished = 0;  // choices
-    wire::Generate generate;     // until an event came
+    std::size_t sequences = 0;    // that it opened there
+    std::vector<RouterId> tried;  // since it was lost, or since it came
+    bool accepted = false;        // by its first router: what may be refused was not
+    std::size_t unfinished = 0;   // choices
+    wire::Generate generate;      // as any router gets it, but for the log
+    TokenLog log;
+    std::optional<Loss> loss;
+    std::uint32_t losses = 0;  // since its last token
   };
   struct Open {
     ApiCall call;
@@ -104,8 +119,9 @@ class GatewayCore {
     std::string model;                   // its name
     std::optional<wire::Sha256> key;     // that it showed
     TimePoint deadline;
-    bool streaming = false;  // the head was sent
-    bool running = false;    // had a token
+    std::uint64_t session = 0;  // see Wanted
+    bool streaming = false;     // the head was sent
+    bool running = false;       // had a token
   };
   using Requests = std::map<RequestId, Open>;
   // Where a router's stream belongs.
@@ -118,8 +134,18 @@ class GatewayCore {
   Requests::iterator open(Submission submission, const ServedModel& model);
   /// False: there is no router for it; nothing was changed.
   bool dispatch(RequestId id, Open& open, std::size_t prompt);
-  /// Gives a stream that its router does not take, or lost, to another one, or ends the request.
-  void retry(Requests::iterator request, std::size_t prompt, const ApiError& error, TimePoint now);
+  [[nodiscard]] std::optional<RouterId> choose(const Open& open, const Stream& stream,
+                                               std::span<const std::uint64_t> blocks);
+  /// A router does not take a stream: another one may, now or later; or the request ends.
+  void retry(Requests::iterator request, std::size_t prompt, const base::Error& error,
+             TimePoint now);
+  /// A router does not go on with a stream: another one does, now or later; or the request ends.
+  void lose(Requests::iterator request, std::size_t prompt, const ApiError& error, TimePoint now);
+  void resume_waiting(TimePoint now);
+  /// False: its time is over, and the request's with it.
+  bool resume(Requests::iterator request, std::size_t prompt, TimePoint now);
+  void leave_draining();
+  void cancel_at_router(const Stream& stream);
   void take(Open& open, std::size_t prompt, wire::StreamEvents& events, TimePoint now);
   void measure(Open& open, std::size_t prompt, const wire::StreamEvents& events, TimePoint now);
   void deliver(Requests::iterator request, TimePoint now);
@@ -140,7 +166,9 @@ class GatewayCore {
   const telemetry::Logger log_;
 
   RouterDirectory routers_;
+  PrefixIndex prefixes_;
   std::optional<ServedModel> model_;
+  std::uint32_t model_version_ = 0;
   std::string fleet_reason_;
   Requests requests_;
   std::unordered_map<std::uint64_t, Place> places_;

@@ -76,6 +76,20 @@ class GatewayMetrics {
   /// From the arrival of a router's events to the last write of what they gave.
   void delivered(Duration in_gateway) { delivery_.observe(seconds(in_gateway)); }
   void retried() { retries_.add(); }
+  /// A stream has its first token since it lost its router.
+  void resumed(Duration without) {
+    resumed_.add();
+    resume_.observe(seconds(without));
+  }
+  /// A stream that lost its router ended without its answer.
+  void given_up() { given_up_.add(); }
+  /// A stream left a router that drains.
+  void moved() { moved_.add(); }
+  /// Streams that have lost their router and found no other yet.
+  void streams_waiting(std::size_t count) { streams_waiting_.set(static_cast<double>(count)); }
+  void prefix_chosen(std::uint64_t known_tokens) {
+    prefix_tokens_.add(static_cast<double>(known_tokens));
+  }
   void client_lost() { clients_lost_.add(); }
   void stale_events() { stale_events_.add(); }
   /// A request's answer has tokens that did without some experts.
@@ -92,7 +106,13 @@ class GatewayMetrics {
   telemetry::Metrics& metrics_;
   telemetry::Histogram& dispatch_;
   telemetry::Histogram& delivery_;
+  telemetry::Histogram& resume_;
   telemetry::Counter& retries_;
+  telemetry::Counter& resumed_;
+  telemetry::Counter& given_up_;
+  telemetry::Counter& moved_;
+  telemetry::Counter& prefix_tokens_;
+  telemetry::Gauge& streams_waiting_;
   telemetry::Counter& clients_lost_;
   telemetry::Counter& stale_events_;
   telemetry::Counter& degraded_;

@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 
 #include <boost/json/parse.hpp>
+#include <filesystem>
 #include <future>
+#include <thread>
 
 #include "conclave/http/client.hpp"
 #include "conclave/http/sse.hpp"
@@ -14,6 +16,7 @@ namespace conclave::gateway {
 namespace {
 
 using gateway::testing::Events;
+using gateway::testing::FakeRegistry;
 using gateway::testing::FakeRouter;
 using gateway::testing::FakeScheduler;
 using gateway::testing::kPatience;
@@ -241,7 +244,8 @@ TEST_F(GatewayServiceTest, AClientThatAbortsBeforeTheFirstTokenFreesTheRouter) {
   EXPECT_EQ(cancel->stream, request.stream);
 }
 
-TEST_F(GatewayServiceTest, ARouterThatGoesEndsItsStreamsWithAnError) {
+TEST_F(GatewayServiceTest, ARouterThatGoesForGoodEndsItsStreamsWithAnError) {
+  settings_.gateway.resume_timeout = std::chrono::milliseconds(0);
   start_ready();
   Reader reader(url_ + "/v1/completions", kStream);
   router_.say(next_request(), {token(1, "a")});
@@ -281,6 +285,27 @@ TEST_F(GatewayServiceTest, AnotherRouterTakesOverWhatHasNotBegun) {
   const http::Response response = answer.get();
   EXPECT_EQ(response.status, 200u);
   EXPECT_THAT(response.body, HasSubstr("moved"));
+}
+
+TEST_F(GatewayServiceTest, AStreamGoesOnWithARouterThatComesLater) {
+  start_ready();
+  Reader reader(url_ + "/v1/completions", kStream);
+  router_.say(next_request(), {token(1, "a"), token(2, "b")});
+  EXPECT_EQ(reader.next_text(), "ab");
+  router_.stop();
+
+  FakeRouter second(*process_, "router-b", requests_);
+  wire::Fleet later = fleet();
+  later.nodes = {second.status()};
+  scheduler_.set(later);
+
+  const FakeRouter::Got moved = next_got();
+  EXPECT_EQ(moved.router, &second);
+  ASSERT_EQ(moved.request.resume.size(), 1u);
+  EXPECT_THAT(moved.request.resume[0].tokens, ::testing::ElementsAre(1, 2));
+  second.say(moved.request, {token(3, "c"), end()});
+  EXPECT_EQ(reader.next_text(), "c");
+  EXPECT_TRUE(reader.finish());
 }
 
 TEST_F(GatewayServiceTest, ARoutersRefusalIsAnErrorWithItsStatus) {
@@ -396,6 +421,74 @@ TEST_F(GatewayServiceTest, TokenizesAndDetokenizes) {
   EXPECT_EQ(call("/detokenize", R"({"model":"demo","tokens":[1]})").body, R"({"prompt":"text"})");
   EXPECT_EQ(call("/detokenize", R"({"tokens":[]})").status, 400u);
   EXPECT_EQ(call("/tokenize", R"({"model":"other","prompt":"a"})").status, 404u);
+}
+
+TEST_F(GatewayServiceTest, UsageThatIsRefusedForGoodDoesNotHoldUpTheRest) {
+  FakeRegistry registry(*process_, "registry-a", 1);
+  settings_.gateway.registry = {registry.address()};
+  start_ready();
+  std::vector<wire::UsageBatch> got;
+  for (int i = 0; i < 2; ++i) {
+    auto answer = call_later("/v1/completions", kWhole);
+    router_.say(next_request(), {token(1, "a"), end()});
+    EXPECT_EQ(answer.get().status, 200u);
+    const auto batch = registry.batches.wait();
+    ASSERT_TRUE(batch);
+    got.push_back(*batch);
+  }
+
+  EXPECT_NE(got[0].id, got[1].id);
+  EXPECT_EQ(got[1].rows.at(0).requests, 1u);
+  EXPECT_THAT(call("/metrics").body, HasSubstr("\nconclave_gateway_usage_refused_total 1"));
+}
+
+TEST_F(GatewayServiceTest, SendsNoUsageThatItCouldNotSave) {
+  const std::filesystem::path folder =
+      std::filesystem::path(::testing::TempDir()) / "conclave-gateway-usage";
+  std::filesystem::remove_all(folder);
+  FakeRegistry registry(*process_, "registry-a");
+  settings_.gateway.registry = {registry.address()};
+  settings_.gateway.usage_spool = (folder / "usage").string();
+  start_ready();
+  auto answer = call_later("/v1/completions", kWhole);
+  router_.say(next_request(), {token(1, "a"), end()});
+  EXPECT_EQ(answer.get().status, 200u);
+  const auto waits = [this] {
+    return call("/metrics").body.find("\nconclave_gateway_usage_waiting 1") != std::string::npos;
+  };
+  while (!waits()) std::this_thread::yield();  // a tick has tried
+  EXPECT_FALSE(registry.batches.poll([](const wire::UsageBatch&) { return true; }));
+
+  std::filesystem::create_directories(folder);
+
+  EXPECT_TRUE(registry.batches.wait());
+  service_->stop();
+  std::filesystem::remove_all(folder);
+}
+
+TEST_F(GatewayServiceTest, AsksTheNextRegistryIfTheFirstDoesNotAnswer) {
+  FakeRegistry first(*process_, "registry-a");
+  FakeRegistry second(*process_, "registry-b");
+  settings_.gateway.registry = {first.address(), second.address()};
+  start_ready();
+  const auto get = [&](const std::string& key) {
+    http::ClientRequest request{
+        .method = "GET", .url = url_ + "/admin/v1/models", .timeout = kPatience};
+    request.headers = {{"Authorization", "Bearer " + key}};
+    return http::fetch(request).value();
+  };
+  // Both are linked once each has answered.
+  for (FakeRegistry* away : {&first, &second}) {
+    away->away = true;
+    unsigned keys = 0;
+    http::Response response;
+    do {
+      response = get("key-" + away->address() + std::to_string(keys++));
+    } while (response.status == 503);
+    EXPECT_EQ(response.status, 200u);
+    EXPECT_THAT(response.body, HasSubstr(away == &first ? "registry-b" : "registry-a"));
+    away->away = false;
+  }
 }
 
 TEST_F(GatewayServiceTest, StopsWithRequestsOpen) {

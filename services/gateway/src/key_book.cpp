@@ -32,22 +32,40 @@ wire::Sha256 secret_sum(std::string_view secret) {
   return sum;
 }
 
-void KeyBook::keep(const wire::Sha256& sum, wire::KeyAnswer answer, TimePoint now) {
-  if (const auto known = keys_.find(sum); known != keys_.end()) by_age_.erase(known->second.said);
-  while (by_age_.contains(now)) now += TimePoint::duration(1);  // a key of its own for each
-  keys_[sum] = {std::move(answer), now};
-  by_age_[now] = sum;
-  while (keys_.size() > kKeysMax) {
-    keys_.erase(by_age_.begin()->second);
-    by_age_.erase(by_age_.begin());
-  }
+void KeyBook::Shelf::keep(const wire::Sha256& sum, wire::KeyAnswer answer, TimePoint now) {
+  forget(sum);
+  entries_[sum] = {std::move(answer), now, ++kept_};
+  by_age_[kept_] = sum;
+  while (entries_.size() > entries_max_) forget(wire::Sha256(by_age_.begin()->second));
 }
 
-std::optional<wire::KeyAnswer> KeyBook::find(const wire::Sha256& sum, TimePoint now,
+void KeyBook::Shelf::forget(const wire::Sha256& sum) {
+  const auto known = entries_.find(sum);
+  if (known == entries_.end()) return;
+  by_age_.erase(known->second.number);
+  entries_.erase(known);
+}
+
+const KeyBook::Entry* KeyBook::Shelf::find(const wire::Sha256& sum) const {
+  const auto known = entries_.find(sum);
+  return known == entries_.end() ? nullptr : &known->second;
+}
+
+void KeyBook::keep(const wire::Sha256& sum, wire::KeyAnswer answer, TimePoint now) {
+  const bool is_guess = answer.subject.key_id.empty();
+  (is_guess ? keys_ : guesses_).forget(sum);
+  (is_guess ? guesses_ : keys_).keep(sum, std::move(answer), now);
+}
+
+std::optional<wire::KeyAnswer> KeyBook::find(const wire::Sha256& sum, TimePoint now, WallTime wall,
                                              std::chrono::seconds age) const {
-  const auto known = keys_.find(sum);
-  if (known == keys_.end() || now - known->second.said > age) return std::nullopt;
-  return known->second.answer;
+  const Entry* known = keys_.find(sum);
+  if (known == nullptr) known = guesses_.find(sum);
+  if (known == nullptr || now - known->said > age) return std::nullopt;
+  const std::int64_t expires = known->answer.expires_unix_ms;
+  const bool is_over = expires != 0 && wall >= WallTime(std::chrono::milliseconds(expires));
+  if (known->answer.valid && is_over) return std::nullopt;
+  return known->answer;
 }
 
 }  // namespace conclave::gateway

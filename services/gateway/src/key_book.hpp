@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -19,13 +20,16 @@ std::string_view bearer_token(std::string_view authorization);
 /// What the registry knows a secret by. The secret itself is kept nowhere.
 wire::Sha256 secret_sum(std::string_view secret);
 
-/// One thread. Bounded: kKeysMax sums, the ones asked for longest ago go first.
+/// One thread. Bounded: kKeysMax keys and kGuessesMax secrets that are nobody's, so that guessing
+/// pushes out no key; the ones asked for longest ago go first.
 class KeyBook {
  public:
   using TimePoint = std::chrono::steady_clock::time_point;
+  using WallTime = std::chrono::system_clock::time_point;
 
   /// Keys that are in use at once; some 200 bytes each.
   static constexpr std::size_t kKeysMax = 10'000;
+  static constexpr std::size_t kGuessesMax = 1'000;
   /// A key that was revoked opens doors for so long at most.
   static constexpr std::chrono::seconds kFresh{10};
   /// While the registry is away, reads go on with what it said last, for so long.
@@ -33,26 +37,41 @@ class KeyBook {
 
   void keep(const wire::Sha256& sum, wire::KeyAnswer answer, TimePoint now);
 
-  /// What was said at most kFresh ago.
-  [[nodiscard]] std::optional<wire::KeyAnswer> fresh(const wire::Sha256& sum, TimePoint now) const {
-    return find(sum, now, kFresh);
+  /// What was said at most kFresh ago, and has not expired by `wall`.
+  [[nodiscard]] std::optional<wire::KeyAnswer> fresh(const wire::Sha256& sum, TimePoint now,
+                                                     WallTime wall) const {
+    return find(sum, now, wall, kFresh);
   }
-  /// What was said at most kUsable ago: for when nobody can be asked.
-  [[nodiscard]] std::optional<wire::KeyAnswer> usable(const wire::Sha256& sum,
-                                                      TimePoint now) const {
-    return find(sum, now, kUsable);
+  /// What was said at most kUsable ago, and has not expired: for when nobody can be asked.
+  [[nodiscard]] std::optional<wire::KeyAnswer> usable(const wire::Sha256& sum, TimePoint now,
+                                                      WallTime wall) const {
+    return find(sum, now, wall, kUsable);
   }
 
  private:
   struct Entry {
     wire::KeyAnswer answer;
     TimePoint said{};
+    std::uint64_t number = 0;  // of all that a shelf kept, in their order
+  };
+  class Shelf {
+   public:
+    explicit Shelf(std::size_t entries_max) : entries_max_(entries_max) {}
+    void keep(const wire::Sha256& sum, wire::KeyAnswer answer, TimePoint now);
+    void forget(const wire::Sha256& sum);
+    [[nodiscard]] const Entry* find(const wire::Sha256& sum) const;
+
+   private:
+    std::size_t entries_max_;
+    std::map<wire::Sha256, Entry> entries_;
+    std::map<std::uint64_t, wire::Sha256> by_age_;
+    std::uint64_t kept_ = 0;
   };
   [[nodiscard]] std::optional<wire::KeyAnswer> find(const wire::Sha256& sum, TimePoint now,
-                                                    std::chrono::seconds age) const;
+                                                    WallTime wall, std::chrono::seconds age) const;
 
-  std::map<wire::Sha256, Entry> keys_;
-  std::map<TimePoint, wire::Sha256> by_age_;
+  Shelf keys_{kKeysMax};
+  Shelf guesses_{kGuessesMax};
 };
 
 }  // namespace conclave::gateway

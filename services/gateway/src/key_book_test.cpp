@@ -7,10 +7,13 @@ namespace {
 
 using std::chrono::seconds;
 
+constexpr KeyBook::WallTime kWall{std::chrono::milliseconds(1'700'000'000'000)};
+
 wire::KeyAnswer answer(const std::string& tenant) {
   wire::KeyAnswer answer;
   answer.valid = true;
   answer.subject.tenant = tenant;
+  answer.subject.key_id = "key-1";
   return answer;
 }
 
@@ -33,13 +36,13 @@ TEST(KeyBookTest, AsksAgainAfterAWhileAndHelpsOutForLonger) {
   KeyBook book;
   const KeyBook::TimePoint start{};
   const wire::Sha256 sum = secret_sum("a");
-  EXPECT_FALSE(book.usable(sum, start));
+  EXPECT_FALSE(book.usable(sum, start, kWall));
   book.keep(sum, answer("acme"), start);
 
-  EXPECT_EQ(book.fresh(sum, start + seconds(10))->subject.tenant, "acme");
-  EXPECT_FALSE(book.fresh(sum, start + seconds(11)));
-  EXPECT_TRUE(book.usable(sum, start + seconds(3600)));
-  EXPECT_FALSE(book.usable(sum, start + seconds(3601)));
+  EXPECT_EQ(book.fresh(sum, start + seconds(10), kWall)->subject.tenant, "acme");
+  EXPECT_FALSE(book.fresh(sum, start + seconds(11), kWall));
+  EXPECT_TRUE(book.usable(sum, start + seconds(3600), kWall));
+  EXPECT_FALSE(book.usable(sum, start + seconds(3601), kWall));
 }
 
 TEST(KeyBookTest, ForgetsTheOldestBeyondItsBound) {
@@ -49,9 +52,45 @@ TEST(KeyBookTest, ForgetsTheOldestBeyondItsBound) {
     book.keep(secret_sum(std::to_string(i)), answer("t"), now);
   }
 
-  EXPECT_FALSE(book.fresh(secret_sum("0"), now));
-  EXPECT_TRUE(book.fresh(secret_sum("1"), now));
-  EXPECT_TRUE(book.fresh(secret_sum(std::to_string(KeyBook::kKeysMax)), now));
+  EXPECT_FALSE(book.fresh(secret_sum("0"), now, kWall));
+  EXPECT_TRUE(book.fresh(secret_sum("1"), now, kWall));
+  EXPECT_TRUE(book.fresh(secret_sum(std::to_string(KeyBook::kKeysMax)), now, kWall));
+}
+
+TEST(KeyBookTest, GuessesPushOutNoKey) {
+  KeyBook book;
+  const KeyBook::TimePoint now{};
+  book.keep(secret_sum("mine"), answer("acme"), now);
+  for (std::size_t i = 0; i < KeyBook::kKeysMax + 10; ++i) {
+    book.keep(secret_sum(std::to_string(i)), wire::KeyAnswer{}, now);
+  }
+
+  EXPECT_TRUE(book.fresh(secret_sum("mine"), now, kWall));
+  EXPECT_FALSE(book.fresh(secret_sum("0"), now, kWall));
+  EXPECT_FALSE(book.fresh(secret_sum(std::to_string(KeyBook::kKeysMax + 9)), now, kWall)->valid);
+}
+
+TEST(KeyBookTest, AKeyThatWasMadeIsNoGuessAnyLonger) {
+  KeyBook book;
+  const KeyBook::TimePoint now{};
+  book.keep(secret_sum("a"), wire::KeyAnswer{}, now);
+  book.keep(secret_sum("a"), answer("acme"), now + seconds(1));
+
+  EXPECT_TRUE(book.fresh(secret_sum("a"), now + seconds(1), kWall)->valid);
+}
+
+TEST(KeyBookTest, AnExpiredKeyIsAskedForAgain) {
+  KeyBook book;
+  const KeyBook::TimePoint now{};
+  wire::KeyAnswer short_lived = answer("acme");
+  const auto expires = kWall + seconds(5);
+  short_lived.expires_unix_ms =
+      std::chrono::duration_cast<std::chrono::milliseconds>(expires.time_since_epoch()).count();
+  book.keep(secret_sum("a"), short_lived, now);
+
+  EXPECT_TRUE(book.fresh(secret_sum("a"), now, expires - std::chrono::milliseconds(1)));
+  EXPECT_FALSE(book.fresh(secret_sum("a"), now, expires));
+  EXPECT_FALSE(book.usable(secret_sum("a"), now, expires));
 }
 
 }  // namespace

@@ -69,7 +69,7 @@ void read_common(JsonFields& fields, const RandomNumbers& random, GenerationRequ
   request.format.choices = pattern.choices;
   read_sampling(fields, random, pattern.sampling);
   read_service(fields, pattern);
-  (void)fields.text("user");  // nobody uses it yet, but a list is no user
+  request.session = fields.text("user").value_or("");
 }
 
 void read_chat_logprobs(JsonFields& fields, AnswerFormat& format) {

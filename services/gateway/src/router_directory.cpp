@@ -4,6 +4,23 @@
 
 namespace conclave::gateway {
 
+namespace {
+
+// A sequence for which a cache has no room waits for others to end, or takes their room.
+constexpr std::uint64_t kFullTokens = 16'384;
+// Of a session for its own router: less than one sequence, so that it decides between equals only.
+constexpr std::uint64_t kSessionTokens = kSequenceTokens / 2;
+
+// Rendezvous hashing: the router of the greatest draw is the session's, and a router that comes or
+// goes moves no other router's sessions.
+std::uint64_t draw_of(std::uint64_t session, const std::string& node) {
+  std::uint64_t draw = (session ^ std::hash<std::string>{}(node)) * 0x9e3779b97f4a7c15;
+  draw = (draw ^ (draw >> 32)) * 0xd6e8feb86659fd93;
+  return draw ^ (draw >> 32);
+}
+
+}  // namespace
+
 RouterDirectory::Changes RouterDirectory::update(const wire::Fleet& fleet) {
   Changes changes;
   for (auto& [address, router] : routers_) router.listed = false;
@@ -14,8 +31,17 @@ RouterDirectory::Changes RouterDirectory::update(const wire::Fleet& fleet) {
     Router& router = at->second;
     router.node = report.node;
     router.model = report.model.name;
+    router.version = report.model.version;
     router.reason = report.reason;
     router.ready = report.state == wire::NodeState::kReady;
+    router.draining = report.state == wire::NodeState::kDraining;
+    const wire::NodeLoad& load = report.load;
+    const std::uint64_t has = std::uint64_t{load.running} + load.waiting;
+    router.others = has - std::min<std::uint64_t>(has, router.sequences);
+    router.kv_tokens_left =
+        load.kv_tokens_max == 0  // a report that says nothing of it
+            ? ~std::uint64_t{0}
+            : load.kv_tokens_max - std::min(load.kv_tokens_used, load.kv_tokens_max);
     router.listed = true;
     if (is_new) changes.connect.push_back(report.address);
   }
@@ -56,27 +82,60 @@ std::optional<RouterId> RouterDirectory::link_down(RouterId link) {
   return link;
 }
 
-std::optional<RouterId> RouterDirectory::choose(std::string_view model,
-                                                std::span<const RouterId> tried) {
+std::uint64_t RouterDirectory::cost(const Router& router, const Wanted& wanted) {
+  std::uint64_t tokens = wanted.prompt_tokens;
+  const auto known = std::ranges::find(wanted.known, router.link, &KnownPrefix::router);
+  if (known != wanted.known.end()) tokens -= std::min(tokens, known->tokens);
+  const bool is_full = router.kv_tokens_left < tokens;
+  return tokens + kSequenceTokens * (router.sequences + router.others) +
+         (is_full ? kFullTokens : 0);
+}
+
+// Of all that serve the model, also those that cannot take it now: it shall find back.
+const RouterDirectory::Router* RouterDirectory::home(const Wanted& wanted) const {
+  const Router* home = nullptr;
+  for (const auto& [address, router] : routers_) {
+    if (wanted.session == 0 || router.model != wanted.model) continue;
+    if (home == nullptr ||
+        draw_of(wanted.session, router.node) > draw_of(wanted.session, home->node)) {
+      home = &router;
+    }
+  }
+  return home;
+}
+
+std::optional<RouterId> RouterDirectory::choose(const Wanted& wanted) {
+  const Router* const at_home = home(wanted);
   Router* best = nullptr;
+  std::uint64_t best_cost = 0;
   for (auto& [address, router] : routers_) {
-    if (!router.can_take(model)) continue;
-    if (std::find(tried.begin(), tried.end(), router.link) != tried.end()) continue;
-    const bool better = best == nullptr || router.streams < best->streams ||
-                        (router.streams == best->streams && router.chosen < best->chosen);
-    if (better) best = &router;
+    if (!router.can_take(wanted.model, wanted.version)) continue;
+    if (std::ranges::find(wanted.tried, router.link) != wanted.tried.end()) continue;
+    // Costs of all are raised by what the session's own is spared.
+    const std::uint64_t now = cost(router, wanted) + (&router == at_home ? 0 : kSessionTokens);
+    const bool better =
+        best == nullptr || now < best_cost || (now == best_cost && router.chosen < best->chosen);
+    if (!better) continue;
+    best = &router;
+    best_cost = now;
   }
   if (best == nullptr) return std::nullopt;
   best->chosen = ++choices_;
   return best->link;
 }
 
-void RouterDirectory::stream_opened(RouterId link) {
-  if (Router* router = find(link)) ++router->streams;
+void RouterDirectory::sequences_opened(RouterId link, std::size_t count) {
+  if (Router* router = find(link)) router->sequences += count;
 }
 
-void RouterDirectory::stream_closed(RouterId link) {
-  if (Router* router = find(link); router != nullptr && router->streams > 0) --router->streams;
+void RouterDirectory::sequences_closed(RouterId link, std::size_t count) {
+  if (Router* router = find(link)) router->sequences -= std::min(router->sequences, count);
+}
+
+bool RouterDirectory::draining(RouterId link) const {
+  return std::ranges::any_of(routers_, [&](const auto& entry) {
+    return entry.second.link == link && entry.second.draining;
+  });
 }
 
 std::size_t RouterDirectory::usable(std::string_view model) const {

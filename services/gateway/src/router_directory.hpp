@@ -18,6 +18,28 @@ namespace conclave::gateway {
 /// The link to a router: fabric::LinkId. 0: none.
 enum class RouterId : std::uint64_t {};
 
+/// What a sequence costs the others of its router, in tokens of prompts: so much of a prompt is
+/// computed again rather than put beside one more sequence.
+inline constexpr std::uint64_t kSequenceTokens = 256;
+
+/// Tokens at the beginning of a prompt that a router has computed before.
+struct KnownPrefix {
+  RouterId router{};
+  std::uint64_t tokens = 0;
+
+  friend bool operator==(const KnownPrefix&, const KnownPrefix&) = default;
+};
+
+/// What a router is wanted for.
+struct Wanted {
+  std::string_view model;
+  std::uint32_t version = 0;        // of the model; 0: any
+  std::span<const RouterId> tried;  // not these
+  std::uint64_t prompt_tokens = 0;  // about
+  std::span<const KnownPrefix> known;
+  std::uint64_t session = 0;  // equal ones like to stay together; 0: none
+};
+
 /// A router is known by its address. It is forgotten when the scheduler no longer lists it and its
 /// link is down: a scheduler that has just started knows nobody, and no stream shall suffer for it.
 /// One thread. Bounded by wire::kNodesMax.
@@ -35,12 +57,15 @@ class RouterDirectory {
   /// The link to disconnect for good, if the scheduler does not list the router any more.
   std::optional<RouterId> link_down(RouterId link);
 
-  /// The router of `model` with the least streams open, the longest unchosen of equals, without
-  /// those in `tried`.
-  [[nodiscard]] std::optional<RouterId> choose(std::string_view model,
-                                               std::span<const RouterId> tried);
-  void stream_opened(RouterId link);
-  void stream_closed(RouterId link);
+  /// The router for which a prompt is least work: tokens that it would have to compute, and
+  /// kSequenceTokens for each sequence that it has, ours and, from its last report, those of other
+  /// gateways; far more if its cache has no room. Of equals the session's own, else the longest
+  /// unchosen one.
+  [[nodiscard]] std::optional<RouterId> choose(const Wanted& wanted);
+  void sequences_opened(RouterId link, std::size_t count);
+  void sequences_closed(RouterId link, std::size_t count);
+  /// It finishes what it has and goes.
+  [[nodiscard]] bool draining(RouterId link) const;
 
   /// Routers that could be chosen now.
   [[nodiscard]] std::size_t usable(std::string_view model) const;
@@ -51,20 +76,26 @@ class RouterDirectory {
   struct Router {
     std::string node;
     std::string model;
+    std::uint32_t version = 0;
     std::string reason;  // of the scheduler's list: why it is not ready
     bool ready = false;
+    bool draining = false;
     bool listed = false;
     bool up = false;
     RouterId link{};
-    std::size_t streams = 0;
+    std::size_t sequences = 0;  // ours
+    std::uint64_t others = 0;   // sequences that it had beside ours when it reported
+    std::uint64_t kv_tokens_left = 0;
     std::uint64_t chosen = 0;  // when, counted in choices
 
-    [[nodiscard]] bool can_take(std::string_view name) const {
-      return up && ready && model == name;
+    [[nodiscard]] bool can_take(std::string_view name, std::uint32_t wanted = 0) const {
+      return up && ready && model == name && (wanted == 0 || version == wanted);
     }
   };
 
   Router* find(RouterId link);
+  [[nodiscard]] static std::uint64_t cost(const Router& router, const Wanted& wanted);
+  [[nodiscard]] const Router* home(const Wanted& wanted) const;
 
   std::map<std::string, Router> routers_;  // by address
   std::uint64_t choices_ = 0;

@@ -40,6 +40,10 @@ class RouterDirectoryTest : public ::testing::Test {
     directory_.link_up(kB);
   }
 
+  std::optional<RouterId> choose(std::string_view model, std::span<const RouterId> tried = {}) {
+    return directory_.choose({.model = model, .tried = tried});
+  }
+
   RouterDirectory directory_;
 };
 
@@ -53,40 +57,92 @@ TEST_F(RouterDirectoryTest, ConnectsToEachRouterOnce) {
   EXPECT_THAT(directory.update(fleet).connect, IsEmpty());
 }
 
-TEST_F(RouterDirectoryTest, ChoosesTheOneWithTheLeastStreams) {
-  directory_.stream_opened(kA);
-  EXPECT_EQ(directory_.choose("m", {}), kB);
-  directory_.stream_opened(kB);
-  directory_.stream_opened(kB);
-  EXPECT_EQ(directory_.choose("m", {}), kA);
-  directory_.stream_closed(kB);
-  directory_.stream_closed(kB);
-  EXPECT_EQ(directory_.choose("m", {}), kB);
+TEST_F(RouterDirectoryTest, ChoosesTheOneWithTheLeastSequences) {
+  directory_.sequences_opened(kA, 1);
+  EXPECT_EQ(choose("m"), kB);
+  directory_.sequences_opened(kB, 1);
+  directory_.sequences_opened(kB, 1);
+  EXPECT_EQ(choose("m"), kA);
+  directory_.sequences_closed(kB, 1);
+  directory_.sequences_closed(kB, 1);
+  EXPECT_EQ(choose("m"), kB);
 }
 
 TEST_F(RouterDirectoryTest, EqualsTakeTurns) {
-  const auto first = directory_.choose("m", {});
-  const auto second = directory_.choose("m", {});
+  const auto first = choose("m");
+  const auto second = choose("m");
   EXPECT_NE(first, second);
-  EXPECT_EQ(directory_.choose("m", {}), first);
+  EXPECT_EQ(choose("m"), first);
 }
 
 TEST_F(RouterDirectoryTest, LeavesOutThoseThatWereTried) {
   const std::vector<RouterId> tried{kA};
-  EXPECT_EQ(directory_.choose("m", tried), kB);
+  EXPECT_EQ(choose("m", tried), kB);
   const std::vector<RouterId> both{kA, kB};
-  EXPECT_EQ(directory_.choose("m", both), std::nullopt);
+  EXPECT_EQ(choose("m", both), std::nullopt);
 }
 
 TEST_F(RouterDirectoryTest, ChoosesNoneThatIsDownDrainingOrOfAnotherModel) {
-  EXPECT_EQ(directory_.choose("other", {}), std::nullopt);
+  EXPECT_EQ(choose("other"), std::nullopt);
   EXPECT_EQ(directory_.link_down(kA), std::nullopt);
-  EXPECT_EQ(directory_.choose("m", {}), kB);
+  EXPECT_EQ(choose("m"), kB);
   directory_.update(fleet_of({router("a"), router("b", "m", wire::NodeState::kDraining)}));
-  EXPECT_EQ(directory_.choose("m", {}), std::nullopt);
+  EXPECT_EQ(choose("m"), std::nullopt);
   EXPECT_EQ(directory_.usable("m"), 0u);
   directory_.link_up(kA);
-  EXPECT_EQ(directory_.choose("m", {}), kA);
+  EXPECT_EQ(choose("m"), kA);
+}
+
+TEST_F(RouterDirectoryTest, AKnownBeginningIsWorthSomeSequences) {
+  const std::vector<KnownPrefix> known{{kA, 3 * kSequenceTokens}};
+  const Wanted wanted{.model = "m", .prompt_tokens = 4 * kSequenceTokens, .known = known};
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(directory_.choose(wanted), kA);
+    directory_.sequences_opened(kA, 1);
+  }
+  EXPECT_EQ(directory_.choose(wanted), kB);
+}
+
+TEST_F(RouterDirectoryTest, CountsWhatRoutersHaveFromOthers) {
+  directory_.sequences_opened(kA, 2);
+  wire::NodeStatus a = router("a");
+  a.report.load.running = 2;  // ours
+  wire::NodeStatus b = router("b");
+  b.report.load.running = 2;
+  b.report.load.waiting = 1;
+  directory_.update(fleet_of({a, b}));
+  EXPECT_EQ(choose("m"), kA);
+  directory_.sequences_opened(kA, 2);
+  EXPECT_EQ(choose("m"), kB);
+}
+
+TEST_F(RouterDirectoryTest, AvoidsACacheThatIsFull) {
+  directory_.sequences_opened(kA, 10);
+  wire::NodeStatus b = router("b");
+  b.report.load.kv_tokens_used = 950;
+  b.report.load.kv_tokens_max = 1000;
+  directory_.update(fleet_of({router("a"), b}));
+  EXPECT_EQ(directory_.choose({.model = "m", .prompt_tokens = 50}), kB);
+  EXPECT_EQ(directory_.choose({.model = "m", .prompt_tokens = 51}), kA);
+}
+
+TEST_F(RouterDirectoryTest, ASessionStaysWhereItIsAmongEquals) {
+  std::size_t with_a = 0;
+  for (std::uint64_t session = 1; session <= 64; ++session) {
+    const auto first = directory_.choose({.model = "m", .session = session});
+    EXPECT_EQ(directory_.choose({.model = "m", .session = session}), first);
+    if (first == kA) ++with_a;
+  }
+  EXPECT_GT(with_a, 10u);
+  EXPECT_LT(with_a, 54u);
+  const auto home = directory_.choose({.model = "m", .session = 7});
+  directory_.sequences_opened(*home, 1);
+  EXPECT_NE(directory_.choose({.model = "m", .session = 7}), home) << "it only decides ties";
+}
+
+TEST_F(RouterDirectoryTest, AVersionMayBeWanted) {
+  EXPECT_TRUE(directory_.choose({.model = "m", .version = 1}));
+  EXPECT_FALSE(directory_.choose({.model = "m", .version = 2}));
 }
 
 TEST_F(RouterDirectoryTest, ARouterThatIsNoLongerListedServesWhileItsLinkIsUp) {

@@ -2,6 +2,7 @@
 // reached over real links. Everything waits for what happens, never for a time.
 #pragma once
 
+#include <atomic>
 #include <caf/all.hpp>
 #include <condition_variable>
 #include <deque>
@@ -140,6 +141,66 @@ class FakeScheduler {
   std::mutex mutex_;  // guards fleet_
   wire::Fleet fleet_;
   FakeNode node_;
+};
+
+/// Knows every key as one that reads, and answers administration with its name. Refuses the first
+/// batches of usage for good, as many as the test says; answers nothing while it is `away`.
+class FakeRegistry {
+ public:
+  FakeRegistry(fleet::Process& process, const std::string& name, unsigned refuses = 0)
+      : refuses_(refuses), node_(process, name, wire::NodeRole::kRegistry) {
+    const fabric::AdminActor admin =
+        process.system().spawn([this, name]() -> fabric::AdminActor::behavior_type {
+          return {[this, name](const wire::AdminRequest&) -> caf::result<wire::AdminReply> {
+            if (away) return away_error();
+            wire::AdminReply reply;
+            reply.status = 200;
+            reply.body = R"({"from":")" + name + R"("})";
+            return reply;
+          }};
+        });
+    admin_ = caf::actor_cast<caf::actor>(admin);
+    node_.node().publish(fabric::kAdminActor, admin_, fabric::Run::kScheduled);
+    const fabric::LedgerActor ledger =
+        process.system().spawn([this]() -> fabric::LedgerActor::behavior_type {
+          return {[this](const wire::KeyQuestion&) -> caf::result<wire::KeyAnswer> {
+                    if (away) return away_error();
+                    wire::KeyAnswer answer;
+                    answer.valid = true;
+                    answer.subject = {"acme", "key-1", wire::AccessRole::kAdmin};
+                    return answer;
+                  },
+                  [this](const wire::UsageBatch& batch) -> caf::result<wire::Recorded> {
+                    batches.add(batch);
+                    if (refuses_ > 0) {
+                      --refuses_;
+                      return fabric::to_caf({base::ErrorCode::kInvalidArgument, "model: no name"});
+                    }
+                    return wire::Recorded{true};
+                  },
+                  [](const wire::LeaseRequest&) { return wire::LeaseReply{}; },
+                  [](const wire::AuditEvent&) { return wire::Recorded{true}; }};
+        });
+    node_.serve(fabric::kLedgerActor, caf::actor_cast<caf::actor>(ledger));
+  }
+  ~FakeRegistry() {
+    node_.stop();
+    caf::anon_send_exit(admin_, caf::exit_reason::user_shutdown);
+  }
+
+  [[nodiscard]] const std::string& address() const { return node_.address(); }
+
+  std::atomic<bool> away{false};
+  Events<wire::UsageBatch> batches;  // that it got
+
+ private:
+  static caf::error away_error() {
+    return fabric::to_caf({base::ErrorCode::kUnavailable, "the database is away"});
+  }
+
+  unsigned refuses_;  // the ledger's own, once it runs
+  FakeNode node_;
+  caf::actor admin_;
 };
 
 /// Takes every stream, except those whose text is `refuse` or `full`; says what the test says.

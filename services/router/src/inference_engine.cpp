@@ -186,21 +186,27 @@ base::Result<wire::Accepted> InferenceEngine::submit_all(EngineJob& job) {
   if (!run_ || job.model != run_->model) {
     return fail(ErrorCode::kUnavailable, "the model was replaced");
   }
-  std::vector<engine::SequenceId> sequences;
+  std::vector<StreamBook::Running> sequences;
   for (std::uint32_t choice = 0; choice < job.choices; ++choice) {
     engine::SequenceRequest request = job.request;
+    if (!job.resume.empty()) {
+      if (job.resume[choice].finished) continue;
+      request.generated = std::move(job.resume[choice].tokens);
+    }
     request.sampling.seed += choice;
     request.prompt_logprobs = choice == 0 && job.options.echo && job.options.logprobs;
     auto sequence = run_->batcher->submit(std::move(request));
     if (!sequence) {
-      for (const engine::SequenceId id : sequences) run_->batcher->cancel(id);
+      for (const StreamBook::Running& begun : sequences) run_->batcher->cancel(begun.sequence);
       return fail(sequence.error());
     }
-    sequences.push_back(*sequence);
+    sequences.push_back({choice, *sequence});
   }
   streams_.open(job.stream, sequences, job.request.prompt, job.options,
                 run_->model->backbone->tokenizer());
-  return wire::Accepted{static_cast<std::uint32_t>(job.request.prompt.size())};
+  return wire::Accepted{.prompt_tokens = static_cast<std::uint32_t>(job.request.prompt.size()),
+                        .max_tokens = job.request.max_tokens,
+                        .version = job.model->version.version};
 }
 
 void InferenceEngine::obey(const Cancel& cancel) {

@@ -13,6 +13,7 @@
 #include <optional>
 #include <thread>
 #include <variant>
+#include <vector>
 
 #include "conclave/fabric/calls.hpp"
 #include "engine_news.hpp"
@@ -26,6 +27,7 @@ struct EngineJob {
   std::shared_ptr<const ServedModel> model;  // whose tokens the request has
   engine::SequenceRequest request;           // of choice 0
   std::uint32_t choices = 1;                 // choice i draws with seed + i
+  std::vector<wire::ResumedChoice> resume;   // empty, or one for each choice, not all finished
   StreamOptions options;
 };
 

@@ -47,6 +47,37 @@ std::size_t finished_choices(const wire::StreamEvents& events) {
       [](const wire::TokenEvent& event) { return event.finish != wire::FinishReason::kNone; }));
 }
 
+// Choices that are to be computed: all, or those that had not finished elsewhere.
+std::size_t choices_to_run(const wire::Generate& request) {
+  if (request.resume.empty()) return request.choices;
+  return static_cast<std::size_t>(
+      std::ranges::count(request.resume, false, &wire::ResumedChoice::finished));
+}
+
+// What a chat template may print as today: the clock of who asked, so that a prompt is the same
+// wherever it goes on; our own if that is not said, or no year of four digits.
+std::chrono::sys_seconds today(const wire::Generate& request,
+                               std::chrono::system_clock::time_point now) {
+  constexpr std::int64_t kYear10000 = 253'402'300'800;
+  if (request.started_unix_s <= 0 || request.started_unix_s >= kYear10000) return seconds_of(now);
+  return std::chrono::sys_seconds(std::chrono::seconds(request.started_unix_s));
+}
+
+base::Status check_choices(const wire::Generate& request) {
+  if (request.choices == 0 || request.choices > wire::kChoicesMax) {
+    return fail(ErrorCode::kInvalidArgument, "n must be 1 to " + std::to_string(wire::kChoicesMax));
+  }
+  if (request.resume.empty()) return {};
+  if (request.resume.size() != request.choices || choices_to_run(request) == 0) {
+    return fail(ErrorCode::kInvalidArgument,
+                "what is resumed must name every choice, and one that has not finished");
+  }
+  if (request.echo) {
+    return fail(ErrorCode::kInvalidArgument, "a prompt is echoed before its output, not again");
+  }
+  return {};
+}
+
 base::Result<std::string> text_of(const tokenizer::Tokenizer& tokenizer,
                                   std::span<const std::int32_t> tokens) {
   std::size_t bytes = 0;
@@ -115,12 +146,17 @@ base::Result<std::uint32_t> RouterState::max_tokens(const wire::Generate& reques
 base::Result<EngineJob> RouterState::make_job(const wire::Generate& request) const {
   EngineJob job;
   CONCLAVE_TRY(job.model, model_for(request.model));
+  if (request.version != 0 && request.version != job.model->version.version) {
+    return fail(ErrorCode::kUnavailable, "this router serves version " +
+                                             std::to_string(job.model->version.version) + ", not " +
+                                             std::to_string(request.version));
+  }
   engine::SequenceRequest& sequence = job.request;
   if (request.kind == wire::PromptKind::kTokens) {
     sequence.prompt = request.tokens;
   } else {
     CONCLAVE_TRY(sequence.prompt, job.model->prompts->tokens(request.kind, request.text,
-                                                             seconds_of(parts_.wall_clock())));
+                                                             today(request, parts_.wall_clock())));
   }
   CONCLAVE_TRY(sequence.max_tokens, max_tokens(request, sequence.prompt.size(),
                                                job.model->backbone->config().context_length));
@@ -134,14 +170,14 @@ base::Result<EngineJob> RouterState::make_job(const wire::Generate& request) con
   sequence.stop_tokens = request.stop_tokens;
   sequence.include_stop = request.include_stop;
   job.choices = request.choices;
+  job.resume = request.resume;
   job.options = {.echo = request.echo, .logprobs = request.logprobs, .trace = request.trace};
   return job;
 }
 
 RouterState::Accepted RouterState::on_generate(const wire::Generate& request) {
-  if (request.choices == 0 || request.choices > wire::kChoicesMax) {
-    return fabric::to_caf(
-        {ErrorCode::kInvalidArgument, "n must be 1 to " + std::to_string(wire::kChoicesMax)});
+  if (const base::Status valid = check_choices(request); !valid) {
+    return fabric::to_caf(valid.error());
   }
   const LinkStream whose{sender(), request.stream};
   if (whose.first == 0) {
@@ -150,21 +186,23 @@ RouterState::Accepted RouterState::on_generate(const wire::Generate& request) {
   if (by_link_.contains(whose)) {
     return fabric::to_caf({ErrorCode::kInvalidArgument, "this stream is open already"});
   }
-  if (const base::Status taken = parts_.admission.take(request.choices); !taken) {
+  const std::size_t choices = choices_to_run(request);
+  if (const base::Status taken = parts_.admission.take(choices); !taken) {
     return fabric::to_caf(taken.error());
   }
   auto job = make_job(request);
   if (!job) {
-    parts_.admission.give_back(request.choices);
+    parts_.admission.give_back(choices);
     return fabric::to_caf(job.error());
   }
   job->stream = next_stream_++;
   parts_.log.debug("request", {{"request_id", request.request_id},
                                {"gateway", request.gateway},
                                {"prompt_tokens", job->request.prompt.size()},
-                               {"choices", request.choices}});
+                               {"choices", choices},
+                               {"resumed", !request.resume.empty()}});
   auto promise = self_->make_response_promise<wire::Accepted>();
-  open_.emplace(job->stream, Open{.whose = whose, .promise = promise, .unfinished = job->choices});
+  open_.emplace(job->stream, Open{.whose = whose, .promise = promise, .unfinished = choices});
   by_link_.emplace(whose, job->stream);
   parts_.engine.submit(std::move(*job));
   return promise;

@@ -2,7 +2,9 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <atomic>
+#include <functional>
 #include <future>
 #include <memory>
 #include <string>
@@ -363,6 +365,110 @@ TEST_F(RouterServiceTest, GoesOnToTheEndOfTheContextIfNoLengthIsAskedFor) {
   const std::size_t prompt = whole_->tokenizer().encode(kQuestion)->size();
   EXPECT_EQ(heard.choices[0].finish, FinishReason::kLength);
   EXPECT_EQ(prompt + heard.choices[0].tokens.size(), 240u);
+}
+
+// ---- streams that another router began ----
+
+// What came of `asked` when it was computed as a whole, and all that comes if it is cut after each
+// token: the rest of it, with the same texts and numbers.
+TEST_F(RouterServiceTest, GoesOnWhereAnotherRouterEnded) {
+  start();
+  wire::Generate greedy = request(1, kQuestion);
+  greedy.logprobs = true;
+  greedy.top_logprobs = 2;
+  wire::Generate sampled = request(1, kQuestion);
+  sampled.choices = 3;
+  sampled.sampling = {.temperature = 1.5f,
+                      .seed = 17,
+                      .presence_penalty = 0.7f,
+                      .repetition_penalty = 1.3f,
+                      .min_tokens = 4};
+  wire::Generate held = chat(1);
+  held.stop = {"32x", "2"};  // text is held back for the first, the second ends it
+  wire::Generate bytes = request(1, "\xe2\x82\xac \xf0\x9f\x98\x80", 10);
+  bytes.sampling = {.temperature = 2.0f, .seed = 5};
+  std::uint64_t stream = 100;
+  for (const wire::Generate& asked : {greedy, sampled, held, bytes}) {
+    const HeardStream whole = answer(asked);
+    for (std::size_t cut = 1; cut < 12; ++cut) {
+      SCOPED_TRACE(asked.text + ", cut after " + std::to_string(cut));
+      wire::Generate rest = asked;
+      rest.stream = ++stream;
+      rest.version = version_.version;
+      for (const Heard& choice : whole.choices) {
+        const bool finished = choice.tokens.size() <= cut;
+        rest.resume.push_back({{}, finished});
+        if (!finished) {
+          rest.resume.back().tokens.assign(choice.tokens.begin(),
+                                           choice.tokens.begin() + static_cast<long>(cut));
+        }
+      }
+      if (std::ranges::all_of(rest.resume, &wire::ResumedChoice::finished)) break;
+
+      ASSERT_TRUE(gateway_->generate(rest));
+      const auto open = static_cast<std::size_t>(
+          std::ranges::count(rest.resume, false, &wire::ResumedChoice::finished));
+      const HeardStream heard = gateway_->wait(rest.stream, open);
+
+      for (std::size_t i = 0; i < heard.choices.size(); ++i) {
+        const Heard& all = whole.choices[i];
+        const Heard& more = heard.choices[i];
+        if (rest.resume[i].finished) {
+          EXPECT_TRUE(more.tokens.empty());
+          continue;
+        }
+        std::string text;
+        std::vector<std::int32_t> tokens(all.tokens.begin() + static_cast<long>(cut),
+                                         all.tokens.end());
+        for (std::size_t at = 0; at < cut; ++at) text += all.events[at].text;
+        EXPECT_EQ(more.tokens, tokens);
+        EXPECT_EQ(text + more.text, all.text);
+        EXPECT_EQ(more.finish, all.finish);
+        for (std::size_t at = 0; at < more.events.size() && cut + at < all.events.size(); ++at) {
+          EXPECT_EQ(more.events[at].logprob, all.events[cut + at].logprob);
+          EXPECT_EQ(more.events[at].top, all.events[cut + at].top);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(RouterServiceTest, SaysWhatAnotherRouterMustKnowToGoOn) {
+  settings_.batch.kv_tokens_max = 256;
+  start();
+  wire::Generate asked = request(1, kQuestion);
+  asked.max_tokens.reset();
+
+  const auto accepted = gateway_->generate(asked);
+
+  ASSERT_TRUE(accepted);
+  EXPECT_EQ(accepted->version, version_.version);
+  EXPECT_EQ(accepted->prompt_tokens + accepted->max_tokens, 256u);
+  gateway_->wait(1);
+}
+
+TEST_F(RouterServiceTest, RefusesToGoOnWithWhatCannotBe) {
+  start();
+  const auto refused = [this](const std::function<void(wire::Generate&)>& change) {
+    wire::Generate asked = request(1, kQuestion);
+    asked.choices = 2;
+    asked.resume.resize(2);
+    change(asked);
+    return refusal(asked).code;
+  };
+  using Change = wire::Generate&;
+  EXPECT_EQ(refused([](Change asked) { asked.resume.pop_back(); }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(
+      refused([](Change asked) { asked.resume[0].finished = asked.resume[1].finished = true; }),
+      ErrorCode::kInvalidArgument);
+  EXPECT_EQ(refused([](Change asked) { asked.echo = true; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(refused([](Change asked) { asked.resume[1].tokens = {-1}; }),
+            ErrorCode::kInvalidArgument);
+  EXPECT_EQ(refused([](Change asked) { asked.resume[1].tokens.assign(13, 5); }),
+            ErrorCode::kInvalidArgument);
+  EXPECT_EQ(refused([](Change asked) { asked.version = 77; }), ErrorCode::kUnavailable);
+  EXPECT_EQ(refused([](Change) {}), base::Error{}.code) << "and none of them left anything";
+  gateway_->wait(1, 2);
 }
 
 // ---- refusals ----

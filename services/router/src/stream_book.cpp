@@ -38,17 +38,17 @@ void add_logprobs(wire::TokenEvent& event, float logprob,
 
 }  // namespace
 
-void StreamBook::open(StreamKey key, const std::vector<engine::SequenceId>& sequences,
+void StreamBook::open(StreamKey key, const std::vector<Running>& sequences,
                       std::span<const std::int32_t> prompt, const StreamOptions& options,
                       const tokenizer::Tokenizer& tokenizer) {
   Stream& stream = streams_[key];
-  stream.sequences = sequences;
   stream.unfinished = sequences.size();
   stream.logprobs = options.logprobs;
   stream.tokenizer = &tokenizer;
   if (!options.trace.empty()) traces_.emplace(key, options.trace);
-  for (std::uint32_t index = 0; index < sequences.size(); ++index) {
-    choices_[sequences[index]] = {key, index};
+  for (const auto& [choice, sequence] : sequences) {
+    stream.sequences.push_back(sequence);
+    choices_[sequence] = {key, choice};
   }
   if (!options.echo) return;
   stream.echo.emplace(tokenizer);

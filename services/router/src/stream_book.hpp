@@ -27,9 +27,14 @@ struct StreamOptions {
 /// One thread. Holds one entry a sequence that runs, and the news since the last take_news().
 class StreamBook {
  public:
-  /// A stream that the engine has taken on; `sequences` by choice, all of one prompt. The tokenizer
-  /// must outlive the stream.
-  void open(StreamKey stream, const std::vector<engine::SequenceId>& sequences,
+  struct Running {
+    std::uint32_t choice = 0;
+    engine::SequenceId sequence{};
+  };
+
+  /// A stream that the engine has taken on, all of one prompt; of a stream that goes on, the
+  /// choices that have not finished. The tokenizer must outlive the stream.
+  void open(StreamKey stream, const std::vector<Running>& sequences,
             std::span<const std::int32_t> prompt, const StreamOptions& options,
             const tokenizer::Tokenizer& tokenizer);
   /// Of every job, before its stream's events.
@@ -54,7 +59,7 @@ class StreamBook {
     std::uint32_t index = 0;
   };
   struct Stream {
-    std::vector<engine::SequenceId> sequences;  // by choice
+    std::vector<engine::SequenceId> sequences;  // in the order of choices
     std::size_t unfinished = 0;
     bool logprobs = false;
     const tokenizer::Tokenizer* tokenizer = nullptr;

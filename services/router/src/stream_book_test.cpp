@@ -26,7 +26,11 @@ class StreamBookTest : public ::testing::Test {
         prompt_(*tokenizer_.encode("Is it?")) {}
 
   void open(StreamKey key, const std::vector<SequenceId>& sequences, StreamOptions options = {}) {
-    book_.open(key, sequences, prompt_, options, tokenizer_);
+    std::vector<StreamBook::Running> running;
+    for (const SequenceId id : sequences) {
+      running.push_back({static_cast<std::uint32_t>(running.size()), id});
+    }
+    book_.open(key, running, prompt_, options, tokenizer_);
   }
   void collect(TokenEvent event) { book_.collect(event); }
   static TokenEvent token(SequenceId id, std::int32_t token, std::string text = "x") {
@@ -107,6 +111,19 @@ TEST_F(StreamBookTest, LogprobsAndPiecesAreThereIfTheyAreWanted) {
   EXPECT_EQ(scored.top[1].piece, tokenizer_.piece(41));
   EXPECT_TRUE(news.events[1].tokens[0].piece.empty());
   EXPECT_TRUE(news.events[1].tokens[0].top.empty());
+}
+
+TEST_F(StreamBookTest, ChoicesThatGoOnKeepTheirPlaces) {
+  book_.open(1, {{1, kFirst}, {3, kSecond}}, prompt_, {}, tokenizer_);
+  EXPECT_THAT(book_.running(1), ElementsAre(kFirst, kSecond));
+
+  collect(token(kSecond, 5));
+  collect(end(kFirst, FinishReason::kStop));
+  const EngineNews news = book_.take_news();
+
+  EXPECT_EQ(news.events[0].tokens[0].choice, 3u);
+  EXPECT_EQ(news.events[0].tokens[1].choice, 1u);
+  EXPECT_THAT(book_.running(1), ElementsAre(kSecond));
 }
 
 TEST_F(StreamBookTest, EveryEndIsTold) {

@@ -128,10 +128,9 @@ base::Result<wire::DetokenizeReply> TestGateway::detokenize(
 
 HeardStream TestGateway::wait(std::uint64_t stream, std::size_t choices) {
   impl_->wait(stream, [choices](const HeardStream& heard) {
-    return heard.choices.size() == choices &&
-           std::ranges::all_of(heard.choices, [](const Heard& choice) {
+    return static_cast<std::size_t>(std::ranges::count_if(heard.choices, [](const Heard& choice) {
              return choice.finish != wire::FinishReason::kNone;
-           });
+           })) == choices;
   });
   return impl_->take(stream);
 }

@@ -44,7 +44,7 @@ class TestGateway {
   base::Result<wire::TokenizeReply> tokenize(const wire::TokenizeRequest& request);
   base::Result<wire::DetokenizeReply> detokenize(const wire::DetokenizeRequest& request);
 
-  /// Waits until all choices have ended, and forgets them: the number may be used again.
+  /// Waits until so many choices have ended, and forgets all: the number may be used again.
   HeardStream wait(std::uint64_t stream, std::size_t choices = 1);
   /// Waits for the first token.
   void wait_begun(std::uint64_t stream);

@@ -40,6 +40,14 @@ struct Sampling {
   friend bool operator==(const Sampling&, const Sampling&) = default;
 };
 
+/// What a choice had given before its router was lost.
+struct ResumedChoice {
+  std::vector<std::int32_t> tokens;  // of its output, those that were reported, in order
+  bool finished = false;             // nothing is computed or reported of it any more
+
+  friend bool operator==(const ResumedChoice&, const ResumedChoice&) = default;
+};
+
 /// gateway -> router, answered by Accepted; then TokenEvents come until every choice has finished.
 struct Generate {
   std::string gateway;       // node name: whose `streams` actor hears the events
@@ -59,10 +67,16 @@ struct Generate {
   bool ignore_eos = false;
   bool logprobs = false;
   std::uint32_t top_logprobs = 0;
-  bool echo = false;          // report the prompt's tokens; with logprobs: theirs too
-  TraceContext trace;         // of the client's request
-  std::int32_t priority = 0;  // lower goes first
-  std::string cache_salt;     // prefixes are shared among equal ones
+  bool echo = false;                  // report the prompt's tokens; with logprobs: theirs too
+  TraceContext trace;                 // of the client's request
+  std::int32_t priority = 0;          // lower goes first
+  std::string cache_salt;             // prefixes are shared among equal ones
+  std::vector<ResumedChoice> resume;  // empty: from the beginning; else one for each choice, not
+                                      // all finished, and no echo
+  std::uint32_t version = 0;          // of the model that began it; another one is kUnavailable; 0:
+                                      // whichever is served
+  std::int64_t started_unix_s = 0;    // what a chat template may print as today; 0: the router's
+                                      // clock
 
   friend bool operator==(const Generate&, const Generate&) = default;
 };
@@ -70,6 +84,9 @@ struct Generate {
 /// The request is queued or running.
 struct Accepted {
   std::uint32_t prompt_tokens = 0;
+  std::uint32_t max_tokens =
+      0;                      // of each choice; what an open one has become; 0: not said, or none
+  std::uint32_t version = 0;  // of the model; 0: not said
 
   friend bool operator==(const Accepted&, const Accepted&) = default;
 };
@@ -101,7 +118,7 @@ struct TokenEvent {
   FinishReason finish = FinishReason::kNone;
   base::Error error{};              // with kError
   std::uint32_t cached_tokens = 0;  // of the prompt, tokens that were not computed for this choice
-  std::uint32_t degraded = 0;  // pairs that went to next-best experts since its last event
+  std::uint32_t degraded = 0;       // pairs that went to next-best experts since its last event
 
   friend bool operator==(const TokenEvent&, const TokenEvent&) = default;
 };

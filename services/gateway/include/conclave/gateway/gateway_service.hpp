@@ -21,10 +21,15 @@ struct GatewaySettings {
   std::uint16_t port = 8000;
   // One thread parses some ten thousand requests a second.
   std::uint32_t http_threads = 1;
-  // Each open prompt holds its text twice and its answer; 1024 is more than routers batch at once.
+  // Each open prompt holds its text, its tokens so far and its answer; 1024 is more than routers
+  // batch at once.
   std::uint32_t streams_max = 1024;
   // As long as OpenAI's own clients wait.
   std::chrono::milliseconds request_timeout{600'000};
+  // A router that is started again has its backbone loaded by then.
+  std::chrono::milliseconds resume_timeout{30'000};
+  // 100 bytes each: 8 Mi tokens of beginnings, more than the caches of some routers hold.
+  std::uint32_t prefix_blocks_max = 65'536;
   // A prompt of 128k tokens is below 1 MiB.
   std::uint64_t body_bytes_max = std::uint64_t{8} << 20;
   // More than streams_max, so that those beyond it are told why and when to come back.
@@ -44,6 +49,10 @@ struct GatewaySettings {
       "Prompts that may be open; beyond, clients get 429");
     v("request-timeout-ms", request_timeout, milliseconds{1}, milliseconds{86'400'000},
       "Longest life of a request, a stream to its end");
+    v("resume-timeout-ms", resume_timeout, milliseconds{0}, milliseconds{3'600'000},
+      "How long a stream that lost its router may wait for another one");
+    v("prefix-blocks-max", prefix_blocks_max, 0u, 1u << 24,
+      "Blocks of 128 tokens of prompts of which is known where they went (0: none)");
     v("body-bytes-max", body_bytes_max, std::uint64_t{1024}, std::uint64_t{16} << 20,
       "Longest body of a request");
     v("connections-max", connections_max, 1u, 1u << 20, "Connections that may be open");

@@ -1,0 +1,182 @@
+// The processes of a simulated fleet: the real cores of scheduler and dispatch, and models of what
+// surrounds them.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "conclave/dispatch/layer_dispatch.hpp"
+#include "conclave/wire/placement.hpp"
+#include "conclave/wire/registry.hpp"
+#include "network.hpp"
+#include "scheduler_core.hpp"
+
+namespace conclave::sim {
+
+class World;
+
+/// The scheduler's process: SchedulerCore, its ticks, and the registry that it asks.
+class Scheduler final : public Process {
+ public:
+  explicit Scheduler(World& world);
+
+  void start();
+  void kill();
+  /// Ends right after it has handled so many more messages and sent what came of them; back soon.
+  void die_after(std::uint64_t messages) { dies_at_ = handled_ + messages; }
+  [[nodiscard]] std::uint64_t handled() const { return handled_; }
+  [[nodiscard]] const scheduler::SchedulerCore* core() const { return core_.get(); }
+
+  void on_report(NodeIndex from, std::uint64_t request, const wire::NodeReport& report);
+
+ private:
+  void tick();
+  void send_nudges();
+  void tell_links(bool up);
+
+  World& world_;
+  std::unique_ptr<scheduler::SchedulerCore> core_;
+  std::uint64_t handled_ = 0;
+  std::uint64_t dies_at_ = UINT64_MAX;
+};
+
+/// A node's place in the fleet, as fleet::Member: one report at a time, again once a second (ten
+/// times while it is not ready), when nudged, when something changed and when the link comes anew.
+class Reporter : public Process {
+ public:
+  Reporter(World& world, NodeIndex index, std::string name);
+
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] NodeIndex index() const { return index_; }
+  [[nodiscard]] std::uint64_t incarnation() const { return incarnation_; }
+  [[nodiscard]] Time in_touch() const { return in_touch_; }
+
+  void on_nudge() { report_now(); }
+  /// The link to the scheduler broke, or is there anew.
+  void on_link(bool up);
+  void on_reply(std::uint64_t request, const wire::ReportReply& reply);
+  virtual void kill();
+
+ protected:
+  void start_reporting();
+  void report_now();
+  [[nodiscard]] virtual wire::NodeReport report() const = 0;
+  virtual void apply(const wire::ReportReply& reply) = 0;
+
+  World& world_;
+
+ private:
+  void send();
+  void beat();
+
+  const NodeIndex index_;
+  const std::string name_;
+  std::uint64_t incarnation_ = 0;
+  std::uint64_t request_ = 0;  // the newest
+  bool under_way_ = false;
+  bool again_ = false;
+  bool is_ready_ = false;  // as last reported
+  Time in_touch_{};
+};
+
+/// Loads what it is told, one expert after the other, and computes one call after the other.
+class Worker final : public Reporter {
+ public:
+  Worker(World& world, NodeIndex index, std::string name);
+
+  void start();
+  void kill() override;
+  void drain();
+  [[nodiscard]] bool is_draining() const { return draining_; }
+  void slow_down(double factor) { factor_ = factor; }
+
+  [[nodiscard]] bool hosts(std::uint32_t layer, std::uint32_t expert) const {
+    return is_alive() && hosted_.test(layer, expert);
+  }
+  [[nodiscard]] bool has_loaded() const { return wanted_.empty(); }
+  [[nodiscard]] std::size_t hosted() const { return hosted_.count(); }
+
+  void on_call(NodeIndex router, std::uint64_t call, std::uint32_t layer,
+               const std::vector<std::uint32_t>& experts, std::size_t pairs);
+
+ private:
+  [[nodiscard]] wire::NodeReport report() const override;
+  void apply(const wire::ReportReply& reply) override;
+  void load_next();
+
+  wire::ModelVersion model_;
+  wire::ExpertBits hosted_;
+  std::deque<wire::AssignedExpert> wanted_;
+  std::uint64_t epoch_seen_ = 0;
+  bool loading_ = false;
+  bool draining_ = false;
+  double factor_ = 1;
+  Time busy_until_{};
+};
+
+/// Runs one request after the other, layer by layer, through dispatch's core.
+class Router final : public Reporter {
+ public:
+  Router(World& world, NodeIndex index, std::string name);
+
+  void start();
+  /// Takes up no further request.
+  void finish() { finishing_ = true; }
+
+  [[nodiscard]] const wire::RoutingTable* table() const { return table_.get(); }
+  [[nodiscard]] std::uint64_t requests() const { return requests_; }
+  [[nodiscard]] bool is_idle() const { return idle_; }
+  /// ... since the last forget_longest().
+  [[nodiscard]] Duration longest_layer() const { return longest_layer_; }
+  void forget_longest() { longest_layer_ = {}; }
+  [[nodiscard]] std::uint64_t refusals() const { return refusals_; }
+  [[nodiscard]] const dispatch::DispatchStats& stats() const { return core_.stats(); }
+
+  void on_answer(std::uint64_t call, bool ok, const wire::ExpertReply& reply);
+  /// The link to a worker's incarnation dropped.
+  void on_link_lost(const std::string& worker, std::uint64_t incarnation);
+
+ private:
+  using Endpoint = std::pair<std::string, std::uint64_t>;  // node and incarnation
+  struct Call {
+    Endpoint to;
+    std::uint64_t run = 0;
+    std::vector<std::uint32_t> experts;
+  };
+
+  [[nodiscard]] wire::NodeReport report() const override;
+  void apply(const wire::ReportReply& reply) override;
+  void connect(const Endpoint& endpoint);
+  void watch(const Endpoint& endpoint);
+  [[nodiscard]] std::optional<std::size_t> index_of(const Endpoint& endpoint) const;
+  void next_request();
+  void next_layer();
+  void pump();
+  void send(const dispatch::Order& order);
+  void layer_done();
+
+  std::shared_ptr<const wire::RoutingTable> table_;
+  dispatch::LayerDispatch core_;
+  std::map<Endpoint, bool> links_;  // of the table's workers: up
+  std::map<std::uint64_t, Call> calls_;
+  std::uint64_t run_ = 0;  // number of the layer at hand, of all
+  std::uint64_t wake_ = 0;
+  std::map<std::uint32_t, int> answers_;  // by expert, of the layer at hand
+  std::uint32_t layer_ = 0;
+  std::uint32_t tokens_left_ = 0;
+  bool in_layer_ = false;
+  bool idle_ = true;
+  bool finishing_ = false;
+  std::uint64_t requests_ = 0;
+  Time layer_began_{};
+  Duration longest_layer_{};
+  std::uint64_t refusals_ = 0;
+};
+
+}  // namespace conclave::sim
