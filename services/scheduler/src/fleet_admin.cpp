@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "conclave/base/text.hpp"
+#include "conclave/wire/limits.hpp"
 
 namespace conclave::scheduler {
 

@@ -15,7 +15,13 @@ using test::FakeFleet;
 
 struct FleetAdminTest : testing::Test {
   FakeFleet fleet;
-  FleetAdmin admin{*fleet.core_, [this] { return fleet.now_; }};
+  std::optional<FleetAdmin> admin;
+
+  FleetAdminTest() {
+    fleet.make_planner_ = [] { return std::make_unique<placement::EplbFtPlanner>(); };
+    fleet.restart_scheduler();
+    admin.emplace(*fleet.core_, [this] { return fleet.now_; });
+  }
 
   wire::AdminReply send(const std::string& method, const std::string& target,
                         const std::string& body = "") {
@@ -26,7 +32,7 @@ struct FleetAdminTest : testing::Test {
     if (mark < target.size()) request.query = target.substr(mark + 1);
     request.body = body;
     request.subject.role = wire::AccessRole::kAdmin;
-    return admin.serve(request);
+    return admin->serve(request);
   }
   json::value get(const std::string& target) { return json::parse(send("GET", target).body); }
   void start(int workers) {

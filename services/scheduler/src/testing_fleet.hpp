@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -143,8 +144,8 @@ class FakeFleet {
   void restart_scheduler(std::chrono::seconds clock_step = std::chrono::seconds(1),
                          bool registry_is_there = true) {
     wall_clock_ += clock_step;
-    core_ = std::make_unique<SchedulerCore>(settings_, std::make_unique<placement::EplbFtPlanner>(),
-                                            wall_clock_, now_, telemetry::Logger());
+    core_ = std::make_unique<SchedulerCore>(settings_, make_planner_(), wall_clock_, now_,
+                                            telemetry::Logger());
     if (registry_is_there) tell_model();
   }
 
@@ -232,6 +233,10 @@ class FakeFleet {
   std::chrono::system_clock::time_point wall_clock_{std::chrono::hours(24 * 365 * 55)};
   std::uint64_t incarnations_ = 0;
   int steps_ = 0;
+  /// Counts experts and nothing else, so that tests of the roll-out can say how many are where.
+  std::function<std::unique_ptr<placement::Planner>()> make_planner_ = [] {
+    return std::make_unique<placement::SpreadPlanner>();
+  };
   std::set<std::string> new_;  // have not reported yet
   bool checks_ = true;         // that nothing is lost; off for tests in which everything may be
 
