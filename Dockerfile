@@ -29,7 +29,9 @@ LABEL org.opencontainers.image.vendor="Conclave" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 # Where writable volumes are mounted; the rest of the file system may be read-only.
-RUN mkdir -p /var/lib/conclave /etc/conclave && chown 10001:10001 /var/lib/conclave
+# A new named volume takes over the owner of the folder that it is mounted on.
+RUN mkdir -p /var/lib/conclave /run/conclave/keys /run/conclave/secrets \
+ && chown -R 10001:10001 /var/lib/conclave /run/conclave
 ENV CONCLAVE_ADMIN_HOST=0.0.0.0 CONCLAVE_FABRIC_KEYS=/run/conclave/keys
 STOPSIGNAL SIGTERM
 
