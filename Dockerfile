@@ -18,7 +18,7 @@ RUN apt-get update -q \
 COPY . .
 ENV CCACHE_DIR=/var/cache/ccache
 RUN cmake --preset release -DCONCLAVE_TESTS=OFF \
- && cmake --build --preset release \
+ && cmake --build --preset release -j "$(nproc)" \
  && tools/image-root build/release/bin /out
 
 FROM ${DEBIAN} AS base
