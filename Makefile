@@ -12,7 +12,7 @@ export CONCLAVE_GOLDEN_DIR ?= $(abspath ../shared/golden)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-asan test-tsan fuzz bench bench-kernels golden format clean
+.PHONY: help setup build run test test-packaging test-asan test-tsan fuzz bench bench-kernels golden format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -45,6 +45,12 @@ run: build ## Serve the demo model on PORT and ask it a question (ARGS=--once: e
 
 test: build ## Build and run all tests
 	ctest --preset release -j $(JOBS)
+
+test-packaging: setup ## Build the images and compose them with a real Docker engine; charts and rules with theirs
+	$(call install,$(call packages,packages/packaging.txt))
+	tests/packaging/monitoring_test.sh
+	/usr/bin/python3 -B tests/packaging/helm_test.py build/helm-test
+	/usr/bin/python3 -B tests/packaging/compose_test.py
 
 test-asan: setup build/asan/build.ninja ## The tests under address and undefined-behaviour sanitizers
 	cmake --build --preset asan -j $(JOBS)

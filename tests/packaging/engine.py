@@ -14,7 +14,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 DEBIAN = "debian:bookworm-slim"
 # Public images that compose/ names, and the folder of images/ that stands in for each.
-STAND_INS = {"postgres:15-bookworm": "postgres"}
+STAND_INS = {"postgres:15-bookworm": "postgres", "prom/prometheus:v2.42.0": "prometheus",
+             "prom/alertmanager:v0.25.0": "alertmanager"}
 
 
 def run(*command: str, check: bool = True, capture: bool = False, **more) -> str:
