@@ -12,7 +12,8 @@ export CONCLAVE_GOLDEN_DIR ?= $(abspath ../shared/golden)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test chaos test-asan test-tsan fuzz bench bench-kernels golden format clean
+.PHONY: help setup build run test test-packaging chaos test-asan test-tsan fuzz bench bench-kernels golden format \
+        clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -50,6 +51,12 @@ CHAOS_SECONDS ?= 300
 chaos: build ## Kill, stop and slow down processes under load, at random (CHAOS_ARGS="--seed N")
 	python3 -B tests/chaos/random_faults.py build/release/bin/conclave models/demo/conclave-demo.gguf \
 	    --seconds $(CHAOS_SECONDS) $(CHAOS_ARGS)
+
+test-packaging: setup ## Build the images and compose them with a real Docker engine; charts and rules with theirs
+	$(call install,$(call packages,packages/packaging.txt))
+	tests/packaging/monitoring_test.sh
+	/usr/bin/python3 -B tests/packaging/helm_test.py build/helm-test
+	/usr/bin/python3 -B tests/packaging/compose_test.py
 
 test-asan: setup build/asan/build.ninja ## The tests under address and undefined-behaviour sanitizers
 	cmake --build --preset asan -j $(JOBS)

@@ -1,6 +1,11 @@
 #include "conclave/fleet/process.hpp"
 
+#include <unistd.h>
+
+#include <array>
+#include <climits>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "conclave/fabric/system.hpp"
@@ -48,7 +53,14 @@ std::uint64_t incarnation_at(std::chrono::system_clock::time_point start) {
 }
 
 std::string advertised_address(const std::string& advertised, const std::string& bound) {
-  return advertised.empty() ? bound : advertised;
+  if (!advertised.empty()) return advertised;
+  for (const std::string_view everywhere : {"tcp://0.0.0.0:", "tcp://[::]:"}) {
+    if (!bound.starts_with(everywhere)) continue;
+    std::array<char, HOST_NAME_MAX + 1> host{};
+    if (::gethostname(host.data(), host.size() - 1) != 0) break;
+    return "tcp://" + std::string(host.data()) + ":" + bound.substr(everywhere.size());
+  }
+  return bound;
 }
 
 }  // namespace conclave::fleet

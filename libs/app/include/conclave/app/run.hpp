@@ -12,7 +12,9 @@ namespace conclave::app {
 
 /// Reads the settings (the service's and the process's: sections node, log, admin), then
 /// run_process(). Nothing is written to stdout except the answers to --help, --version and
-/// --print-config. Call it from main, before there are threads.
+/// --print-config. With `health` or `ready` as its first argument it does not run the service but
+/// asks the one that runs with these settings: exit code kExitOk, or kExitFailed with the reason on
+/// stderr. Call it from main, before there are threads.
 int run_service(const ServiceRecipe& recipe, int argc, const char* const* argv);
 
 template <Service S>

@@ -54,7 +54,9 @@ class ProcessRef {
 /// Rises with every start of a node: the wall clock in nanoseconds.
 std::uint64_t incarnation_at(std::chrono::system_clock::time_point start);
 
-/// The address that others are told: `advertised` if there is one, else what `listen` returned.
+/// The address that others are told: `advertised` if there is one, else what `listen` returned, with
+/// this host's name for "every interface", which nobody can connect to. In Docker and in Kubernetes
+/// (a StatefulSet's headless service) the others can resolve that name.
 std::string advertised_address(const std::string& advertised, const std::string& bound);
 
 }  // namespace conclave::fleet
