@@ -22,6 +22,8 @@ void add_up(CLI::App& app, Action& action);
 void add_chat(CLI::App& app, Action& action);
 void add_status(CLI::App& app, Action& action);
 void add_keys(CLI::App& app, Action& action);
+void add_experts(CLI::App& app, Action& action);
+void add_workers(CLI::App& app, Action& action);
 void add_models(CLI::App& app, Action& action);
 void add_tenants(CLI::App& app, Action& action);
 void add_usage(CLI::App& app, Action& action);

@@ -45,6 +45,8 @@ int main(int argc, char** argv) {
   cli::add_status(app, action);
   cli::add_models(app, action);
   cli::add_keys(app, action);
+  cli::add_experts(app, action);
+  cli::add_workers(app, action);
   cli::add_tenants(app, action);
   cli::add_usage(app, action);
   cli::add_audit(app, action);

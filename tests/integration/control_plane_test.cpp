@@ -69,20 +69,19 @@ TEST_P(ControlPlaneTest, ARegisteredModelIsAssignedAndRouted) {
   const auto gateway = join("gateway-0", NodeRole::kGateway, *scheduler);
 
   const auto fleet = gateway->wait([](const auto& v) { return v.fleet && v.fleet->complete; });
-  const auto table =
-      router->wait([this](const auto& v) { return v.table && v.table->pool.size() == experts_; });
-  const auto half = a->wait([this](const auto& v) {
-    return v.assignment && v.assignment->experts.size() == experts_ / 2;
-  });
+  const auto table = router->wait(
+      [this](const auto& v) { return v.table && v.table->pool.size() == 2 * experts_; });
+  const auto told = a->wait(
+      [this](const auto& v) { return v.assignment && v.assignment->experts.size() == experts_; });
 
-  ASSERT_TRUE(fleet && table && half);
+  ASSERT_TRUE(fleet && table && told);
   EXPECT_EQ(fleet->fleet->model.name, "conclave-demo");
   EXPECT_EQ(fleet->fleet->model.sha256, demo_.model.sha256);
   EXPECT_EQ(fleet->fleet->model.uri, demo_model());
   EXPECT_EQ(fleet->fleet->experts_ready, experts_);
   EXPECT_EQ(table->table->workers.size(), 2u);
   const auto sums = catalog::scan_model(demo_model(), "", {}).value().digests;
-  for (const auto& expert : half->assignment->experts) {
+  for (const auto& expert : told->assignment->experts) {
     EXPECT_EQ(expert.sha256, sums.expert[expert.layer * demo_.experts + expert.index]);
   }
 
@@ -104,7 +103,7 @@ TEST_P(ControlPlaneTest, ALostWorkersExpertsGoToTheOther) {
   auto b = join("worker-b", NodeRole::kExpertWorker, *scheduler);
   const auto router = join("router-0", NodeRole::kRouter, *scheduler);
   ASSERT_TRUE(router->wait([this](const auto& v) {
-    return v.table && v.table->workers.size() == 2 && v.table->pool.size() == experts_;
+    return v.table && v.table->workers.size() == 2 && v.table->pool.size() == 2 * experts_;
   }));
 
   b.reset();
@@ -126,7 +125,9 @@ TEST_P(ControlPlaneTest, ARestartedSchedulerAdoptsTheFleetWithoutTheRegistry) {
   const auto a = join("worker-a", NodeRole::kExpertWorker, *scheduler);
   const auto b = join("worker-b", NodeRole::kExpertWorker, *scheduler);
   const auto router = join("router-0", NodeRole::kRouter, *scheduler);
-  const auto whole = [this](const auto& v) { return v.table && v.table->pool.size() == experts_; };
+  const auto whole = [this](const auto& v) {
+    return v.table && v.table->pool.size() == 2 * experts_;
+  };
   const auto before = router->wait(whole);
   ASSERT_TRUE(before);
   const auto hosted = a->wait([](const auto& v) { return v.assignment.has_value(); });

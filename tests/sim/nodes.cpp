@@ -24,6 +24,7 @@ class RestlessPlanner final : public placement::Planner {
   [[nodiscard]] placement::Plan plan(const placement::PlanRequest& asked) const override {
     placement::PlanRequest request = asked;
     const auto& shape = request.shape;
+    request.loads.clear();
     for (std::size_t i = 0; i < std::size_t{shape.layers} * shape.experts; ++i) {
       request.loads.push_back(1.0 / (1 + loop_.upto(9)));
     }
