@@ -47,20 +47,23 @@ const std::vector<Column> kPlanRows{{"model", "/model"},
                                     {"floor", "/replica_floor"},
                                     {"copies at least", "/replicas"},
                                     {"experts to load", "/moves"},
-                                    {"bytes to load", "/bytes_moved"},
+                                    {"to load", "/bytes_text"},
                                     {"experts to drop", "/drops"},
-                                    {"busiest/mean now", "/balance_before/mean"},
-                                    {"busiest/mean then", "/balance_after/mean"},
-                                    {"after a loss", "/balance_after/after_worst_loss"}};
+                                    {"busiest/mean now", "/now_text"},
+                                    {"busiest/mean then", "/then_text"},
+                                    {"after a loss", "/loss_text"}};
 const std::vector<Column> kPinRows{{"layer", "/layer"},
                                    {"expert", "/expert"},
                                    {"rule", "/kind"},
                                    {"group", "/group"},
                                    {"workers", "/workers"}};
 
-std::string fixed(double value) {
+std::string fixed(const json::value& record, std::string_view pointer, int digits) {
+  json::error_code error;
+  const json::value* found = record.find_pointer(pointer, error);
+  const double value = found == nullptr ? 0.0 : found->to_number<double>(error);
   std::ostringstream text;
-  text << std::fixed << std::setprecision(1) << value;
+  if (!error) text << std::fixed << std::setprecision(digits) << value;
   return text.str();
 }
 
@@ -71,20 +74,29 @@ Status list(const ExpertsOptions& options, const AdminClient& client, const std:
       json::array experts,
       client.list(admin_path({"experts"}), {{"by", by}, {"layer", options.layer}}, most, &stale));
   for (json::value& expert : experts) {
-    json::error_code error;
-    const auto pairs = expert.at("pairs_per_second").to_number<double>(error);
-    expert.as_object()["pairs_text"] = error ? "" : fixed(pairs);
+    if (options.format == OutputFormat::kTable && expert.is_object()) {
+      expert.get_object()["pairs_text"] = fixed(expert, "/pairs_per_second", 1);
+    }
   }
   print_records(experts, kExpertColumns, options.format, stale);
   return {};
 }
 
 Status plan(const ExpertsOptions& options, const AdminClient& client, const char* action) {
-  CONCLAVE_TRY(const AdminAnswer answer, client.call({.method = "POST",
-                                                      .path = admin_path({"placement"}, action),
-                                                      .query = {},
-                                                      .body = nullptr,
-                                                      .if_match = ""}));
+  CONCLAVE_TRY(AdminAnswer answer, client.call({.method = "POST",
+                                                .path = admin_path({"placement"}, action),
+                                                .query = {},
+                                                .body = nullptr,
+                                                .if_match = ""}));
+  if (options.format == OutputFormat::kTable && answer.body.is_object()) {
+    json::object& shown = answer.body.get_object();
+    shown["now_text"] = fixed(answer.body, "/balance_before/mean", 3);
+    shown["then_text"] = fixed(answer.body, "/balance_after/mean", 3);
+    shown["loss_text"] = fixed(answer.body, "/balance_after/after_worst_loss", 3);
+    json::error_code error;
+    const json::value* bytes = answer.body.find_pointer("/bytes_moved", error);
+    if (bytes != nullptr) shown["bytes_text"] = human_bytes(bytes->to_number<std::uint64_t>(error));
+  }
   print_record(answer.body, kPlanRows, options.format, answer.stale);
   return {};
 }
