@@ -79,7 +79,8 @@ def main() -> int:
 
         scene.play("a router is killed", hit(signal.SIGKILL))
         scene.play("a router is told to end", hit(signal.SIGTERM))
-        stopped = sorted(routers(stack).items())[1][1]
+        # The one that was told to end comes back by itself.
+        stopped = sorted(wait_for("two routers", lambda: len(both := routers(stack)) == 2 and both).items())[1][1]
         scene.play("a router is stopped", lambda: os.kill(stopped, signal.SIGSTOP))
         os.kill(stopped, signal.SIGCONT)
         scene.play("all routers are killed",
