@@ -1,5 +1,6 @@
 #include "control_actors.hpp"
 
+#include <algorithm>
 #include <caf/all.hpp>
 
 #include "conclave/fabric/caf_error.hpp"
@@ -16,29 +17,41 @@ caf::result<T> LedgerState::answer(const char* request, base::Result<T> outcome)
   return fabric::to_caf(outcome.error());
 }
 
-std::string LedgerState::sender() const {
+base::Result<std::string> LedgerState::sender(std::initializer_list<wire::NodeRole> roles) const {
   const auto found = nodes_.find(fabric::link_of(self_->current_sender()));
-  return found == nodes_.end() ? "unknown" : found->second;
+  if (found == nodes_.end() || std::ranges::find(roles, found->second.role) == roles.end()) {
+    return base::fail(base::ErrorCode::kFailedPrecondition, "this is not for such a node to say");
+  }
+  return found->second.node;
 }
 
 LedgerActor::behavior_type LedgerState::make_behavior() {
+  using wire::NodeRole;
   self_->set_default_handler(caf::drop);
-  return {
-      [this](const wire::KeyQuestion& question) { return answer("key", ledger_->key(question)); },
-      [this](const wire::UsageBatch& batch) { return answer("usage", ledger_->usage(batch)); },
-      [this](const wire::LeaseRequest& request) {
-        return answer("lease", ledger_->lease(request));
-      },
-      [this](const wire::AuditEvent& event) {
-        return answer("event", ledger_->event(event, sender()));
-      },
-      [this](const LinkName& link) {
-        if (link.node.empty()) {
-          nodes_.erase(link.link);
-        } else {
-          nodes_[link.link] = link.node;
-        }
-      }};
+  return {[this](const wire::KeyQuestion& question) {
+            const auto from = sender({NodeRole::kGateway});
+            return answer("key", from ? ledger_->key(question) : base::fail(from.error()));
+          },
+          [this](const wire::UsageBatch& batch) {
+            const auto from = sender({NodeRole::kGateway});
+            return answer("usage", from ? ledger_->usage(batch) : base::fail(from.error()));
+          },
+          [this](const wire::LeaseRequest& request) {
+            const auto from = sender({NodeRole::kScheduler});
+            return answer("lease", from ? ledger_->lease(request) : base::fail(from.error()));
+          },
+          [this](const wire::AuditEvent& event) {
+            const auto from = sender({NodeRole::kGateway, NodeRole::kRouter,
+                                      NodeRole::kExpertWorker, NodeRole::kScheduler});
+            return answer("event", from ? ledger_->event(event, *from) : base::fail(from.error()));
+          },
+          [this](const LinkPeer& peer) {
+            if (peer.node.empty()) {
+              nodes_.erase(peer.link);
+            } else {
+              nodes_[peer.link] = peer;
+            }
+          }};
 }
 
 fabric::AdminActor::behavior_type AdminState::make_behavior() {

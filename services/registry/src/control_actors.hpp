@@ -18,19 +18,20 @@
 
 namespace conclave::registry {
 
-/// The name of the node at the other end of a link.
-struct LinkName {
+/// The node at the other end of a link.
+struct LinkPeer {
   fabric::LinkId link = 0;
   std::string node;  // empty: it is down
+  wire::NodeRole role = wire::NodeRole::kOperator;
 };
 
 }  // namespace conclave::registry
 
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::registry::LinkName)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::registry::LinkPeer)
 
 namespace conclave::registry {
 
-using LedgerActor = fabric::LedgerActor::extend<caf::reacts_to<LinkName>>;
+using LedgerActor = fabric::LedgerActor::extend<caf::reacts_to<LinkPeer>>;
 
 class LedgerState {
  public:
@@ -42,14 +43,15 @@ class LedgerState {
   LedgerActor::behavior_type make_behavior();
 
  private:
-  [[nodiscard]] std::string sender() const;
+  /// Who sent what is being handled. kFailedPrecondition: nobody of this role.
+  [[nodiscard]] base::Result<std::string> sender(std::initializer_list<wire::NodeRole> roles) const;
   template <class T>
   caf::result<T> answer(const char* request, base::Result<T> outcome);
 
   LedgerActor::pointer self_;
   std::unique_ptr<Ledger> ledger_;
   RegistryMetrics metrics_;
-  std::map<fabric::LinkId, std::string> nodes_;
+  std::map<fabric::LinkId, LinkPeer> nodes_;
 };
 
 /// Answers reads from what it answered before while the database is away, and says so.

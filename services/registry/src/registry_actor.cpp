@@ -28,6 +28,13 @@ void RegistryMetrics::answered(const char* request, const base::Status& outcome)
       .add();
 }
 
+void RegistryMetrics::answered_stale() {
+  metrics_
+      .counter("conclave_registry_stale_answers_total",
+               "Answers about models as they were last, while the database was away")
+      .add();
+}
+
 template <class T>
 caf::result<T> RegistryState::answer(const char* request, base::Result<T> outcome) {
   if (outcome) {
@@ -42,17 +49,20 @@ RegistryActor::behavior_type RegistryState::make_behavior() {
   self_->set_default_handler(caf::drop);
   return {[this](const wire::RegisterModel& request) { return on_register(request); },
           [this](const wire::ResolveModel& request) {
-            return answer("resolve", parts_.catalog.resolve(request.reference));
+            return answer("resolve", reader_.resolve(request));
           },
-          [this](const wire::ListModels& request) {
-            return answer("list", parts_.catalog.list(request));
-          },
+          [this](const wire::ListModels& request) { return answer("list", reader_.list(request)); },
           [this](const wire::SetAlias& request) { return on_set_alias(request); },
           [this](const wire::DigestsRequest& request) {
-            return answer("digests", parts_.catalog.digests(request));
+            return answer("digests", reader_.digests(request));
           },
           [this](const ScannedMessage& scanned) { on_scanned(*scanned); },
           [this](const LinkRole& link) { on_link(link); }};
+}
+
+void RegistryState::database_away(const base::Error& error) {
+  parts_.metrics.answered_stale();
+  parts_.log.debug("answered_from_snapshot", {{"error", error.to_string()}});
 }
 
 void RegistryState::on_link(const LinkRole& link) {

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "catalog_reader.hpp"
 #include "conclave/catalog/catalog.hpp"
 #include "conclave/fabric/messages.hpp"
 #include "conclave/fabric/node.hpp"
@@ -52,6 +53,7 @@ class RegistryMetrics {
  public:
   explicit RegistryMetrics(telemetry::Metrics& metrics) : metrics_(metrics) {}
   void answered(const char* request, const base::Status& outcome);
+  void answered_stale();
 
  private:
   telemetry::Metrics& metrics_;
@@ -74,7 +76,9 @@ class RegistryState {
   static constexpr const char* kName = "conclave.registry";
 
   RegistryState(RegistryActor::pointer self, RegistryParts parts)
-      : self_(self), parts_(std::move(parts)) {}
+      : self_(self),
+        parts_(std::move(parts)),
+        reader_(parts_.catalog, [this](const base::Error& error) { database_away(error); }) {}
 
   RegistryActor::behavior_type make_behavior();
 
@@ -87,6 +91,7 @@ class RegistryState {
   caf::result<wire::ModelRecord> on_register(const wire::RegisterModel& request);
   caf::result<wire::ModelRecord> on_set_alias(const wire::SetAlias& request);
   void on_scanned(Scanned& scanned);
+  void database_away(const base::Error& error);
   void on_link(const LinkRole& link);
 
   base::Status queue(const wire::RegisterModel& request, Pending pending);
@@ -100,6 +105,7 @@ class RegistryState {
 
   RegistryActor::pointer self_;
   RegistryParts parts_;
+  CatalogReader reader_;
   std::map<ScanKey, std::vector<Pending>> pending_;
   std::map<fabric::LinkId, wire::NodeRole> links_;
 };

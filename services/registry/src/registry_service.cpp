@@ -138,7 +138,8 @@ class RegistryService::Impl {
     ledger_actor_ = caf::actor_cast<caf::actor>(ledger);
     admin_actor_ = caf::actor_cast<caf::actor>(admin);
     node_->on_link([ledger](const fabric::LinkEvent& event) {
-      caf::anon_send(ledger, LinkName{event.link, event.up ? event.peer.name : std::string()});
+      caf::anon_send(ledger, LinkPeer{event.link, event.up ? event.peer.name : std::string(),
+                                      event.peer.role});
     });
     constexpr wire::NodeRole kAdministrators[] = {wire::NodeRole::kGateway};
     node_->publish(fabric::kLedgerActor, ledger, fabric::Run::kScheduled);
