@@ -37,6 +37,8 @@ struct RolloutOptions {
   std::chrono::milliseconds grace{1000};
   /// Longest wait for routers that do not take the newest table.
   std::chrono::milliseconds router_patience{10'000};
+  /// What routers do where no copy of an expert is left; in every table.
+  wire::DegradedPolicy policy = wire::DegradedPolicy::kWait;
 };
 
 using NextEpoch = std::function<std::uint64_t()>;

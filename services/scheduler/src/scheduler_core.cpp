@@ -15,6 +15,18 @@ namespace {
 // starved, and so was its hearing: silence then says nothing about the nodes.
 constexpr int kTicksMissedMax = 10;
 
+wire::DegradedPolicy policy_of(WithoutReplica setting) {
+  switch (setting) {
+    case WithoutReplica::kWait:
+      return wire::DegradedPolicy::kWait;
+    case WithoutReplica::kNextBest:
+      return wire::DegradedPolicy::kNextBest;
+    case WithoutReplica::kFail:
+      return wire::DegradedPolicy::kFail;
+  }
+  return wire::DegradedPolicy::kWait;
+}
+
 }  // namespace
 
 using base::ErrorCode;
@@ -162,7 +174,8 @@ void SchedulerCore::serve(ServedModel model, Time now) {
     log_.warn("model_replaced", {{"model", rollout_->model().version.name},
                                  {"version", rollout_->model().version.version}});
   }
-  rollout_.emplace(std::move(model), RolloutOptions{settings_.grace, 2 * settings_.lease});
+  rollout_.emplace(std::move(model), RolloutOptions{settings_.grace, 2 * settings_.lease,
+                                                    policy_of(settings_.without_replica)});
   const auto& shape = rollout_->model().shape;
   loads_.emplace(shape.layers, shape.experts, settings_.load_window, now);
   for (const wire::NodeReport* worker : roster_.of(NodeRole::kExpertWorker)) {

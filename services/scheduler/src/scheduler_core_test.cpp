@@ -56,6 +56,18 @@ TEST(SchedulerCoreTest, AssignmentsCarryTheModelAndTheSums) {
   }
 }
 
+TEST(SchedulerCoreTest, TablesSayWhatToDoWithoutAReplica) {
+  SchedulerSettings settings = FakeFleet::settings();
+  settings.without_replica = WithoutReplica::kNextBest;
+  FakeFleet fleet(settings);
+  fleet.add_worker("a");
+  FakeRouter& router = fleet.add_router("r");
+
+  fleet.run(5s);
+
+  EXPECT_EQ(router.table.policy, wire::DegradedPolicy::kNextBest);
+}
+
 TEST(SchedulerCoreTest, NewsAreToldOnceAndAgainToWhoHasNotSeenThem) {
   FakeFleet fleet;
   fleet.add_worker("a");

@@ -1,11 +1,29 @@
 // What the scheduler can be told.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <utility>
 
 namespace conclave::scheduler {
+
+/// What happens to a token that wants an expert of which no copy is left.
+enum class WithoutReplica : std::uint8_t {
+  kWait,      // until there is one
+  kNextBest,  // the gate's next best takes its place, but never of the best; the answer says so
+  kFail,      // its request fails
+};
+
+/// The names that settings use; libs/config finds these by argument.
+constexpr auto enum_names(WithoutReplica /*tag*/) {
+  using Name = std::pair<std::string_view, WithoutReplica>;
+  return std::to_array<Name>({{"wait", WithoutReplica::kWait},
+                              {"next-best", WithoutReplica::kNextBest},
+                              {"fail", WithoutReplica::kFail}});
+}
 
 /// Section `scheduler`.
 struct SchedulerSettings {
@@ -22,6 +40,7 @@ struct SchedulerSettings {
   std::chrono::milliseconds resolve{2000};
   std::chrono::milliseconds load_window{5000};
   double move_price = 0.1;
+  WithoutReplica without_replica = WithoutReplica::kWait;
 
   template <class Visitor>
   void visit(Visitor&& v) {
@@ -42,6 +61,8 @@ struct SchedulerSettings {
       "Shortest time between two routing tables");
     v("resolve-ms", resolve, milliseconds{100}, milliseconds{3'600'000},
       "How often the registry is asked what the model means now");
+    v("without-replica", without_replica,
+      "Where no copy of an expert is left: wait, next-best (go on without it, and say so) or fail");
     v("load-window-ms", load_window, milliseconds{100}, milliseconds{3'600'000},
       "How long pairs are counted before the placement is judged by them");
     v("move-price", move_price, 0.0, 100.0,
