@@ -79,6 +79,10 @@ def ensure_debian() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         run("debootstrap", "--variant=minbase", "bookworm", folder)
+        # What the public image leaves out, too.
+        for left_out in ("var/cache/apt", "var/lib/apt/lists", "usr/share/man", "usr/share/locale", "usr/share/info"):
+            for path in (pathlib.Path(folder) / left_out).glob("*"):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         archive = subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE)
         run("docker", "import", "-", DEBIAN, stdin=archive.stdout)
         if archive.wait() != 0:
