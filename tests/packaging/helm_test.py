@@ -149,7 +149,7 @@ def check_addresses(objects: list[dict]) -> list[str]:
     for item, _, pod in pods_of(objects):
         for entry in pod["containers"][0].get("env", []):
             value = entry.get("value", "")
-            if not value.startswith("tcp://") or "POD_NAME" in value or "0.0.0.0" in value:
+            if not value.startswith("tcp://") or "POD_IP" in value or "0.0.0.0" in value:
                 continue
             host, port = value.removeprefix("tcp://").rsplit(":", 1)
             if (host, int(port)) not in ports:

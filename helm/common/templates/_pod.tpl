@@ -62,6 +62,8 @@ spec:
       env:
         - name: POD_NAME
           valueFrom: {fieldRef: {fieldPath: metadata.name}}
+        - name: POD_IP
+          valueFrom: {fieldRef: {fieldPath: status.podIP}}
         - {name: CONCLAVE_NODE_NAME, value: $(POD_NAME)}
         - {name: CONCLAVE_NODE_DRAIN_TIMEOUT_MS, value: {{ mul 1000 (sub $values.terminationGracePeriodSeconds (add 5 ($component.preStop | default 0))) | quote }}}
         - {name: CONCLAVE_LOG_LEVEL, value: {{ $values.logLevel }}}

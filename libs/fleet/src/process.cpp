@@ -1,9 +1,12 @@
 #include "conclave/fleet/process.hpp"
 
+#include <netdb.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
 #include <climits>
+#include <memory>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -52,13 +55,39 @@ std::uint64_t incarnation_at(std::chrono::system_clock::time_point start) {
       std::chrono::duration_cast<std::chrono::nanoseconds>(start.time_since_epoch()).count());
 }
 
+namespace {
+
+// What this host's name means to itself, as an IPv4 address; the name where that is loopback or
+// nothing; empty: it has none.
+std::string own_address() {
+  std::array<char, HOST_NAME_MAX + 1> name{};
+  if (::gethostname(name.data(), name.size() - 1) != 0) return {};
+  addrinfo hints{};
+  hints.ai_family = AF_INET;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(name.data(), nullptr, &hints, &found) != 0) return name.data();
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, &::freeaddrinfo);
+  for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
+    std::array<char, NI_MAXHOST> text{};
+    if (::getnameinfo(at->ai_addr, at->ai_addrlen, text.data(), text.size(), nullptr, 0,
+                      NI_NUMERICHOST) != 0) {
+      continue;
+    }
+    if (!std::string_view(text.data()).starts_with("127.")) return text.data();
+  }
+  return name.data();
+}
+
+}  // namespace
+
 std::string advertised_address(const std::string& advertised, const std::string& bound) {
   if (!advertised.empty()) return advertised;
   for (const std::string_view everywhere : {"tcp://0.0.0.0:", "tcp://[::]:"}) {
     if (!bound.starts_with(everywhere)) continue;
-    std::array<char, HOST_NAME_MAX + 1> host{};
-    if (::gethostname(host.data(), host.size() - 1) != 0) break;
-    return "tcp://" + std::string(host.data()) + ":" + bound.substr(everywhere.size());
+    const std::string host = own_address();
+    if (host.empty()) break;
+    return "tcp://" + host + ":" + bound.substr(everywhere.size());
   }
   return bound;
 }

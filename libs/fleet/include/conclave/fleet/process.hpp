@@ -55,8 +55,9 @@ class ProcessRef {
 std::uint64_t incarnation_at(std::chrono::system_clock::time_point start);
 
 /// The address that others are told: `advertised` if there is one, else what `listen` returned, with
-/// this host's name for "every interface", which nobody can connect to. In Docker and in Kubernetes
-/// (a StatefulSet's headless service) the others can resolve that name.
+/// this host's own address for "every interface", which nobody can connect to. An address and not a
+/// name: the name of a container that is gone can take many seconds not to resolve, and ZeroMQ
+/// resolves in the thread that serves all links.
 std::string advertised_address(const std::string& advertised, const std::string& bound);
 
 }  // namespace conclave::fleet
