@@ -10,6 +10,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import urllib.parse
 
 import yaml
 
@@ -88,6 +89,10 @@ def check_pod(item: dict, pod: dict, known: set) -> list[str]:
         names = [entry["name"] for entry in container.get("env", [])]
         if len(names) != len(set(names)):
             problems.append(f"{name}: an environment variable is given twice")
+        for entry in container.get("env", []):
+            secret = entry.get("valueFrom", {}).get("secretKeyRef", {}).get("name")
+            if secret and ("Secret", secret) not in known:
+                problems.append(f"{name}: {entry['name']} comes from Secret {secret}, which nobody makes")
     for volume in pod.get("volumes", []):
         for kind, key in (("Secret", "secret"), ("ConfigMap", "configMap"), ("PersistentVolumeClaim", "persistentVolumeClaim")):
             if key in volume:
@@ -131,6 +136,8 @@ def check_objects(objects: list[dict], whole: bool) -> list[str]:
                 problems.append(f"{name}: scales {target['name']}, which does not exist")
             elif "replicas" in found[0]["spec"]:
                 problems.append(f"{name}: fights with the replicas of {target['name']}")
+        if item["kind"] == "NetworkPolicy" and item["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == "registry":
+            problems += check_database_is_reached(item, objects)
         if item["kind"] == "Ingress":
             for rule in spec["rules"]:
                 service = rule["http"]["paths"][0]["backend"]["service"]["name"]
@@ -139,6 +146,19 @@ def check_objects(objects: list[dict], whole: bool) -> list[str]:
     if whole:
         problems += check_addresses(objects)
     return problems
+
+
+def check_database_is_reached(policy: dict, objects: list[dict]) -> list[str]:
+    """The port of the database's URL may be left for, from the registry's pods."""
+    for _, labels, pod in pods_of(objects):
+        if labels.get("app.kubernetes.io/name") != "registry":
+            continue
+        url = next(entry["value"] for entry in pod["containers"][0]["env"] if entry["name"] == "CONCLAVE_REGISTRY_DATABASE")
+        port = urllib.parse.urlsplit(url).port or 5432
+        out = [rule for rule in policy["spec"]["egress"] if "to" not in rule for rule in rule["ports"]]
+        if port not in {rule["port"] for rule in out}:
+            return [f"NetworkPolicy {policy['metadata']['name']}: the database's port {port} cannot be reached"]
+    return []
 
 
 def check_addresses(objects: list[dict]) -> list[str]:

@@ -67,8 +67,9 @@ spec:
 {{- end -}}
 
 {{/*
-Called with {root, ingress: [{port, from: [component, ..]}], egress: [{port, to: [component, ..]}], open: [port, ..]}.
-`from` and `to` are services of Conclave in the same namespace; `open` ports take anybody.
+Called with {root, ingress: [{port, from: [component, ..]}], egress: [{port, to: [component, ..]}], open: [port, ..],
+anywhere: [port, ..]}. `from` and `to` are services of Conclave in the same namespace; `open` ports take anybody, and
+connections to a port of `anywhere` may leave for any host.
 */}}
 {{- define "common.networkPolicy" -}}
 {{- $root := .root -}}
@@ -107,6 +108,9 @@ spec:
         {{- range .to }}
         - podSelector: {matchLabels: {app.kubernetes.io/part-of: conclave, app.kubernetes.io/name: {{ . }}}}
         {{- end }}
+    {{- end }}
+    {{- range .anywhere }}
+    - ports: [{port: {{ . }}}]
     {{- end }}
     {{- with $root.Values.networkPolicy.extraEgress }}{{ toYaml . | nindent 4 }}{{ end }}
 {{- end }}
