@@ -244,6 +244,30 @@ TEST_P(LeasesContract, ATokenOnlyRises) {
   EXPECT_EQ(catalog_->acquire_lease("leader", "a", 100, kNow + 50).value().token, last + 1);
 }
 
+TEST_P(LeasesContract, KeepsAStateForWhoeverHoldsIt) {
+  EXPECT_EQ(catalog_->find_lease_state("leader").value(), LeaseState{});
+  EXPECT_EQ(code_of(catalog_->put_lease_state("leader", 1, 0, "x")),
+            ErrorCode::kFailedPrecondition);  // nobody ever had the lease
+  const Lease first = catalog_->acquire_lease("leader", "a", 100, kNow).value();
+  const std::string bytes("cordoned\0 and pinned", 20);
+
+  EXPECT_EQ(catalog_->put_lease_state("leader", first.token, 0, bytes).value(), 1u);
+  EXPECT_EQ(catalog_->find_lease_state("leader").value(), (LeaseState{1, bytes}));
+  EXPECT_EQ(catalog_->put_lease_state("leader", first.token, 1, "").value(), 2u);
+  EXPECT_EQ(code_of(catalog_->put_lease_state("leader", first.token, 0, "y")),
+            ErrorCode::kFailedPrecondition);  // it has changed since it was read
+
+  const Lease second = catalog_->acquire_lease("leader", "b", 100, kNow + 100).value();
+  EXPECT_EQ(code_of(catalog_->put_lease_state("leader", first.token, 2, "late")),
+            ErrorCode::kFailedPrecondition);
+  EXPECT_EQ(catalog_->put_lease_state("leader", second.token, 2, "b's").value(), 3u);
+  EXPECT_EQ(catalog_->find_lease_state("leader").value(), (LeaseState{3, "b's"}));
+  EXPECT_EQ(code_of(catalog_->put_lease_state("leader", second.token, 3,
+                                              std::string(wire::kStateBytesMax + 1, 'x'))),
+            ErrorCode::kInvalidArgument);
+  EXPECT_EQ(revision(), 0u);
+}
+
 TEST_P(LeasesContract, RefusesLeasesThatAreNone) {
   for (const auto& bad : {code_of(catalog_->acquire_lease("A", "h", 1, kNow)),
                           code_of(catalog_->acquire_lease("a", "", 1, kNow)),

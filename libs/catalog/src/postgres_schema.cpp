@@ -213,6 +213,13 @@ END $$;
 CREATE TRIGGER state_told AFTER UPDATE ON state
   FOR EACH ROW EXECUTE FUNCTION tell_watchers();
 )sql",
+    R"sql(
+CREATE TABLE lease_state (
+  name TEXT COLLATE "C" PRIMARY KEY,
+  revision BIGINT NOT NULL,
+  data BYTEA NOT NULL
+);
+)sql",
 };
 
 }  // namespace

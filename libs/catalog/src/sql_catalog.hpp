@@ -121,6 +121,10 @@ class SqlCatalog final : public Catalog {
                                   std::int64_t now_unix_ms) override;
   base::Status release_lease(const Lease& lease) override;
   base::Result<Lease> find_lease(const std::string& name, std::int64_t now_unix_ms) override;
+  base::Result<LeaseState> find_lease_state(const std::string& name) override;
+  base::Result<std::uint64_t> put_lease_state(const std::string& name, std::uint64_t token,
+                                              std::uint64_t revision,
+                                              std::string_view data) override;
 
   base::Result<std::uint64_t> revision() override;
   base::Result<std::unique_ptr<Watch>> watch(

@@ -205,6 +205,13 @@ CREATE TRIGGER version_never_drafted BEFORE UPDATE OF state ON version
 CREATE TRIGGER digest_frozen BEFORE UPDATE ON digest
   BEGIN SELECT RAISE(ABORT, 'sums never change'); END;
 )sql",
+    R"sql(
+CREATE TABLE lease_state (
+  name TEXT PRIMARY KEY,
+  revision INTEGER NOT NULL,
+  data BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+)sql",
 };
 
 Status check_ours(sqlite::Database& database, std::int64_t version) {

@@ -179,6 +179,7 @@ class FakeRegistry {
                     return wire::Recorded{true};
                   },
                   [](const wire::LeaseRequest&) { return wire::LeaseReply{}; },
+                  [](const wire::StateRequest&) { return wire::StateReply{}; },
                   [](const wire::AuditEvent&) { return wire::Recorded{true}; }};
         });
     node_.serve(fabric::kLedgerActor, caf::actor_cast<caf::actor>(ledger));

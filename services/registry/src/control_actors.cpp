@@ -40,6 +40,10 @@ LedgerActor::behavior_type LedgerState::make_behavior() {
             const auto from = sender({NodeRole::kScheduler});
             return answer("lease", from ? ledger_->lease(request) : base::fail(from.error()));
           },
+          [this](const wire::StateRequest& request) {
+            const auto from = sender({NodeRole::kScheduler});
+            return answer("state", from ? ledger_->state(request) : base::fail(from.error()));
+          },
           [this](const wire::AuditEvent& event) {
             const auto from = sender({NodeRole::kGateway, NodeRole::kRouter,
                                       NodeRole::kExpertWorker, NodeRole::kScheduler});

@@ -115,6 +115,17 @@ Result<wire::LeaseReply> Ledger::lease(const wire::LeaseRequest& request) {
   return wire::LeaseReply{lease.holder, lease.token, static_cast<std::uint32_t>(left)};
 }
 
+Result<wire::StateReply> Ledger::state(const wire::StateRequest& request) {
+  if (request.put) {
+    CONCLAVE_TRY(
+        const std::uint64_t revision,
+        catalog_.put_lease_state(request.name, request.token, request.revision, *request.put));
+    return wire::StateReply{revision, {}};
+  }
+  CONCLAVE_TRY(catalog::LeaseState kept, catalog_.find_lease_state(request.name));
+  return wire::StateReply{kept.revision, std::move(kept.data)};
+}
+
 Result<wire::Recorded> Ledger::event(const wire::AuditEvent& event, const std::string& actor) {
   catalog::Change change;
   change.actor = "node:" + actor;

@@ -25,6 +25,8 @@ class Ledger {
   base::Result<wire::KeyAnswer> key(const wire::KeyQuestion& question);
   base::Result<wire::Recorded> usage(const wire::UsageBatch& batch);
   base::Result<wire::LeaseReply> lease(const wire::LeaseRequest& request);
+  /// What is kept for the holder of a lease.
+  base::Result<wire::StateReply> state(const wire::StateRequest& request);
   /// `actor`: the node that says so.
   base::Result<wire::Recorded> event(const wire::AuditEvent& event, const std::string& actor);
 

@@ -97,6 +97,16 @@ TEST_F(LedgerTest, LendsTheLeadToOneAtATime) {
   EXPECT_GT(fourth->token, third->token);
 }
 
+TEST_F(LedgerTest, KeepsAStateForTheHolderOfTheLease) {
+  const auto lease = ledger.lease({"scheduler", "a/1", 1000});
+  EXPECT_EQ(*ledger.state({"scheduler", 0, std::nullopt, 0}), (wire::StateReply{0, ""}));
+
+  EXPECT_EQ(*ledger.state({"scheduler", lease->token, "pins", 0}), (wire::StateReply{1, ""}));
+  EXPECT_EQ(*ledger.state({"scheduler", 0, std::nullopt, 0}), (wire::StateReply{1, "pins"}));
+  EXPECT_EQ(ledger.state({"scheduler", lease->token + 1, "others", 1}).error().code,
+            base::ErrorCode::kFailedPrecondition);
+}
+
 TEST_F(LedgerTest, RemembersWhatANodeSays) {
   EXPECT_TRUE(ledger.event({"expert.refused", "demo:1", R"({"layer":3})"}, "worker-1").has_value());
 

@@ -210,6 +210,15 @@ class Leases {
   /// kNotFound: nobody ever had it. Its holder is empty once it lapsed or was released.
   virtual base::Result<Lease> find_lease(const std::string& name, std::int64_t now_unix_ms) = 0;
 
+  /// What is kept for the lease of this name, whoever asks.
+  virtual base::Result<LeaseState> find_lease_state(const std::string& name) = 0;
+  /// Replaces what is kept, and returns its new revision. kFailedPrecondition: the token is not
+  /// that of the lease (any more), or `revision` is not that of what is kept: a holder of the past
+  /// changes nothing.
+  virtual base::Result<std::uint64_t> put_lease_state(const std::string& name, std::uint64_t token,
+                                                      std::uint64_t revision,
+                                                      std::string_view data) = 0;
+
  protected:
   ~Leases() = default;
 };

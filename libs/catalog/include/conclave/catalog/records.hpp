@@ -308,4 +308,12 @@ struct Lease {
   friend bool operator==(const Lease&, const Lease&) = default;
 };
 
+/// What is kept for whoever holds a lease.
+struct LeaseState {
+  std::uint64_t revision = 0;  // rises with every put; 0: nothing is kept
+  std::string data;            // any bytes, at most wire::kStateBytesMax
+
+  friend bool operator==(const LeaseState&, const LeaseState&) = default;
+};
+
 }  // namespace conclave::catalog

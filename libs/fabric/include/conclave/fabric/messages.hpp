@@ -79,6 +79,7 @@ using CatalogActor =
 using LedgerActor = caf::typed_actor<caf::replies_to<wire::KeyQuestion>::with<wire::KeyAnswer>,
                                      caf::replies_to<wire::UsageBatch>::with<wire::Recorded>,
                                      caf::replies_to<wire::LeaseRequest>::with<wire::LeaseReply>,
+                                     caf::replies_to<wire::StateRequest>::with<wire::StateReply>,
                                      caf::replies_to<wire::AuditEvent>::with<wire::Recorded>>;
 
 using AdminActor = caf::typed_actor<caf::replies_to<wire::AdminRequest>::with<wire::AdminReply>>;
