@@ -48,4 +48,15 @@ base::Result<std::string> node_name(std::string_view name, std::string_view serv
   return std::string(name);
 }
 
+base::Status check_zone(std::string_view zone) {
+  const auto is_zone_char = [](char c) {
+    return is_name_char(c) || (c >= 'A' && c <= 'Z') || c == '_';
+  };
+  if (zone.size() <= kNameBytesMax && std::all_of(zone.begin(), zone.end(), is_zone_char)) {
+    return {};
+  }
+  return base::fail(base::ErrorCode::kInvalidArgument,
+                    "node.zone " + base::shown(zone) + " is not [A-Za-z0-9._-]{1,63}");
+}
+
 }  // namespace conclave::app

@@ -32,5 +32,15 @@ TEST(NodeNameTest, MakesOneThatIsGoodAndTellsProcessesApart) {
   EXPECT_EQ(node_name(name, "expert-worker"), name);
 }
 
+TEST(NodeZoneTest, IsAShortWordOrNothing) {
+  EXPECT_TRUE(check_zone(""));
+  EXPECT_TRUE(check_zone("eu-west_1.a"));
+  for (const std::string& zone : {std::string("a b"), std::string("\n"), std::string(64, 'a')}) {
+    const auto checked = check_zone(zone);
+    ASSERT_FALSE(checked) << zone;
+    EXPECT_EQ(checked.error().code, base::ErrorCode::kInvalidArgument);
+  }
+}
+
 }  // namespace
 }  // namespace conclave::app

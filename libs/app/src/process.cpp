@@ -85,7 +85,7 @@ class Process {
           failure_.report(std::move(error));
           signals_.request_stop();
         },
-        [this] { return signals_.is_stop_requested(); }});
+        [this] { return signals_.is_stop_requested(); }, settings_.node.zone});
   }
 
   base::Status start(std::span<const ServiceRecipe> recipes) {
@@ -159,6 +159,9 @@ int run_process(std::string_view name, const ProcessSettings& settings,
   std::signal(SIGPIPE, SIG_IGN);
   auto node = node_name(settings.node.name, name);
   if (!node) return usage_error(name, node.error());
+  if (const auto zone = check_zone(settings.node.zone); !zone) {
+    return usage_error(name, zone.error());
+  }
   auto signals = Signals::install();
   if (!signals) {
     std::cerr << name << ": " << signals.error().to_string() << "\n";

@@ -30,6 +30,7 @@ struct ServiceContext {
   /// True once the process was told to stop: a long create() or start() looks between its steps
   /// and gives up with kCancelled.
   std::function<bool()> is_stopping;
+  std::string node_zone;  // what fails together with it; empty: not said
 };
 
 /// The calls of a service's life, in order and all on one thread. Only ready() comes from any
