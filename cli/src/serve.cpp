@@ -181,14 +181,14 @@ class Serve {
     all.push_back(recipe<expert_worker::ExpertWorkerService>([this](app::ServiceContext& context) {
       expert_worker::ExpertWorkerService::Settings settings;
       settings.worker.listen = "direct://worker";
-      settings.fleet.scheduler = kScheduler;
+      settings.fleet.scheduler = {kScheduler};
       return expert_worker::ExpertWorkerService::create(
           settings, context, {foundation_->process.get(), foundation_->compute.get()});
     }));
     all.push_back(recipe<router::RouterService>([this](app::ServiceContext& context) {
       router::RouterService::Settings settings;
       settings.router.listen = "direct://router";
-      settings.fleet.scheduler = kScheduler;
+      settings.fleet.scheduler = {kScheduler};
       settings.batch = options_.batch;
       return router::RouterService::create(
           settings, context, {foundation_->process.get(), foundation_->compute.get()});
@@ -207,7 +207,7 @@ class Serve {
     settings.gateway.host = options_.host;
     settings.gateway.port = options_.port;
     settings.gateway.registry = {kRegistry};
-    settings.fleet.scheduler = kScheduler;
+    settings.fleet.scheduler = {kScheduler};
     CONCLAVE_TRY(auto service,
                  gateway::GatewayService::create(settings, context, {foundation_->process.get()}));
     gateway_ = service.get();

@@ -199,7 +199,7 @@ class FakeMember {
     state_.address = "tcp://127.0.0.1:9";
     state_.memory_bytes = std::uint64_t{1} << 30;
     member_ = fleet::Member::join(peer_.node(), peer_.system(),
-                                  {scheduler, std::chrono::milliseconds(200)},
+                                  {{scheduler}, std::chrono::milliseconds(200)},
                                   {[this] { return report(); },
                                    [this](wire::ReportReply reply) { apply(std::move(reply)); }},
                                   telemetry::Logger())

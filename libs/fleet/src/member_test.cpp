@@ -48,12 +48,13 @@ class MemberTest : public ::testing::Test {
     if (!callbacks.apply) {
       callbacks.apply = [this](wire::ReportReply reply) { replies_.add(std::move(reply)); };
     }
-    auto member = Member::join(*node_, process_->system(), {"inproc://scheduler", interval},
+    auto member = Member::join(*node_, process_->system(), {schedulers_, interval, "rack-7"},
                                std::move(callbacks), {});
     ASSERT_TRUE(member) << member.error().to_string();
     member_ = std::move(*member);
   }
 
+  std::vector<std::string> schedulers_{"inproc://scheduler"};
   telemetry::Metrics metrics_;
   std::unique_ptr<Process> process_;
   std::unique_ptr<fabric::Node> node_;
@@ -138,7 +139,7 @@ TEST_F(MemberTest, ReportsWhenNudged) {
 TEST_F(MemberTest, IsInTouchForAsLongAsItsLease) {
   start_scheduler();
   join();
-  EXPECT_FALSE(Member::join(*node_, process_->system(), {"no-address", kNever}, {}, {}));
+  EXPECT_FALSE(Member::join(*node_, process_->system(), {{"no-address"}, kNever}, {}, {}));
   ASSERT_TRUE(replies_.wait());
   EXPECT_TRUE(member_->in_touch());
 
@@ -171,6 +172,61 @@ TEST_F(MemberTest, GoesOnAfterAReportThatNobodyAnswered) {
   start_scheduler();
 
   EXPECT_TRUE(replies_.wait());
+}
+
+TEST_F(MemberTest, SaysWhereItStands) {
+  start_scheduler();
+  join();
+  EXPECT_EQ(scheduler_->wait_report(kNode).value().zone, "rack-7");
+}
+
+TEST_F(MemberTest, GoesToTheNextSchedulerWhenOneEnds) {
+  FakeScheduler other(*process_, "inproc://other");
+  schedulers_ = {"inproc://scheduler", "inproc://other"};
+  start_scheduler();
+  join();
+  ASSERT_TRUE(replies_.wait());
+  EXPECT_EQ(other.reports(), 0);
+
+  scheduler_.reset();
+
+  EXPECT_TRUE(other.wait_report(kNode));
+  EXPECT_TRUE(replies_.wait());
+}
+
+TEST_F(MemberTest, FollowsTheLeaderThatAStandbyNames) {
+  FakeScheduler leader(*process_, "inproc://leader");
+  leader.lead(7);
+  Events<fabric::LinkId> led;
+  MemberCallbacks callbacks;
+  callbacks.report = [] { return wire::NodeReport{}; };
+  callbacks.apply = [this](wire::ReportReply reply) { replies_.add(std::move(reply)); };
+  callbacks.led = [&led](fabric::LinkId link) { led.add(link); };
+  start_scheduler();
+  scheduler_->stand_by("inproc://leader", 7);
+  join(milliseconds(5), std::move(callbacks));
+
+  EXPECT_TRUE(leader.wait_report(kNode));
+  const auto reply = replies_.wait();
+
+  ASSERT_TRUE(reply);
+  EXPECT_EQ(reply->term, 7u);
+  EXPECT_NE(led.wait().value(), 0u);
+
+  // The one that led dies, and another one has its lease.
+  leader.stand_by("inproc://scheduler", 8);
+  scheduler_->lead(8);
+  EXPECT_EQ(replies_.wait([](const wire::ReportReply& late) { return late.term == 8; })->term, 8u);
+  member_.reset();
+}
+
+TEST_F(MemberTest, RefusesAListWithoutAnySchedulerOrWithTooMany) {
+  for (const std::size_t count : {std::size_t{0}, MemberOptions::kSchedulersMax + 1}) {
+    const std::vector<std::string> many(count, "inproc://scheduler");
+    const auto member = Member::join(*node_, process_->system(), {many, kNever}, {}, {});
+    ASSERT_FALSE(member);
+    EXPECT_EQ(member.error().code, base::ErrorCode::kInvalidArgument);
+  }
 }
 
 TEST_F(MemberTest, NoCallbackRunsOnceItIsGone) {

@@ -71,6 +71,12 @@ class FakeScheduler::Impl {
     lease_ = lease;
   }
 
+  void lead(std::uint64_t term, std::string leader) {
+    const std::lock_guard lock(mutex_);
+    term_ = term;
+    leader_ = std::move(leader);
+  }
+
   void hold(bool held) {
     {
       const std::lock_guard lock(mutex_);
@@ -168,6 +174,9 @@ class FakeScheduler::Impl {
 
   wire::ReportReply reply_to(const wire::NodeReport& report) {
     wire::ReportReply reply;
+    reply.term = term_;
+    reply.leader = leader_;
+    if (!leader_.empty()) return reply;
     reply.lease_ms = static_cast<std::uint32_t>(lease_.count());
     if (report.role == wire::NodeRole::kRouter && table_ && table_->epoch > report.epoch_seen) {
       reply.tables = {*table_};
@@ -194,6 +203,8 @@ class FakeScheduler::Impl {
   std::optional<wire::RoutingTable> table_;
   std::map<std::string, wire::Assignment> assignments_;
   std::chrono::milliseconds lease_{60'000};
+  std::uint64_t term_ = 0;
+  std::string leader_;  // if it is another one
   bool held_ = false;
   int count_ = 0;
 };
@@ -207,6 +218,10 @@ void FakeScheduler::assign(const std::string& worker, wire::Assignment assignmen
   impl_->assign(worker, std::move(assignment));
 }
 void FakeScheduler::set_lease(std::chrono::milliseconds lease) { impl_->set_lease(lease); }
+void FakeScheduler::lead(std::uint64_t term) { impl_->lead(term, {}); }
+void FakeScheduler::stand_by(const std::string& leader, std::uint64_t term) {
+  impl_->lead(term, leader);
+}
 void FakeScheduler::hold() { impl_->hold(true); }
 void FakeScheduler::release() { impl_->hold(false); }
 void FakeScheduler::nudge(const std::string& node) { impl_->nudge(node); }

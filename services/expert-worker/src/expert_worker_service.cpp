@@ -122,11 +122,11 @@ class ExpertWorkerService::Impl {
                                        if (!reply.assignments.empty())
                                          loader_->assign(std::move(reply.assignments.front()));
                                      }};
-    CONCLAVE_TRY(member_,
-                 fleet::Member::join(*node_, process_->system(),
-                                     {settings_.fleet.scheduler,
-                                      std::chrono::milliseconds(settings_.fleet.report_ms)},
-                                     std::move(callbacks), context_.log));
+    CONCLAVE_TRY(member_, fleet::Member::join(*node_, process_->system(),
+                                              {settings_.fleet.scheduler,
+                                               std::chrono::milliseconds(settings_.fleet.report_ms),
+                                               context_.node_zone},
+                                              std::move(callbacks), context_.log));
     reporter_ = member_.get();
     context_.log.info("expert_worker_started",
                       {{"device", settings_.worker.device},

@@ -82,7 +82,7 @@ class ExpertWorkerServiceTest : public ::testing::Test {
         scheduler_(std::make_unique<testkit::FakeScheduler>(*process_)),
         host_(kNode) {
     settings_.worker.listen = "direct://worker";
-    settings_.fleet.scheduler = scheduler_->address();
+    settings_.fleet.scheduler = {scheduler_->address()};
   }
 
   base::Status start() {
@@ -247,7 +247,7 @@ class ExpertWorkerProcessTest : public ::testing::Test {
         routing_(
             *fabric::Context::create(keys_.ring(wire::NodeRole::kRouter), {}, router_metrics_)),
         host_(kNode) {
-    settings_.fleet.scheduler = scheduler_->address();
+    settings_.fleet.scheduler = {scheduler_->address()};
     settings_.fabric.keys = keys_.path();
     service_ = *ExpertWorkerService::create(settings_, host_.context());
     EXPECT_TRUE(service_->start());

@@ -228,11 +228,11 @@ class GatewayService::Impl {
           if (!reply.fleet) return;
           caf::anon_send(actor, std::make_shared<const wire::Fleet>(std::move(*reply.fleet)));
         }};
-    CONCLAVE_TRY(member_,
-                 fleet::Member::join(*node_, process_->system(),
-                                     {settings_.fleet.scheduler,
-                                      std::chrono::milliseconds(settings_.fleet.report_ms)},
-                                     std::move(callbacks), context_.log));
+    CONCLAVE_TRY(member_, fleet::Member::join(*node_, process_->system(),
+                                              {settings_.fleet.scheduler,
+                                               std::chrono::milliseconds(settings_.fleet.report_ms),
+                                               context_.node_zone},
+                                              std::move(callbacks), context_.log));
     return {};
   }
 

@@ -73,7 +73,7 @@ class GatewayServiceTest : public ::testing::Test {
  protected:
   GatewayServiceTest() {
     settings_.gateway.port = 0;
-    settings_.fleet.scheduler = scheduler_.address();
+    settings_.fleet.scheduler = {scheduler_.address()};
     settings_.gateway.registry = {};
     settings_.fleet.report_ms = 10;
     settings_.fabric.links.heartbeat_ms = 100;

@@ -155,11 +155,11 @@ class RouterService::Impl {
                                        engine_->route(std::make_shared<const wire::RoutingTable>(
                                            std::move(reply.tables.front())));
                                      }};
-    CONCLAVE_TRY(member_,
-                 fleet::Member::join(*node_, process_->system(),
-                                     {settings_.fleet.scheduler,
-                                      std::chrono::milliseconds(settings_.fleet.report_ms)},
-                                     std::move(callbacks), context_.log));
+    CONCLAVE_TRY(member_, fleet::Member::join(*node_, process_->system(),
+                                              {settings_.fleet.scheduler,
+                                               std::chrono::milliseconds(settings_.fleet.report_ms),
+                                               context_.node_zone},
+                                              std::move(callbacks), context_.log));
     reporter_ = member_.get();
     return {};
   }

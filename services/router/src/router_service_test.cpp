@@ -69,7 +69,7 @@ class RouterServiceTest : public ::testing::Test {
         scheduler_(std::make_unique<testkit::FakeScheduler>(*process_)),
         host_(kNode) {
     settings_.router.listen = "inproc://router";
-    settings_.fleet.scheduler = scheduler_->address();
+    settings_.fleet.scheduler = {scheduler_->address()};
   }
   ~RouterServiceTest() override {
     gate_.open();

@@ -1,6 +1,6 @@
-// A node's place in the fleet: reports to the scheduler once an interval and whenever something
-// changed, hands back what the scheduler answers, and finds the scheduler again after a break. It
-// does not know what a node does with an assignment or a table.
+// A node's place in the fleet: reports to the scheduler that leads once an interval and whenever
+// something changed, hands back what it answers, and finds it, or the next leader, again after a
+// break. It does not know what a node does with an assignment or a table.
 #pragma once
 
 #include <caf/actor_system.hpp>
@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "conclave/base/result.hpp"
 #include "conclave/fabric/node.hpp"
@@ -17,22 +18,29 @@
 namespace conclave::fleet {
 
 struct MemberOptions {
-  std::string scheduler;  // its address
+  /// Standby schedulers are few, and each costs a link of every node.
+  static constexpr std::size_t kSchedulersMax = 8;
+
+  std::vector<std::string> schedulers;  // their addresses; at least one
   std::chrono::milliseconds interval{1000};
+  std::string zone;  // of every report
 };
 
 /// Both run on the member's actor, one at a time; short, and safe against the node's own threads.
 struct MemberCallbacks {
-  /// Everything but node, role and incarnation, which the member fills in.
+  /// Everything but node, role, incarnation and zone, which the member fills in.
   std::function<wire::NodeReport()> report;
   std::function<void(wire::ReportReply)> apply;
+  /// The scheduler at the other end of this link leads now. May be empty.
+  std::function<void(fabric::LinkId)> led = {};
 };
 
 /// Any thread. The node and the actor system must outlive it. One a node: it takes the node's name
 /// `reporter`.
 class Member {
  public:
-  /// Returns at once; the scheduler need not be there. Errors of Node::connect.
+  /// Returns at once; no scheduler need be there. Errors of Node::connect; kInvalidArgument: no
+  /// address, or more than kSchedulersMax.
   static base::Result<std::unique_ptr<Member>> join(fabric::Node& node, caf::actor_system& system,
                                                     const MemberOptions& options,
                                                     MemberCallbacks callbacks,
@@ -46,7 +54,7 @@ class Member {
   /// it is called meanwhile, one more report follows.
   void report_now();
 
-  /// The scheduler answered within its lease.
+  /// A scheduler that leads answered within its lease.
   [[nodiscard]] bool in_touch() const;
 
  private:

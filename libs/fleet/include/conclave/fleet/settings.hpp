@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "conclave/fabric/call_client.hpp"
 #include "conclave/fabric/node.hpp"
@@ -28,12 +29,12 @@ struct FabricSettings {
 
 /// Section `fleet`, for nodes that report to the scheduler.
 struct FleetSettings {
-  std::string scheduler = "tcp://127.0.0.1:7600";
+  std::vector<std::string> scheduler{"tcp://127.0.0.1:7600"};
   std::uint32_t report_ms = 1000;
 
   template <class Visitor>
   void visit(Visitor&& v) {
-    v("scheduler", scheduler, "Address of the scheduler");
+    v("scheduler", scheduler, "Addresses of the schedulers, of which one leads");
     v("report-ms", report_ms, 10u, 60'000u, "How often the node reports to the scheduler");
   }
 };

@@ -32,6 +32,10 @@ class FakeScheduler {
   /// Of the answers from now on; 60 s at first.
   void set_lease(std::chrono::milliseconds lease);
 
+  /// Leads with this term from now on; or does not, and names who does.
+  void lead(std::uint64_t term);
+  void stand_by(const std::string& leader, std::uint64_t term);
+
   /// Leaves reports unanswered until release().
   void hold();
   void release();
