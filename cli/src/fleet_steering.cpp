@@ -178,6 +178,10 @@ void add_experts(CLI::App& app, Action& action) {
       [](const ExpertsOptions& own, const AdminClient& client) {
         return plan(own, client, ":apply");
       });
+  add(*experts, action, "rollback", "Back to the placement before the last plan", options(),
+      [](const ExpertsOptions& own, const AdminClient& client) {
+        return plan(own, client, ":rollback");
+      });
   auto moved = options();
   CLI::App* move =
       add(*experts, action, "move", "Put an expert's copies on these workers alone", moved,

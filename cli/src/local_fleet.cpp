@@ -105,12 +105,16 @@ class Plan {
 
 }  // namespace
 
-std::string scheduler_address(const LocalFleet& fleet) { return tcp(fleet.scheduler_port); }
+std::string scheduler_addresses(const LocalFleet& fleet) {
+  std::vector<std::string> addresses;
+  for (const std::uint16_t port : fleet.scheduler_ports) addresses.push_back(tcp(port));
+  return joined(addresses);
+}
 
 std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Machine& machine) {
   std::vector<std::string> registries;
   for (const std::uint16_t port : fleet.registry_ports) registries.push_back(tcp(port));
-  const std::string scheduler = scheduler_address(fleet);
+  const std::string schedulers = scheduler_addresses(fleet);
   Plan plan(fleet);
   for (std::size_t i = 0; i < registries.size(); ++i) {
     const bool is_only = registries.size() == 1;
@@ -123,23 +127,28 @@ std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Mach
     plan.add(is_only ? "registry" : "registry-" + std::to_string(i + 1), "registry", kPlannerStage,
              std::move(arguments), {"CONCLAVE_REGISTRY_DATABASE=" + fleet.database});
   }
-  plan.add("scheduler", "scheduler", kPlannerStage,
-           {"--scheduler.listen", scheduler, "--scheduler.registry", registries.front(),
-            "--scheduler.model", fleet.reference});
+  for (std::size_t i = 0; i < fleet.scheduler_ports.size(); ++i) {
+    const bool is_only = fleet.scheduler_ports.size() == 1;
+    plan.add(is_only ? "scheduler" : "scheduler-" + std::to_string(i + 1), "scheduler",
+             kPlannerStage,
+             {"--scheduler.listen", tcp(fleet.scheduler_ports[i]), "--scheduler.registry",
+              registries.front(), "--scheduler.model", fleet.reference, "--scheduler.elect",
+              is_only ? "false" : "true"});
+  }
   const std::uint64_t memory = machine.memory_limit_bytes / 4 * 3 / fleet.workers;
   for (std::uint32_t i = 0; i < fleet.workers; ++i) {
     plan.add(
         "worker-" + std::to_string(i + 1), "expert-worker", kWorkerStage,
-        {"--fleet.scheduler", scheduler, "--expert-worker.memory-bytes", std::to_string(memory),
+        {"--fleet.scheduler", schedulers, "--expert-worker.memory-bytes", std::to_string(memory),
          "--expert-worker.device", device_of(machine.cpus.cpus(), i, fleet.workers),
          "--fabric.data.encryption", fleet.data_encryption});
   }
   for (std::uint32_t i = 1; i <= fleet.routers; ++i) {
     plan.add("router-" + std::to_string(i), "router", kRouterStage,
-             {"--fleet.scheduler", scheduler, "--fabric.data.encryption", fleet.data_encryption});
+             {"--fleet.scheduler", schedulers, "--fabric.data.encryption", fleet.data_encryption});
   }
   plan.add("gateway", "gateway", kGatewayStage,
-           {"--fleet.scheduler", scheduler, "--gateway.host", fleet.host, "--gateway.port",
+           {"--fleet.scheduler", schedulers, "--gateway.host", fleet.host, "--gateway.port",
             std::to_string(fleet.port), "--gateway.registry", joined(registries),
             "--gateway.usage-spool", (fleet.state / "usage.spool").string()});
   std::vector<ChildSpec> children = plan.take();

@@ -24,7 +24,7 @@ struct LocalFleet {
   std::optional<ChildSpec> postgres;          // a server for this fleet alone
   std::filesystem::path admin_key;            // file with an administrator's secret; empty: none
   std::vector<std::uint16_t> registry_ports;  // one registry each, at least one
-  std::uint16_t scheduler_port = 0;
+  std::vector<std::uint16_t> scheduler_ports;  // likewise; one leads
   std::string host = "127.0.0.1";  // of the HTTP API
   std::uint16_t port = 8000;       // likewise
   std::string log_level = "warn";
@@ -33,13 +33,13 @@ struct LocalFleet {
   std::vector<std::string> settings;  // "router.threads=2", see setting_problem
 };
 
-/// registry (or registry-1..), scheduler, worker-1.., router-1.., gateway. Requests are ended
+/// registry (or registry-1..), scheduler (or scheduler-1..), worker-1.., router-1.., gateway. Requests are ended
 /// first: the gateway, then the routers, the workers, and those that plan at last. Workers share
 /// processors and three quarters of the memory, as if each were on a machine of its own.
 std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Machine& machine);
 
-/// "tcp://127.0.0.1:7600"
-std::string scheduler_address(const LocalFleet& fleet);
+/// "tcp://127.0.0.1:7600", separated by commas if there are several
+std::string scheduler_addresses(const LocalFleet& fleet);
 
 /// Empty for SECTION.KEY=VALUE where SECTION is of some service; whether it has such a key the
 /// service says when it starts. For CLI11's check().

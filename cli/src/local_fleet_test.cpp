@@ -29,7 +29,7 @@ LocalFleet fleet_of(std::uint32_t workers, std::uint32_t routers) {
   fleet.routers = routers;
   fleet.registry_ports = {11};
   fleet.database = "/state/registry.db";
-  fleet.scheduler_port = 12;
+  fleet.scheduler_ports = {12};
   return fleet;
 }
 
@@ -70,14 +70,15 @@ TEST(LocalFleetTest, ConnectsItsProcesses) {
   fleet.host = "0.0.0.0";
   fleet.port = 80;
   const auto children = processes_of(fleet, machine_with({0}));
-  EXPECT_EQ(scheduler_address(fleet), "tcp://127.0.0.1:12");
+  EXPECT_EQ(scheduler_addresses(fleet), "tcp://127.0.0.1:12");
   EXPECT_EQ(value(child(children, "registry"), "--registry.listen"), "tcp://127.0.0.1:11");
   EXPECT_EQ(value(child(children, "registry"), "--registry.models"), "/model.gguf");
-  EXPECT_EQ(value(child(children, "scheduler"), "--scheduler.listen"), scheduler_address(fleet));
+  EXPECT_EQ(value(child(children, "scheduler"), "--scheduler.listen"), scheduler_addresses(fleet));
   EXPECT_EQ(value(child(children, "scheduler"), "--scheduler.registry"), "tcp://127.0.0.1:11");
   EXPECT_EQ(value(child(children, "scheduler"), "--scheduler.model"), "demo@current");
   for (const char* name : {"worker-1", "router-1", "gateway"}) {
-    EXPECT_EQ(value(child(children, name), "--fleet.scheduler"), scheduler_address(fleet)) << name;
+    EXPECT_EQ(value(child(children, name), "--fleet.scheduler"), scheduler_addresses(fleet))
+        << name;
   }
   EXPECT_EQ(value(child(children, "gateway"), "--gateway.host"), "0.0.0.0");
   EXPECT_EQ(value(child(children, "gateway"), "--gateway.port"), "80");
@@ -104,6 +105,21 @@ TEST(LocalFleetTest, RegistriesShareADatabaseThatOnlyTheySee) {
       EXPECT_THAT(argument, testing::Not(HasSubstr("secret"))) << each.name;
     }
   }
+}
+
+TEST(LocalFleetTest, OfSeveralSchedulersEveryNodeKnowsAll) {
+  LocalFleet fleet = fleet_of(1, 1);
+  fleet.scheduler_ports = {12, 14};
+  const auto children = processes_of(fleet, machine_with({0}));
+  for (const char* name : {"worker-1", "router-1", "gateway"}) {
+    EXPECT_EQ(value(child(children, name), "--fleet.scheduler"),
+              "tcp://127.0.0.1:12,tcp://127.0.0.1:14")
+        << name;
+  }
+  EXPECT_EQ(value(child(children, "scheduler-2"), "--scheduler.listen"), "tcp://127.0.0.1:14");
+  EXPECT_EQ(value(child(children, "scheduler-2"), "--scheduler.elect"), "true");
+  const auto alone = processes_of(fleet_of(1, 1), machine_with({0}));
+  EXPECT_EQ(value(child(alone, "scheduler"), "--scheduler.elect"), "false");
 }
 
 TEST(LocalFleetTest, WorkersShareMemoryAndProcessors) {

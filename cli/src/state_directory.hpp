@@ -18,7 +18,7 @@ std::filesystem::path state_directory(const std::string& chosen);
 /// How to reach a running `conclave up`.
 struct UpAddresses {
   std::string url;        // of the gateway
-  std::string scheduler;  // tcp://..
+  std::string scheduler;  // tcp://.., several separated by commas
   std::string keys;       // directory
 
   friend bool operator==(const UpAddresses&, const UpAddresses&) = default;

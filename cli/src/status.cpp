@@ -5,6 +5,7 @@
 #include <future>
 #include <iostream>
 #include <memory>
+#include <sstream>
 
 #include "commands.hpp"
 #include "conclave/fabric/caf_error.hpp"
@@ -71,6 +72,19 @@ base::Result<wire::Fleet> ask(const std::string& scheduler, const std::string& k
   return fleet;
 }
 
+// Of several schedulers the one that leads knows the fleet; the others know that one.
+base::Result<wire::Fleet> ask_leader(const std::string& schedulers, const std::string& keys) {
+  base::Result<wire::Fleet> fleet =
+      fail(ErrorCode::kInvalidArgument, "there is no address of a scheduler");
+  std::stringstream list(schedulers);
+  for (std::string address; std::getline(list, address, ',');) {
+    fleet = ask(address, keys);
+    if (fleet && !fleet->leader.empty()) fleet = ask(fleet->leader, keys);
+    if (fleet && fleet->leader.empty()) break;
+  }
+  return fleet;
+}
+
 json::object node_json(const wire::NodeStatus& status) {
   const wire::NodeReport& report = status.report;
   json::object node{{"node", report.node},
@@ -79,6 +93,7 @@ json::object node_json(const wire::NodeStatus& status) {
                     {"reason", report.reason},
                     {"address", report.address},
                     {"admin", report.admin_address},
+                    {"zone", report.zone},
                     {"silent_ms", status.silent_ms},
                     {"epoch_seen", report.epoch_seen}};
   if (report.role == wire::NodeRole::kExpertWorker) {
@@ -117,6 +132,7 @@ json::object fleet_json(const wire::Fleet& fleet) {
   for (const wire::ServedModel& model : fleet.models) models.push_back(model_json(model));
   const wire::ServedModel first = fleet.models.empty() ? wire::ServedModel{} : fleet.models.front();
   return {{"epoch", fleet.epoch},
+          {"term", fleet.term},
           {"model", first.model.name},
           {"version", first.model.version},
           {"experts_ready", first.experts_ready},
@@ -151,7 +167,9 @@ void print_table(const wire::Fleet& fleet) {
               << (model.reason.empty() ? "" : ": " + model.reason) << "\n";
   }
   if (!fleet.reason.empty()) std::cout << "waiting  " << fleet.reason << "\n";
-  std::cout << "epoch    " << fleet.epoch << "\n\n";
+  std::cout << "epoch    " << fleet.epoch;
+  if (fleet.term != 0) std::cout << ", term " << fleet.term;
+  std::cout << "\n\n";
   Table table({"node", "role", "state", "device", "experts", "memory", "load", "address", "admin"});
   for (const wire::NodeStatus& status : fleet.nodes) {
     const wire::NodeReport& report = status.report;
@@ -174,7 +192,7 @@ base::Status status(Options options) {
     options.scheduler = up.scheduler;
     if (options.keys.empty()) options.keys = up.keys;
   }
-  CONCLAVE_TRY(const wire::Fleet fleet, ask(options.scheduler, options.keys));
+  CONCLAVE_TRY(const wire::Fleet fleet, ask_leader(options.scheduler, options.keys));
   if (options.format == OutputFormat::kJson) {
     print_json(fleet_json(fleet));
   } else {

@@ -47,6 +47,7 @@ struct Options {
   bool postgres = false;
   std::string postgres_url;  // empty: a server of its own
   std::uint32_t registries = 1;
+  std::uint32_t schedulers = 1;
 };
 
 class Up {
@@ -76,12 +77,13 @@ class Up {
     CONCLAVE_TRY(const auto written, fabric::write_keys(fleet_.keys));
     CONCLAVE_TRY(fleet_.admin_key, ensure_admin_key(fleet_.state));
     CONCLAVE_TRY_VOID(prepare_database());
-    CONCLAVE_TRY(const auto ports, free_ports(2 + options_.registries));
-    fleet_.scheduler_port = ports[0];
-    if (fleet_.port == 0) fleet_.port = ports[1];
-    fleet_.registry_ports.assign(ports.begin() + 2, ports.end());
+    CONCLAVE_TRY(const auto ports, free_ports(1 + options_.registries + options_.schedulers));
+    if (fleet_.port == 0) fleet_.port = ports[0];
+    const auto schedulers = ports.begin() + 1 + options_.registries;
+    fleet_.registry_ports.assign(ports.begin() + 1, schedulers);
+    fleet_.scheduler_ports.assign(schedulers, ports.end());
     url_ = "http://" + url_host(fleet_.host) + ":" + std::to_string(fleet_.port);
-    return write_addresses(fleet_.state, {url_, scheduler_address(fleet_), fleet_.keys});
+    return write_addresses(fleet_.state, {url_, scheduler_addresses(fleet_), fleet_.keys});
   }
 
   Status prepare_database() {
@@ -250,6 +252,9 @@ void add_up(CLI::App& app, Action& action) {
           ->check(postgres_problem)
           ->envname("CONCLAVE_POSTGRES");
   command->add_option("--registries", options->registries, "Registries, on one database")
+      ->check(config::within(1u, 8u))
+      ->capture_default_str();
+  command->add_option("--schedulers", options->schedulers, "Schedulers, of which one leads")
       ->check(config::within(1u, 8u))
       ->capture_default_str();
   command->callback([options, postgres, &action] {
