@@ -67,7 +67,7 @@ ControlActor::behavior_type ControlState::make_behavior() {
 void ControlState::on_link(const OwnerLink& link) {
   auto& links = owners(link.role);
   std::erase(links, link.link);
-  if (link.up) links.push_back(link.link);
+  if (link.up) links.insert(link.leads ? links.begin() : links.end(), link.link);
   if (link.up && link.role == wire::NodeRole::kRegistry) send_usage();
 }
 

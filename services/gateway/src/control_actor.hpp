@@ -34,6 +34,7 @@ struct OwnerLink {
   wire::NodeRole role = wire::NodeRole::kRegistry;
   fabric::LinkId link = 0;
   bool up = false;
+  bool leads = false;  // of several schedulers: the one to ask
 };
 
 }  // namespace conclave::gateway

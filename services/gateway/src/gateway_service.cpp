@@ -227,6 +227,9 @@ class GatewayService::Impl {
         [actor = actor_](wire::ReportReply reply) {
           if (!reply.fleet) return;
           caf::anon_send(actor, std::make_shared<const wire::Fleet>(std::move(*reply.fleet)));
+        },
+        [control = control_](fabric::LinkId link) {
+          caf::anon_send(control, OwnerLink{wire::NodeRole::kScheduler, link, true, true});
         }};
     CONCLAVE_TRY(member_, fleet::Member::join(*node_, process_->system(),
                                               {settings_.fleet.scheduler,
