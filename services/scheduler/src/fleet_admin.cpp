@@ -52,18 +52,6 @@ json::object plan_json(const placement::PlanRequest& request, const placement::P
           {"workers", std::move(workers)}};
 }
 
-std::string_view name_of(SchedulerCore::Standing standing) {
-  switch (standing) {
-    case SchedulerCore::Standing::kInService:
-      return "in-service";
-    case SchedulerCore::Standing::kCordoned:
-      return "cordoned";
-    case SchedulerCore::Standing::kDraining:
-      return "draining";
-  }
-  return "in-service";
-}
-
 json::object pin_json(const placement::Pin& pin) {
   const char* kind = pin.kind == placement::Pin::Kind::kOnly   ? "only"
                      : pin.kind == placement::Pin::Kind::kAlso ? "also"
@@ -98,6 +86,7 @@ FleetAdmin::FleetAdmin(SchedulerCore& core, std::function<Time()> now)
   add_experts();
   add_workers();
   add_placement();
+  add_rollback();
 }
 
 void FleetAdmin::add_experts() {
@@ -191,6 +180,19 @@ void FleetAdmin::add_placement() {
                [this](const Call&) -> Reply {
                  CONCLAVE_TRY(const auto preview, core_.preview());
                  CONCLAVE_TRY(const placement::Plan plan, core_.apply(now_()));
+                 return json_reply(plan_json(preview.first, plan));
+               }});
+}
+
+void FleetAdmin::add_rollback() {
+  routes_.add({"POST",
+               "/admin/v1/placement:rollback",
+               "Back to the placement before the last plan, as far as its workers are there.",
+               {},
+               {},
+               [this](const Call&) -> Reply {
+                 CONCLAVE_TRY(const auto preview, core_.preview());
+                 CONCLAVE_TRY(const placement::Plan plan, core_.roll_back(now_()));
                  return json_reply(plan_json(preview.first, plan));
                }});
 }

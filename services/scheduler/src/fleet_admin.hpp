@@ -29,6 +29,7 @@ class FleetAdmin {
   void add_experts();
   void add_workers();
   void add_placement();
+  void add_rollback();
 
   [[nodiscard]] Reply experts(const Call& call) const;
   [[nodiscard]] Reply workers(const Call& call) const;

@@ -67,6 +67,7 @@ void Rollout::observe(const wire::NodeReport& worker, Time now) {
   }
   hosting.limits = {worker.device.substr(0, worker.device.find(':')),
                     host_of(worker.address),
+                    worker.zone,
                     worker.incarnation,
                     worker.memory_bytes,
                     worker.slots,
@@ -118,7 +119,8 @@ placement::PlanWorker Rollout::plan_worker(const std::string& name, const Hostin
           hosting.target,
           1.0,
           hosting.limits.group,
-          hosting.limits.host};
+          hosting.limits.host,
+          hosting.limits.zone};
 }
 
 std::vector<placement::PlanWorker> Rollout::plan_workers() const {
@@ -238,7 +240,7 @@ std::vector<std::string> Rollout::assign(std::uint64_t routers_seen, Time now,
   if (!model_.is_known()) return {};
   std::erase_if(removals_, [&](const Removal& removal) {
     const auto age = now - removal.published;
-    return removal.epoch != 0 && age >= options_.grace &&
+    return now >= options_.hold_until && removal.epoch != 0 && age >= options_.grace &&
            (routers_seen >= removal.epoch || age >= options_.router_patience);
   });
   const auto usable = this->usable();
@@ -309,6 +311,12 @@ std::uint32_t Rollout::assigned(const std::string& worker) const {
   const auto found = workers_.find(worker);
   if (found == workers_.end()) return 0;
   return static_cast<std::uint32_t>(found->second.listed.count());
+}
+
+ExpertBits Rollout::pending(const std::string& worker) const {
+  const auto found = workers_.find(worker);
+  if (found == workers_.end() || found->second.epoch == 0) return none();
+  return found->second.listed - found->second.ready;
 }
 
 std::uint32_t Rollout::least_copies() const {

@@ -39,6 +39,9 @@ struct RolloutOptions {
   std::chrono::milliseconds router_patience{10'000};
   /// What routers do where no copy of an expert is left; in every table.
   wire::DegradedPolicy policy = wire::DegradedPolicy::kWait;
+  /// Until then nothing is dropped that a worker has: a scheduler that has just begun has not heard
+  /// of all routers yet, which may call it there.
+  Time hold_until{};
 };
 
 using NextEpoch = std::function<std::uint64_t()>;
@@ -65,6 +68,7 @@ class Rollout {
   struct Limits {
     std::string group;  // device class: "cpu" of "cpu:0-3"
     std::string host;   // of its address; empty: not known
+    std::string zone;   // empty: not known
     std::uint64_t incarnation = 0;
     std::uint64_t memory_bytes = 0;
     std::uint32_t slots = 0;
@@ -106,6 +110,8 @@ class Rollout {
   [[nodiscard]] std::vector<std::string> hosts_of(std::uint32_t layer, std::uint32_t index) const;
   /// Experts that a worker shall host now; 0 for others.
   [[nodiscard]] std::uint32_t assigned(const std::string& worker) const;
+  /// Of those the ones that it has not got ready.
+  [[nodiscard]] wire::ExpertBits pending(const std::string& worker) const;
   /// Fewest ready copies of any expert.
   [[nodiscard]] std::uint32_t least_copies() const;
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "conclave/fabric/caf_error.hpp"
+#include "conclave/wire/limits.hpp"
 
 namespace conclave::scheduler {
 
@@ -22,30 +23,99 @@ constexpr std::chrono::milliseconds kFirstResolve{200};
 SchedulerActor::behavior_type SchedulerState::make_behavior() {
   self_->set_default_handler(caf::drop);
   self_->delayed_send(self_, parts_.settings.publish, caf::tick_atom_v);
+  parts_.metrics.lead(leads_, term_);
   return {[this](const wire::NodeReport& report) { return on_report(report); },
-          [this](const wire::FleetRequest&) { return parts_.core->fleet(parts_.now()); },
-          [this](const wire::AdminRequest& request) {
-            wire::AdminReply reply = admin_.serve(request);
-            send_nudges();
-            return reply;
+          [this](const wire::FleetRequest&) { return fleet(); },
+          [this](const wire::AdminRequest& request) { return on_admin(request); },
+          [this](caf::tick_atom) { on_tick(); },
+          [this](caf::connect_atom) {
+            if (leads_) resolve();
           },
-          [this](caf::tick_atom) { on_tick(); }, [this](caf::connect_atom) { resolve(); }};
+          [this](const LeadChange& change) { on_lead(change); },
+          [this](const KeptQuestion& question) { return kept(question); }};
+}
+
+void SchedulerState::begin() {
+  core_ = parts_.make_core();
+  parts_.metrics.restart();
+  admin_.emplace(*core_, parts_.now);
+  known_ = {};
+  last_problem_.clear();
+}
+
+// Who begins to lead goes by what nodes report and the registry keeps; who ends forgets what it had
+// in mind, as another one decides now.
+void SchedulerState::on_lead(const LeadChange& change) {
+  const bool ends = leads_ && !change.leads;
+  const bool begins = change.begins && parts_.settings.elect;
+  leads_ = change.leads;
+  term_ = change.term;
+  leader_ = change.leader;
+  if (ends || begins) begin();
+  if (change.kept) {
+    if (const auto read = from_document(*change.kept)) {
+      core_->restore(*read, parts_.now());
+    } else {
+      parts_.log.error("kept_not_understood", {{"error", read.error().message}});
+    }
+  }
+  parts_.metrics.lead(leads_, term_);
+  if (leads_) resolve();
+  send_nudges();
+}
+
+KeptAnswer SchedulerState::kept(const KeptQuestion& question) const {
+  const std::uint64_t change = core_->kept_change();
+  if (!leads_ || change == question.change) return {change, std::nullopt};
+  return {change, to_document(core_->kept(), wire::kStateBytesMax)};
+}
+
+caf::result<wire::Fleet> SchedulerState::fleet() const {
+  if (!leads_ && leader_.empty()) return fabric::to_caf(stands_by());
+  wire::Fleet fleet;
+  if (leads_) fleet = core_->fleet(parts_.now());
+  fleet.term = term_;
+  fleet.leader = leader_;
+  if (!leads_) fleet.reason = stands_by().message;
+  return fleet;
+}
+
+base::Error SchedulerState::stands_by() const {
+  return {base::ErrorCode::kUnavailable,
+          leader_.empty() ? "this scheduler stands by, and knows of none that leads"
+                          : "this scheduler stands by; " + leader_ + " leads"};
+}
+
+caf::result<wire::AdminReply> SchedulerState::on_admin(const wire::AdminRequest& request) {
+  if (!leads_) return fabric::to_caf(stands_by());
+  wire::AdminReply reply = admin_->serve(request);
+  send_nudges();
+  return reply;
 }
 
 caf::result<wire::ReportReply> SchedulerState::on_report(const wire::NodeReport& report) {
-  auto reply = parts_.core->on_report(report, parts_.now());
+  if (!leads_) {
+    if (leader_.empty()) return fabric::to_caf(stands_by());
+    wire::ReportReply other;
+    other.term = term_;
+    other.leader = leader_;
+    return other;
+  }
+  auto reply = core_->on_report(report, parts_.now());
   send_nudges();
   if (!reply) return fabric::to_caf(reply.error());
+  reply->term = term_;
   return std::move(*reply);
 }
 
 void SchedulerState::on_tick() {
   self_->delayed_send(self_, parts_.settings.publish, caf::tick_atom_v);
   const Time now = parts_.now();
+  if (!leads_) return parts_.metrics.show({});
   if (now >= resolve_at_) resolve();
-  parts_.core->on_tick(now);
+  core_->on_tick(now);
   send_nudges();
-  parts_.metrics.show(parts_.core->stats());
+  parts_.metrics.show(core_->stats());
 }
 
 void SchedulerState::resolve() {
@@ -75,7 +145,7 @@ void SchedulerState::resolved(const wire::ModelRecord& record) {
                 wire::DigestsRequest{record.model.name, record.model.version})
       .then(
           [this, record](const wire::ModelDigests& digests) {
-            const auto taken = parts_.core->on_model(record, digests, parts_.now());
+            const auto taken = core_->on_model(record, digests, parts_.now());
             if (!taken) return unresolved(taken.error().message);
             resolving_ = false;
             last_problem_.clear();
@@ -94,7 +164,7 @@ void SchedulerState::unresolved(const std::string& reason) {
   if (known_.version == 0) {
     resolve_at_ = parts_.now() + std::min(parts_.settings.resolve, kFirstResolve);
   }
-  parts_.core->on_no_model(reason);
+  core_->on_no_model(reason);
   const Time now = parts_.now();
   if (last_problem_.empty()) problem_since_ = now;
   const bool lasts = now - problem_since_ >= kStartPatience;
@@ -106,7 +176,8 @@ void SchedulerState::unresolved(const std::string& reason) {
 }
 
 void SchedulerState::send_nudges() {
-  for (const NudgeTo& nudge : parts_.core->take_nudges()) {
+  if (!leads_) return;
+  for (const NudgeTo& nudge : core_->take_nudges()) {
     const fabric::LinkId link = parts_.node.find(nudge.node);
     if (link == 0) continue;
     self_->send(parts_.node.remote<fabric::ReporterActor>(link, fabric::kReporterActor),

@@ -1,17 +1,19 @@
 // The scheduler as nodes reach it: reports in, replies and nudges out; asks the registry what is to
-// be served. Decides nothing.
+// be served. While it does not lead it says who does. Decides nothing.
 #pragma once
 
 #include <caf/typed_actor.hpp>
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "conclave/fabric/messages.hpp"
 #include "conclave/fabric/node.hpp"
 #include "conclave/telemetry/log.hpp"
 #include "fleet_admin.hpp"
+#include "lead_actor.hpp"
 #include "scheduler_core.hpp"
 #include "scheduler_metrics.hpp"
 
@@ -19,13 +21,16 @@ namespace conclave::scheduler {
 
 using SchedulerActor =
     fabric::FleetActor::extend<caf::replies_to<wire::AdminRequest>::with<wire::AdminReply>,
-                               caf::reacts_to<caf::tick_atom>, caf::reacts_to<caf::connect_atom>>;
+                               caf::reacts_to<caf::tick_atom>, caf::reacts_to<caf::connect_atom>,
+                               caf::reacts_to<LeadChange>,
+                               caf::replies_to<KeptQuestion>::with<KeptAnswer>>;
 
 struct SchedulerParts {
   fabric::Node& node;
   fabric::LinkId registry = 0;
   SchedulerSettings settings;
-  std::unique_ptr<SchedulerCore> core;
+  /// One that knows nothing yet: for the start, and for every lead.
+  std::function<std::unique_ptr<SchedulerCore>()> make_core;
   SchedulerMetrics metrics;
   telemetry::Logger log;
   std::function<Time()> now;
@@ -36,11 +41,19 @@ class SchedulerState {
   static constexpr const char* kName = "conclave.scheduler";
 
   SchedulerState(SchedulerActor::pointer self, std::shared_ptr<SchedulerParts> parts)
-      : self_(self), parts_(std::move(*parts)), admin_(*parts_.core, parts_.now) {}
+      : self_(self), parts_(std::move(*parts)), leads_(!parts_.settings.elect) {
+    begin();
+  }
 
   SchedulerActor::behavior_type make_behavior();
 
  private:
+  void begin();
+  void on_lead(const LeadChange& change);
+  [[nodiscard]] KeptAnswer kept(const KeptQuestion& question) const;
+  [[nodiscard]] caf::result<wire::Fleet> fleet() const;
+  caf::result<wire::AdminReply> on_admin(const wire::AdminRequest& request);
+  [[nodiscard]] base::Error stands_by() const;
   caf::result<wire::ReportReply> on_report(const wire::NodeReport& report);
   void on_tick();
   void resolve();
@@ -50,7 +63,11 @@ class SchedulerState {
 
   SchedulerActor::pointer self_;
   SchedulerParts parts_;
-  FleetAdmin admin_;
+  bool leads_;
+  std::uint64_t term_ = 0;  // of who leads; 0: nobody is elected
+  std::string leader_;      // its address, if it is another one and known
+  std::unique_ptr<SchedulerCore> core_;
+  std::optional<FleetAdmin> admin_;  // of the core
   Time resolve_at_{};
   bool resolving_ = false;
   wire::ModelVersion known_;  // whose sums the core has

@@ -1,6 +1,7 @@
 #include "scheduler_core.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "bits.hpp"
@@ -43,6 +44,8 @@ SchedulerCore::SchedulerCore(const SchedulerSettings& settings,
       planner_(std::move(planner)),
       log_(std::move(log)),
       roster_(settings.lease),
+      steps_(settings.load_deadline),
+      lost_workers_(settings.lost_after),
       started_(now),
       last_call_(now) {
   const auto seconds =
@@ -96,6 +99,11 @@ void SchedulerCore::node_arrived(const wire::NodeReport& report, Roster::Arrival
 
 void SchedulerCore::observe_router(const wire::NodeReport& report) {
   RouterEpochs& epochs = routers_[report.node];
+  if (report.state != NodeState::kDraining) {
+    lost_workers_.observe(report.node, report.lost, last_call_);
+  } else {
+    lost_workers_.forget(report.node);
+  }
   if (epochs.told != 0 && report.epoch_seen == epochs.told) epochs.applied = epochs.told;
 }
 
@@ -131,6 +139,7 @@ void SchedulerCore::expire(Time now) {
                             {"lease_ms", settings_.lease.count()}});
     nudges_.erase(gone.node);
     routers_.erase(gone.node);
+    lost_workers_.forget(gone.node);
     nudge(NodeRole::kGateway);
     if (gone.role == NodeRole::kExpertWorker) forget_worker(gone.node);
   }
@@ -139,6 +148,7 @@ void SchedulerCore::expire(Time now) {
 void SchedulerCore::forget_worker(const std::string& worker) {
   if (!rollout_) return;
   rollout_->forget(worker);
+  steps_.forget(worker);
   if (loads_) loads_->forget(worker);
   plan_is_due_ = true;
 }
@@ -181,13 +191,17 @@ void SchedulerCore::serve(ServedModel model, Time now) {
                                  {"version", rollout_->model().version.version}});
   }
   rollout_.emplace(std::move(model), RolloutOptions{settings_.grace, 2 * settings_.lease,
-                                                    policy_of(settings_.without_replica)});
+                                                    policy_of(settings_.without_replica),
+                                                    started_ + settings_.lease});
   const auto& shape = rollout_->model().shape;
   loads_.emplace(shape.layers, shape.experts, settings_.load_window, now);
   for (const wire::NodeReport* worker : roster_.of(NodeRole::kExpertWorker)) {
     rollout_->observe(*worker, now);
     observe_loads(*worker);
   }
+  history_ = {};
+  steps_.forgive();
+  recall();
   plan_is_due_ = true;
   may_rebalance_ = true;
   no_fit_.clear();
@@ -227,6 +241,8 @@ void SchedulerCore::refresh(Time now) {
   if (!is_settled()) return;
   if (!rollout_) adopt_reported_model(now);
   if (!rollout_) return;
+  note_lost_workers(now);
+  note_failed_steps(now);
   if (rollout_->model().is_known() && loads_->judge(request(), now)) {
     log_.info("load_drifted", {{"model", rollout_->model().version.name}});
     plan_is_due_ = true;
@@ -254,16 +270,24 @@ placement::PlanRequest SchedulerCore::request() const {
   request.loads = loads_->loads();
   request.move_price = settings_.move_price;
   request.pins = pins();
+  std::ranges::move(steps_.bars(request.workers), std::back_inserter(request.pins));
   for (placement::PlanWorker& worker : request.workers) {
     worker.cordoned = standing(worker.name) == Standing::kCordoned;
-    worker.leaving |= standing(worker.name) == Standing::kDraining;
+    worker.leaving |= standing(worker.name) == Standing::kDraining || lost_.contains(worker.name);
   }
   return request;
 }
 
 placement::Plan SchedulerCore::plan() {
-  const placement::PlanRequest request = this->request();
+  placement::PlanRequest request = this->request();
+  history_.fill_in(request);
   placement::Plan made = planner_->plan(request);
+  if (history_.planned(request, made)) ++kept_change_;
+  adopt(request, made);
+  return made;
+}
+
+void SchedulerCore::adopt(const placement::PlanRequest& request, const placement::Plan& made) {
   rollout_->set_targets(made.targets);
   loads_->planned(made);
   ++plans_total_;
@@ -279,47 +303,6 @@ placement::Plan SchedulerCore::plan() {
             {"rebalance", may_rebalance_},
             {"reason", made.reason},
             {"explanation", made.explanation}});
-  return made;
-}
-
-Status SchedulerCore::set_standing(const std::string& worker, Standing standing, Time now) {
-  const Roster::Entry* known = roster_.find(worker);
-  if (known == nullptr || known->report.role != NodeRole::kExpertWorker) {
-    return fail(ErrorCode::kNotFound, "there is no worker " + base::shown(worker));
-  }
-  if (standing == Standing::kInService) {
-    standings_.erase(worker);
-  } else {
-    standings_[worker] = standing;
-  }
-  log_.info("worker_standing", {{"worker", worker}, {"standing", static_cast<int>(standing)}});
-  plan_is_due_ = true;
-  refresh(now);
-  return {};
-}
-
-SchedulerCore::Standing SchedulerCore::standing(const std::string& worker) const {
-  const auto known = standings_.find(worker);
-  return known == standings_.end() ? Standing::kInService : known->second;
-}
-
-void SchedulerCore::pin(std::uint32_t layer, std::uint32_t expert,
-                        std::optional<placement::Pin> pin, Time now) {
-  if (pin) {
-    pin->layer = layer;
-    pin->expert = expert;
-    pins_[{layer, expert}] = *std::move(pin);
-  } else {
-    pins_.erase({layer, expert});
-  }
-  plan_is_due_ = true;
-  refresh(now);
-}
-
-std::vector<placement::Pin> SchedulerCore::pins() const {
-  std::vector<placement::Pin> all;
-  for (const auto& [expert, pin] : pins_) all.push_back(pin);
-  return all;
 }
 
 base::Result<std::pair<placement::PlanRequest, placement::Plan>> SchedulerCore::preview() const {
@@ -334,6 +317,7 @@ base::Result<std::pair<placement::PlanRequest, placement::Plan>> SchedulerCore::
 
 base::Result<placement::Plan> SchedulerCore::apply(Time now) {
   CONCLAVE_TRY_VOID(preview());
+  steps_.forgive();  // somebody wants it tried again
   may_rebalance_ = true;
   placement::Plan made = plan();
   refresh(now);
@@ -462,6 +446,8 @@ SchedulerStats SchedulerCore::stats() const {
   stats.moves_total = moves_total_;
   stats.plans_total = plans_total_;
   stats.refused_total = refused_total_;
+  stats.failed_steps_total = failed_steps_total_;
+  stats.lost_workers = static_cast<std::uint32_t>(lost_.size());
   return stats;
 }
 

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,9 +19,13 @@
 #include "conclave/telemetry/log.hpp"
 #include "conclave/wire/placement.hpp"
 #include "conclave/wire/registry.hpp"
+#include "kept.hpp"
 #include "load_book.hpp"
+#include "lost_workers.hpp"
+#include "placement_history.hpp"
 #include "rollout.hpp"
 #include "roster.hpp"
+#include "step_watch.hpp"
 
 namespace conclave::scheduler {
 
@@ -41,6 +46,8 @@ struct SchedulerStats {
   std::uint64_t moves_total = 0;  // experts that plans gave to a worker which did not have them
   std::uint64_t plans_total = 0;
   std::uint64_t refused_total = 0;  // reports
+  std::uint64_t failed_steps_total = 0;
+  std::uint32_t lost_workers = 0;  // with a lease, and out of the routers' reach
 };
 
 /// One thread. Time must not go backwards.
@@ -66,13 +73,9 @@ class SchedulerCore {
   /// The registry could not say: what is served stays. The reason is for people.
   void on_no_model(std::string reason) { no_model_ = std::move(reason); }
 
-  /// What people say of a worker. It holds for the worker's name until it is said otherwise, or
-  /// this scheduler ends. kNotFound: there is no such worker.
-  enum class Standing : std::uint8_t {
-    kInService,  // as all are at first
-    kCordoned,   // keeps what it has and gets nothing new
-    kDraining,   // what it has moves elsewhere, and then away from it
-  };
+  /// What people say of a worker. It holds for the worker's name until it is said otherwise.
+  /// kNotFound: there is no such worker; kOverloaded: too much is said already.
+  using Standing = scheduler::Standing;
   base::Status set_standing(const std::string& worker, Standing standing, Time now);
   [[nodiscard]] Standing standing(const std::string& worker) const;
 
@@ -85,6 +88,15 @@ class SchedulerCore {
   [[nodiscard]] base::Result<std::pair<placement::PlanRequest, placement::Plan>> preview() const;
   /// Plans anew, now, and rolls that out. Errors as preview().
   base::Result<placement::Plan> apply(Time now);
+  /// Rolls out the placement before the last one that was planned, on the workers there are now.
+  /// Errors as preview(); kFailedPrecondition: there was none.
+  base::Result<placement::Plan> roll_back(Time now);
+
+  /// What the next scheduler must know, and how often it has changed since this one began.
+  [[nodiscard]] Kept kept() const;
+  [[nodiscard]] std::uint64_t kept_change() const { return kept_change_; }
+  /// What a former scheduler knew. What was said to this one goes before it.
+  void restore(Kept kept, Time now);
 
   [[nodiscard]] wire::Fleet fleet(Time now) const;
   /// Null before a model is served.
@@ -109,6 +121,11 @@ class SchedulerCore {
   void serve(ServedModel model, Time now);
   void refresh(Time now);
   placement::Plan plan();
+  void adopt(const placement::PlanRequest& request, const placement::Plan& made);
+  bool make_room_for_standing();
+  void recall();
+  void note_lost_workers(Time now);
+  void note_failed_steps(Time now);
   [[nodiscard]] placement::PlanRequest request() const;
   void publish(Time now);
   void log_completeness();
@@ -135,6 +152,12 @@ class SchedulerCore {
   std::optional<LoadBook> loads_;              // of the rollout's model
   std::map<std::string, Standing> standings_;  // of those that are not in service
   std::map<std::pair<std::uint32_t, std::uint32_t>, placement::Pin> pins_;
+  PlacementHistory history_;                   // of the rollout's model
+  StepWatch steps_;                            // likewise
+  std::map<std::string, KeptModel> recalled_;  // of a former scheduler; none is served so far
+  LostWorkers lost_workers_;
+  std::set<std::string>
+      lost_;  // that routers do not reach: what they have is placed elsewhere, too
   std::string no_model_ = "the registry has not answered yet";
   std::string no_fit_;  // why the plan gives some experts no place
 
@@ -147,6 +170,8 @@ class SchedulerCore {
   std::optional<Time> published_;
   bool was_complete_ = false;
 
+  std::uint64_t kept_change_ = 0;
+  std::uint64_t failed_steps_total_ = 0;
   std::uint64_t epoch_ = 0;
   std::uint64_t moves_total_ = 0;
   std::uint64_t plans_total_ = 0;

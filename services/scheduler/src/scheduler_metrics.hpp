@@ -10,15 +10,23 @@ namespace conclave::scheduler {
 class SchedulerMetrics {
  public:
   explicit SchedulerMetrics(telemetry::Metrics& metrics);
+  /// Whether this scheduler leads, and the term of who does.
+  void lead(bool leads, std::uint64_t term);
+  /// What comes next is of a core that counts from 0.
+  void restart() { shown_ = {}; }
   void show(const SchedulerStats& stats);
 
  private:
   telemetry::Metrics& metrics_;
+  telemetry::Gauge& leading_;
+  telemetry::Gauge& term_;
   telemetry::Gauge& epoch_;
   telemetry::Gauge& experts_;
   telemetry::Gauge& experts_ready_;
   telemetry::Counter& moves_;
   telemetry::Counter& plans_;
+  telemetry::Counter& failed_steps_;
+  telemetry::Gauge& lost_workers_;
   telemetry::Counter& refused_;
   SchedulerStats shown_;  // counters are raised by what is new
 };

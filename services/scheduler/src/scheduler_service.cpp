@@ -14,6 +14,13 @@ using base::ErrorCode;
 using base::fail;
 using base::Status;
 
+namespace {
+
+// A row's transaction. Whoever ends does not wait for a registry that is away.
+constexpr std::chrono::milliseconds kResignPatience{500};
+
+}  // namespace
+
 class SchedulerService::Impl {
  public:
   Impl(const Settings& settings, app::ServiceContext& context, const Lent& lent)
@@ -31,6 +38,7 @@ class SchedulerService::Impl {
                  node_->connect(settings_.scheduler.registry, wire::NodeRole::kRegistry));
     start_actor(registry);
     CONCLAVE_TRY(address_, node_->listen(settings_.scheduler.listen));
+    start_lead(registry, identity.incarnation);
     started_ = true;
     context_.log.info("scheduler_started",
                       {{"address", address_}, {"model", settings_.scheduler.model}});
@@ -42,15 +50,19 @@ class SchedulerService::Impl {
     return {};
   }
 
+  // Another one may lead at once, and need not wait for the lease to lapse.
+  void drain() {
+    if (!lead_) return;
+    caf::scoped_actor self(process_->system());
+    self->request(lead_, kResignPatience, Resign{})
+        .receive([](const caf::unit_t&) {}, [](const caf::error&) {});
+  }
+
   void stop() {
     started_ = false;
     if (node_) node_->stop(std::chrono::milliseconds(200));
-    if (actor_) {
-      caf::scoped_actor self(process_->system());
-      caf::anon_send_exit(actor_, caf::exit_reason::user_shutdown);
-      self->wait_for(actor_);  // it uses the node
-    }
-    actor_ = {};
+    end(lead_);
+    end(actor_);
     node_.reset();
   }
 
@@ -58,11 +70,13 @@ class SchedulerService::Impl {
 
  private:
   void start_actor(fabric::LinkId registry) {
-    auto core = std::make_unique<SchedulerCore>(
-        settings_.scheduler, std::make_unique<placement::EplbFtPlanner>(), context_.wall_clock(),
-        context_.now(), context_.log);
+    const auto make_core = [this] {
+      return std::make_unique<SchedulerCore>(settings_.scheduler,
+                                             std::make_unique<placement::EplbFtPlanner>(),
+                                             context_.wall_clock(), context_.now(), context_.log);
+    };
     auto parts = std::make_shared<SchedulerParts>(
-        SchedulerParts{*node_, registry, settings_.scheduler, std::move(core),
+        SchedulerParts{*node_, registry, settings_.scheduler, make_core,
                        SchedulerMetrics(context_.metrics), context_.log, context_.now});
     const SchedulerActor actor =
         process_->system().spawn<fabric::StateActor<SchedulerActor, SchedulerState>>(
@@ -76,6 +90,28 @@ class SchedulerService::Impl {
     });
   }
 
+  void start_lead(fabric::LinkId registry, std::uint64_t incarnation) {
+    const bool elected = settings_.scheduler.elect;
+    const std::string address = fleet::advertised_address(settings_.scheduler.advertise, address_);
+    lead_ = process_->system().spawn<fabric::StateActor<LeadActor, LeadState>>(
+        LeadParts{*node_, registry, caf::actor_cast<LedActor>(actor_),
+                  Leadership(holder_name(context_.node_name, incarnation, address), elected),
+                  elected, settings_.scheduler.leader_lease, context_.log});
+    node_->on_link([registry, lead = lead_](const fabric::LinkEvent& event) {
+      if (event.link == registry && event.up) caf::anon_send(lead, caf::connect_atom_v);
+    });
+  }
+
+  // Its state uses the node.
+  template <class Handle>
+  void end(Handle& actor) {
+    if (!actor) return;
+    caf::scoped_actor self(process_->system());
+    caf::anon_send_exit(actor, caf::exit_reason::user_shutdown);
+    self->wait_for(actor);
+    actor = Handle();
+  }
+
   const Settings settings_;
   app::ServiceContext& context_;
   const Lent lent_;
@@ -83,6 +119,7 @@ class SchedulerService::Impl {
   fleet::ProcessRef process_;
   std::unique_ptr<fabric::Node> node_;
   caf::actor actor_;
+  LeadActor lead_;
   std::string address_;
   std::atomic<bool> started_{false};
 };
@@ -98,7 +135,7 @@ base::Result<std::unique_ptr<SchedulerService>> SchedulerService::create(
 
 Status SchedulerService::start() { return impl_->start(); }
 Status SchedulerService::ready() const { return impl_->ready(); }
-void SchedulerService::drain(std::chrono::steady_clock::time_point) {}
+void SchedulerService::drain(std::chrono::steady_clock::time_point) { impl_->drain(); }
 void SchedulerService::stop() { impl_->stop(); }
 std::string SchedulerService::address() const { return impl_->address(); }
 

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <map>
@@ -54,6 +55,10 @@ struct FakeWorker {
   std::uint64_t room = 1'000'000;
   std::uint32_t slots = 0;
   bool draining = false;
+  bool silent = false;  // does not report
+  bool stuck = false;   // gets nothing ready
+  std::string zone;
+  std::set<std::pair<std::uint32_t, std::uint32_t>> refuses;  // does not load
   std::uint64_t epoch_seen = 0;
   wire::ModelVersion model;
   wire::ExpertBits hosted;
@@ -72,6 +77,11 @@ struct FakeWorker {
     report.address = "tcp://" + name;
     report.memory_bytes = room * kExpertBytes;
     report.slots = slots;
+    report.zone = zone;
+    for (const wire::AssignedExpert& expert : wanted) {
+      if (!refuses.contains({expert.layer, expert.index})) continue;
+      report.refused.push_back({model, expert.layer, expert.index, "other bytes"});
+    }
     report.epoch_seen = epoch_seen;
     if (model.version == 0) return report;
     wire::HostedModel& open = report.models.emplace_back();
@@ -104,7 +114,11 @@ struct FakeWorker {
   }
 
   bool load() {
-    if (wanted.empty()) return false;
+    if (wanted.empty() || stuck) return false;
+    if (refuses.contains({wanted.front().layer, wanted.front().index})) {
+      std::rotate(wanted.begin(), wanted.begin() + 1, wanted.end());
+      return true;
+    }
     hosted.set(wanted.front().layer, wanted.front().index);
     wanted.pop_front();
     return true;
@@ -114,6 +128,7 @@ struct FakeWorker {
 struct FakeRouter {
   std::string name;
   wire::RoutingTable table;
+  std::vector<std::string> lost;  // workers that it does not reach
 
   [[nodiscard]] wire::NodeReport report() const {
     wire::NodeReport report;
@@ -123,6 +138,7 @@ struct FakeRouter {
     report.state = wire::NodeState::kReady;
     report.address = "tcp://" + name;
     report.epoch_seen = table.epoch;
+    report.lost = lost;
     return report;
   }
 };
@@ -161,7 +177,9 @@ class FakeFleet {
     new_.insert(name);
     return workers_[name] = std::move(worker);
   }
-  FakeRouter& add_router(const std::string& name) { return routers_[name] = FakeRouter{name, {}}; }
+  FakeRouter& add_router(const std::string& name) {
+    return routers_[name] = FakeRouter{name, {}, {}};
+  }
   void kill(const std::string& worker) { workers_.erase(worker); }
 
   base::Result<wire::ReportReply> report(FakeWorker& worker) {
@@ -199,6 +217,7 @@ class FakeFleet {
     for (int round = 0; round < 3; ++round) {
       for (const NudgeTo& nudge : core_->take_nudges()) talkative.insert(nudge.node);
       for (auto& [name, worker] : workers_) {
+        if (worker.silent) continue;
         if (talkative.contains(name) || (round == 0 && steps_ % 10 == 0)) {
           ASSERT_TRUE(report(worker));
         }

@@ -28,6 +28,7 @@ constexpr auto enum_names(WithoutReplica /*tag*/) {
 /// Section `scheduler`.
 struct SchedulerSettings {
   std::string listen = "tcp://127.0.0.1:7600";
+  std::string advertise;
   std::string registry = "tcp://127.0.0.1:7601";
   std::string model;
   // With two, any one worker may die without a request noticing.
@@ -41,11 +42,21 @@ struct SchedulerSettings {
   std::chrono::milliseconds load_window{5000};
   double move_price = 0.1;
   WithoutReplica without_replica = WithoutReplica::kWait;
+  // Longer than a worker takes to be started again where it was.
+  std::chrono::milliseconds lost_after{500};
+  // One expert of the largest models, from a slow store.
+  std::chrono::milliseconds load_deadline{120'000};
+  bool elect = false;
+  // As long as a node's own: who is gone for the one is gone for the other.
+  std::chrono::milliseconds leader_lease{3000};
 
   template <class Visitor>
   void visit(Visitor&& v) {
     using std::chrono::milliseconds;
     v("listen", listen, "Address for all other nodes");
+    v("advertise", advertise,
+      "Address that other schedulers tell nodes while this one leads (default: what it listens "
+      "on)");
     v("registry", registry, "Address of the registry");
     v("model", model,
       "Model to serve: name, name@alias or name:version (default: the registry's own)");
@@ -67,6 +78,15 @@ struct SchedulerSettings {
       "How long pairs are counted before the placement is judged by them");
     v("move-price", move_price, 0.0, 100.0,
       "How much the busiest worker's share (1: the mean) must fall to be worth moving all experts");
+    v("lost-after-ms", lost_after, milliseconds{0}, milliseconds{3'600'000},
+      "A worker that most routers do not reach for this long has its experts placed elsewhere, "
+      "too");
+    v("load-deadline-ms", load_deadline, milliseconds{1000}, milliseconds{86'400'000},
+      "A worker that gets none of its experts ready for this long is not asked for them again");
+    v("elect", elect,
+      "There are several schedulers: lead only with the registry's lease, else stand by");
+    v("leader-lease-ms", leader_lease, milliseconds{300}, milliseconds{3'600'000},
+      "Another scheduler leads when the one that does has not renewed its lease for this long");
   }
 };
 

@@ -1,0 +1,107 @@
+// The scheduler's side of the registry's ledger: asks for the lease of whoever leads, reads what is
+// kept for it, and hands over what is to be kept. What that means is the scheduler's to say.
+#pragma once
+
+#include <caf/typed_actor.hpp>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "conclave/fabric/messages.hpp"
+#include "conclave/fabric/node.hpp"
+#include "conclave/telemetry/log.hpp"
+#include "leadership.hpp"
+
+namespace conclave::scheduler {
+
+/// lead -> scheduler: who leads has changed, or what is kept was read.
+struct LeadChange {
+  bool leads = false;
+  bool begins = false;  // it goes by nothing that it knew before
+  std::uint64_t term = 0;
+  std::string leader;               // address; empty: itself, or nobody knows
+  std::optional<std::string> kept;  // read for this beginning
+};
+
+/// lead -> scheduler: has what is to be kept changed since this change of it?
+struct KeptQuestion {
+  std::uint64_t change = 0;
+};
+struct KeptAnswer {
+  std::uint64_t change = 0;
+  std::optional<std::string> document;  // nothing: no
+};
+
+/// service -> lead, answered when the lease is free: another one may lead.
+struct Resign {};
+
+}  // namespace conclave::scheduler
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::scheduler::LeadChange)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::scheduler::KeptQuestion)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::scheduler::KeptAnswer)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::scheduler::Resign)
+
+namespace conclave::scheduler {
+
+/// What a scheduler's actor answers to its lead.
+using LedActor =
+    caf::typed_actor<caf::reacts_to<LeadChange>, caf::replies_to<KeptQuestion>::with<KeptAnswer>>;
+
+using LeadActor =
+    caf::typed_actor<caf::reacts_to<caf::tick_atom>, caf::reacts_to<caf::connect_atom>,
+                     caf::replies_to<Resign>::with<caf::unit_t>>;
+
+struct LeadParts {
+  fabric::Node& node;
+  fabric::LinkId registry = 0;
+  LedActor scheduler;
+  Leadership leadership;
+  bool elected = false;
+  std::chrono::milliseconds lease{};
+  telemetry::Logger log;
+};
+
+class LeadState {
+ public:
+  static constexpr const char* kName = "conclave.scheduler.lead";
+  /// Asks so often within a lease: two answers may be late.
+  static constexpr int kAsksPerLease = 6;
+  /// Who needs no lease does not wait longer than this for what is kept.
+  static constexpr std::chrono::seconds kPatience{2};
+
+  LeadState(LeadActor::pointer self, LeadParts parts)
+      : self_(self), parts_(std::move(parts)), lead_(parts_.leadership) {}
+
+  LeadActor::behavior_type make_behavior();
+
+ private:
+  void beat();
+  void ask();
+  void heard(const wire::LeaseReply& reply);
+  void read();
+  void was_read(const wire::StateReply& reply);
+  void look_for_changes();
+  void put(KeptAnswer answer);
+  void tell(std::optional<std::string> kept, bool begins);
+  caf::result<caf::unit_t> resign();
+  [[nodiscard]] fabric::LedgerActor ledger();
+
+  LeadActor::pointer self_;
+  LeadParts parts_;
+  Leadership lead_;
+  bool asking_ = false;
+  bool reading_ = false;
+  bool putting_ = false;
+  bool is_begun_ = false;  // it leads, and the scheduler was told
+  bool is_read_ = false;   // what is kept, in this lead
+  bool is_dirty_ = false;  // something is to be kept, for which the lease is wanted
+  int beats_ = 0;
+  std::uint64_t revision_ = 0;  // of what is kept
+  std::uint64_t change_ = 0;    // of the scheduler's, that is kept
+  std::string problem_;         // said once
+};
+
+}  // namespace conclave::scheduler
