@@ -15,6 +15,7 @@ class SchedulerMetrics {
  private:
   telemetry::Metrics& metrics_;
   telemetry::Gauge& epoch_;
+  telemetry::Gauge& versions_;
   telemetry::Gauge& experts_;
   telemetry::Gauge& experts_ready_;
   telemetry::Counter& moves_;
