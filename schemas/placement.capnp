@@ -164,6 +164,9 @@ struct RoutingTable {
   # The workers of expert e of layer l are pool[first[i]] up to, not with, pool[first[i + 1]], where
   # i = l * experts + e. Each is an index into `workers`.
   policy @7 :DegradedPolicy;
+  leaving @8 :Bool;
+  # Nobody wants this version any more. A router keeps it open, and goes on with what it is brought,
+  # but leaves it out of its reports while it computes nothing of it.
 }
 
 struct NodeStatus {

@@ -17,6 +17,8 @@ namespace json = boost::json;
 
 namespace {
 
+constexpr const char* kModel = "name:version, or a name; else the first that is served";
+
 json::array names(const std::vector<std::string>& texts) {
   json::array array;
   for (const std::string& text : texts) array.emplace_back(text);
@@ -96,6 +98,7 @@ void FleetAdmin::add_experts() {
                "Lists experts with their copies and how often they are asked for.",
                {{"by", "load: the hottest first; else by layer and index"},
                 {"layer", "of this one only"},
+                {"model", kModel},
                 {"limit", "1 to 1000"},
                 {"after", "`next` of the page before"}},
                {},
@@ -103,7 +106,7 @@ void FleetAdmin::add_experts() {
   routes_.add({"POST",
                one + ":pin",
                "Says which workers may, must or must not have an expert.",
-               {},
+               {{"model", kModel}},
                {{"kind", "only, also or never"},
                 {"group", "device class of the workers"},
                 {"workers", "their names"}},
@@ -111,17 +114,17 @@ void FleetAdmin::add_experts() {
   routes_.add({"POST",
                one + ":unpin",
                "Takes an expert's rule away.",
-               {},
+               {{"model", kModel}},
                {},
                [this](const Call& call) -> Reply {
                  CONCLAVE_TRY(const Expert expert, this->expert(call));
-                 core_.pin(expert.layer, expert.index, std::nullopt, now_());
+                 core_.pin(*expert.version, expert.layer, expert.index, std::nullopt, now_());
                  return admin::empty_reply();
                }});
   routes_.add({"POST",
                one + ":move",
                "Puts an expert's copies on these workers and on no others.",
-               {},
+               {{"model", kModel}},
                {{"workers", "their names"}},
                [this](const Call& call) { return move(call); }});
 }
@@ -148,14 +151,16 @@ void FleetAdmin::add_placement() {
   routes_.add({"GET",
                "/admin/v1/placement",
                "Shows how evenly the present placement shares the load.",
+               {{"model", kModel}},
                {},
-               {},
-               [this](const Call&) -> Reply {
-                 CONCLAVE_TRY(const auto preview, core_.preview());
+               [this](const Call& call) -> Reply {
+                 CONCLAVE_TRY(const ServedVersion* version, this->version(call));
+                 CONCLAVE_TRY(const auto preview, core_.preview(*version));
                  json::array pins;
-                 for (const placement::Pin& pin : core_.pins()) pins.push_back(pin_json(pin));
-                 const Rollout& rollout = *core_.rollout();
-                 return json_reply({{"model", preview.first.shape.name},
+                 for (const auto& [expert, pin] : version->pins) pins.push_back(pin_json(pin));
+                 const Rollout& rollout = version->rollout;
+                 return json_reply({{"model", version->version().name},
+                                    {"version", version->version().version},
                                     {"epoch", rollout.table().epoch},
                                     {"experts", preview.first.shape.experts_total()},
                                     {"experts_ready", rollout.ready().count()},
@@ -166,20 +171,22 @@ void FleetAdmin::add_placement() {
   routes_.add({"POST",
                "/admin/v1/placement:plan",
                "The plan that would be made now; changes nothing.",
+               {{"model", kModel}},
                {},
-               {},
-               [this](const Call&) -> Reply {
-                 CONCLAVE_TRY(const auto preview, core_.preview());
+               [this](const Call& call) -> Reply {
+                 CONCLAVE_TRY(const ServedVersion* version, this->version(call));
+                 CONCLAVE_TRY(const auto preview, core_.preview(*version));
                  return json_reply(plan_json(preview.first, preview.second));
                }});
   routes_.add({"POST",
                "/admin/v1/placement:apply",
                "Plans anew, now, and rolls that out.",
+               {{"model", kModel}},
                {},
-               {},
-               [this](const Call&) -> Reply {
-                 CONCLAVE_TRY(const auto preview, core_.preview());
-                 CONCLAVE_TRY(const placement::Plan plan, core_.apply(now_()));
+               [this](const Call& call) -> Reply {
+                 CONCLAVE_TRY(const ServedVersion* version, this->version(call));
+                 CONCLAVE_TRY(const auto preview, core_.preview(*version));
+                 CONCLAVE_TRY(const placement::Plan plan, core_.apply(*version, now_()));
                  return json_reply(plan_json(preview.first, plan));
                }});
 }
@@ -188,18 +195,19 @@ void FleetAdmin::add_rollback() {
   routes_.add({"POST",
                "/admin/v1/placement:rollback",
                "Back to the placement before the last plan, as far as its workers are there.",
+               {{"model", kModel}},
                {},
-               {},
-               [this](const Call&) -> Reply {
-                 CONCLAVE_TRY(const auto preview, core_.preview());
-                 CONCLAVE_TRY(const placement::Plan plan, core_.roll_back(now_()));
+               [this](const Call& call) -> Reply {
+                 CONCLAVE_TRY(const ServedVersion* version, this->version(call));
+                 CONCLAVE_TRY(const auto preview, core_.preview(*version));
+                 CONCLAVE_TRY(const placement::Plan plan, core_.roll_back(*version, now_()));
                  return json_reply(plan_json(preview.first, plan));
                }});
 }
 
 FleetAdmin::Reply FleetAdmin::experts(const Call& call) const {
-  const Rollout* rollout = core_.rollout();
-  if (rollout == nullptr) return fail(ErrorCode::kFailedPrecondition, "no model is served");
+  CONCLAVE_TRY(const ServedVersion* version, this->version(call));
+  const Rollout* rollout = &version->rollout;
   const auto& shape = rollout->model().shape;
   CONCLAVE_TRY(const std::uint32_t limit, call.limit());
   CONCLAVE_TRY(const std::uint64_t after, call.argument("after", 0, 0, UINT32_MAX));
@@ -208,7 +216,7 @@ FleetAdmin::Reply FleetAdmin::experts(const Call& call) const {
   if (!by.empty() && by != "load" && by != "layer") {
     return fail(ErrorCode::kInvalidArgument, "by must be load or layer");
   }
-  const std::vector<double> loads = core_.loads()->loads();
+  const std::vector<double> loads = version->loads.loads();
   std::vector<std::uint32_t> order;
   for (std::uint32_t i = shape.dense_layers * shape.experts; i < shape.layers * shape.experts;
        ++i) {
@@ -259,16 +267,23 @@ FleetAdmin::Reply FleetAdmin::stand(const Call& call, SchedulerCore::Standing st
   return json_reply({{"worker", call.text("worker")}, {"standing", name_of(standing)}});
 }
 
+Result<const ServedVersion*> FleetAdmin::version(const Call& call) const {
+  const std::string reference = call.argument("model");
+  const ServedVersion* version = core_.find(reference);
+  if (version != nullptr) return version;
+  if (reference.empty()) return fail(ErrorCode::kFailedPrecondition, "no model is served");
+  return fail(ErrorCode::kNotFound, base::shown(reference) + " is not served");
+}
+
 Result<FleetAdmin::Expert> FleetAdmin::expert(const Call& call) const {
-  const Rollout* rollout = core_.rollout();
-  if (rollout == nullptr) return fail(ErrorCode::kFailedPrecondition, "no model is served");
+  CONCLAVE_TRY(const ServedVersion* version, this->version(call));
   CONCLAVE_TRY(const std::uint32_t layer, call.number("layer"));
   CONCLAVE_TRY(const std::uint32_t index, call.number("index"));
-  const auto& shape = rollout->model().shape;
+  const auto& shape = version->rollout.model().shape;
   if (layer < shape.dense_layers || layer >= shape.layers || index >= shape.experts) {
     return fail(ErrorCode::kNotFound, "there is no such expert");
   }
-  return Expert{layer, index};
+  return Expert{version, layer, index};
 }
 
 FleetAdmin::Reply FleetAdmin::pin(const Call& call) const {
@@ -289,7 +304,7 @@ FleetAdmin::Reply FleetAdmin::pin(const Call& call) const {
   if (pin.group.empty() && pin.workers.empty()) {
     return fail(ErrorCode::kInvalidArgument, "a rule needs a group or workers");
   }
-  core_.pin(expert.layer, expert.index, pin, now_());
+  core_.pin(*expert.version, expert.layer, expert.index, pin, now_());
   pin.layer = expert.layer;
   pin.expert = expert.index;
   return json_reply(pin_json(pin));
@@ -312,7 +327,7 @@ FleetAdmin::Reply FleetAdmin::move(const Call& call) const {
   placement::Pin pin;
   pin.kind = placement::Pin::Kind::kOnly;
   pin.workers = workers;
-  core_.pin(expert.layer, expert.index, pin, now_());
+  core_.pin(*expert.version, expert.layer, expert.index, pin, now_());
   pin.layer = expert.layer;
   pin.expert = expert.index;
   return json_reply(pin_json(pin));

@@ -39,7 +39,7 @@ void SchedulerState::begin() {
   core_ = parts_.make_core();
   parts_.metrics.restart();
   admin_.emplace(*core_, parts_.now);
-  known_ = {};
+  told_.clear();
   last_problem_.clear();
 }
 
@@ -118,50 +118,86 @@ void SchedulerState::on_tick() {
   parts_.metrics.show(core_->stats());
 }
 
+fabric::CatalogActor SchedulerState::registry() const {
+  return parts_.node.remote<fabric::CatalogActor>(parts_.registry, fabric::kCatalogActor);
+}
+
 void SchedulerState::resolve() {
   resolve_at_ = parts_.now() + parts_.settings.resolve;
   if (resolving_) return;
-  if (parts_.settings.model.empty()) return unresolved("scheduler.model names none");
   resolving_ = true;
-  const auto registry =
-      parts_.node.remote<fabric::CatalogActor>(parts_.registry, fabric::kCatalogActor);
-  self_->request(registry, kRegistryTimeout, wire::ResolveModel{parts_.settings.model})
-      .then([this](const wire::ModelRecord& record) { resolved(record); },
-            [this](const caf::error& error) {
-              unresolved("the registry: " + fabric::from_caf(error).message);
-            });
-}
-
-void SchedulerState::resolved(const wire::ModelRecord& record) {
-  if (record.model == known_) {
-    resolving_ = false;
-    last_problem_.clear();
-    return;
-  }
-  const auto registry =
-      parts_.node.remote<fabric::CatalogActor>(parts_.registry, fabric::kCatalogActor);
-  self_
-      ->request(registry, kRegistryTimeout,
-                wire::DigestsRequest{record.model.name, record.model.version})
+  self_->request(registry(), kRegistryTimeout, wire::DeploymentsRequest{book_.revision()})
       .then(
-          [this, record](const wire::ModelDigests& digests) {
-            const auto taken = core_->on_model(record, digests, parts_.now());
-            if (!taken) return unresolved(taken.error().message);
-            resolving_ = false;
-            last_problem_.clear();
-            known_ = record.model;
-            send_nudges();
+          [this](wire::DeploymentList& list) {
+            book_.learn(std::move(list));
+            const auto references = book_.references();
+            questions_.assign(references.begin(), references.end());
+            answers_.clear();
+            if (questions_.empty()) {
+              return unresolved("scheduler.model names none, and there is no deployment");
+            }
+            ask_next();
           },
           [this](const caf::error& error) {
             unresolved("the registry: " + fabric::from_caf(error).message);
           });
 }
 
+void SchedulerState::ask_next() {
+  if (questions_.empty()) return resolved_all();
+  std::string reference = std::move(questions_.front());
+  questions_.pop_front();
+  self_->request(registry(), kRegistryTimeout, wire::ResolveModel{std::move(reference)})
+      .then([this](const wire::ModelRecord& record) { resolved(record); },
+            [this](const caf::error& error) {
+              unresolved("the registry: " + fabric::from_caf(error).message);
+            });
+}
+
+// Sums are asked for once: they are the most of it, and never change.
+void SchedulerState::resolved(const wire::ModelRecord& record) {
+  const auto is_it = [&](const WantedModel& known) { return known.record.model == record.model; };
+  if (std::ranges::any_of(answers_, is_it)) return ask_next();
+  const auto known = std::ranges::find_if(told_, is_it);
+  if (known != told_.end()) return add(record, known->digests);
+  self_
+      ->request(registry(), kRegistryTimeout,
+                wire::DigestsRequest{record.model.name, record.model.version})
+      .then(
+          [this, record](wire::ModelDigests& digests) {
+            add(record, std::make_shared<const wire::ModelDigests>(std::move(digests)));
+          },
+          [this](const caf::error& error) {
+            unresolved("the registry: " + fabric::from_caf(error).message);
+          });
+}
+
+void SchedulerState::add(const wire::ModelRecord& record,
+                         std::shared_ptr<const wire::ModelDigests> digests) {
+  WantedModel& wanted = answers_.emplace_back();
+  wanted.record = record;
+  wanted.digests = std::move(digests);
+  book_.rule(wanted);
+  ask_next();
+}
+
+void SchedulerState::resolved_all() {
+  if (answers_ != told_) {
+    const auto taken = core_->on_models(answers_, parts_.now(), book_.left_out());
+    if (!taken) return unresolved(taken.error().message);
+    told_ = std::move(answers_);
+    send_nudges();
+  }
+  answers_.clear();
+  resolving_ = false;
+  last_problem_.clear();
+}
+
 // What is served stays; the registry is asked again.
 void SchedulerState::unresolved(const std::string& reason) {
   resolving_ = false;
   // Nothing can be served before the first answer: that is worth asking sooner for.
-  if (known_.version == 0) {
+  if (told_.empty()) {
     resolve_at_ = parts_.now() + std::min(parts_.settings.resolve, kFirstResolve);
   }
   core_->on_no_model(reason);

@@ -4,10 +4,12 @@
 
 #include <caf/typed_actor.hpp>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "conclave/fabric/messages.hpp"
 #include "conclave/fabric/node.hpp"
@@ -16,6 +18,7 @@
 #include "lead_actor.hpp"
 #include "scheduler_core.hpp"
 #include "scheduler_metrics.hpp"
+#include "wanted_book.hpp"
 
 namespace conclave::scheduler {
 
@@ -41,7 +44,10 @@ class SchedulerState {
   static constexpr const char* kName = "conclave.scheduler";
 
   SchedulerState(SchedulerActor::pointer self, std::shared_ptr<SchedulerParts> parts)
-      : self_(self), parts_(std::move(*parts)), leads_(!parts_.settings.elect) {
+      : self_(self),
+        parts_(std::move(*parts)),
+        leads_(!parts_.settings.elect),
+        book_(parts_.settings.model) {
     begin();
   }
 
@@ -56,9 +62,14 @@ class SchedulerState {
   [[nodiscard]] base::Error stands_by() const;
   caf::result<wire::ReportReply> on_report(const wire::NodeReport& report);
   void on_tick();
+  // Of the registry: deployments, then each version that is wanted, one after the other.
   void resolve();
-  void unresolved(const std::string& reason);
+  void ask_next();
   void resolved(const wire::ModelRecord& record);
+  void add(const wire::ModelRecord& record, std::shared_ptr<const wire::ModelDigests> digests);
+  void resolved_all();
+  void unresolved(const std::string& reason);
+  [[nodiscard]] fabric::CatalogActor registry() const;
   void send_nudges();
 
   SchedulerActor::pointer self_;
@@ -70,9 +81,12 @@ class SchedulerState {
   std::optional<FleetAdmin> admin_;  // of the core
   Time resolve_at_{};
   bool resolving_ = false;
-  wire::ModelVersion known_;  // whose sums the core has
-  std::string last_problem_;  // with the registry: said once, not every two seconds
-  Time problem_since_{};      // if there is one
+  WantedBook book_;
+  std::deque<std::string> questions_;
+  std::vector<WantedModel> answers_;
+  std::vector<WantedModel> told_;  // the core
+  std::string last_problem_;       // with the registry: said once, not every two seconds
+  Time problem_since_{};           // if there is one
   bool problem_lasts_ = false;
 };
 

@@ -29,7 +29,7 @@ Status SchedulerCore::set_standing(const std::string& worker, Standing standing,
   }
   ++kept_change_;
   log_.info("worker_standing", {{"worker", worker}, {"standing", name_of(standing)}});
-  plan_is_due_ = true;
+  change_plans();
   refresh(now);
   return {};
 }
@@ -37,26 +37,6 @@ Status SchedulerCore::set_standing(const std::string& worker, Standing standing,
 SchedulerCore::Standing SchedulerCore::standing(const std::string& worker) const {
   const auto known = standings_.find(worker);
   return known == standings_.end() ? Standing::kInService : known->second;
-}
-
-void SchedulerCore::pin(std::uint32_t layer, std::uint32_t expert,
-                        std::optional<placement::Pin> pin, Time now) {
-  if (pin) {
-    pin->layer = layer;
-    pin->expert = expert;
-    pins_[{layer, expert}] = *std::move(pin);
-  } else {
-    pins_.erase({layer, expert});
-  }
-  ++kept_change_;
-  plan_is_due_ = true;
-  refresh(now);
-}
-
-std::vector<placement::Pin> SchedulerCore::pins() const {
-  std::vector<placement::Pin> all;
-  for (const auto& [expert, pin] : pins_) all.push_back(pin);
-  return all;
 }
 
 // Names of workers that are gone for good pile up where pods come and go.
@@ -69,14 +49,15 @@ bool SchedulerCore::make_room_for_standing() {
   return true;
 }
 
-base::Result<placement::Plan> SchedulerCore::roll_back(Time now) {
-  CONCLAVE_TRY_VOID(preview());
-  if (!history_.has_former()) {
+base::Result<placement::Plan> SchedulerCore::roll_back(const ServedVersion& version, Time now) {
+  CONCLAVE_TRY_VOID(preview(version));
+  ServedVersion& rolled = *find(version.version());
+  if (!rolled.history.has_former()) {
     return fail(ErrorCode::kFailedPrecondition, "there is no placement before the present one");
   }
-  const placement::PlanRequest present = this->request();
+  const placement::PlanRequest present = this->request(rolled);
   placement::PlanRequest request = present;
-  history_.ask_for_former(request);
+  rolled.history.ask_for_former(request);
   placement::Plan made = planner_->plan(request);
   // It counted from the former placement; people count from the present one.
   made.moves = made.drops = 0;
@@ -90,9 +71,9 @@ base::Result<placement::Plan> SchedulerCore::roll_back(Time now) {
   made.bytes_moved = made.moves * present.shape.expert_bytes;
   made.before = placement::predict(present);
   made.explanation = "back to the placement before; " + made.explanation;
-  history_.rolled_back(request, made);
+  rolled.history.rolled_back(request, made);
   ++kept_change_;
-  adopt(present, made);
+  adopt(rolled, present, made);
   refresh(now);
   return made;
 }
@@ -101,8 +82,11 @@ base::Result<placement::Plan> SchedulerCore::roll_back(Time now) {
 
 Kept SchedulerCore::kept() const {
   Kept kept{standings_, recalled_};
-  if (!rollout_) return kept;
-  kept.models[name_of(rollout_->model().version)] = {pins(), history_.placements()};
+  for (const ServedVersion& version : versions_) {
+    KeptModel& model = kept.models[version.name()];
+    model = {{}, version.history.placements()};
+    for (const auto& [expert, pin] : version.pins) model.pins.push_back(pin);
+  }
   return kept;
 }
 
@@ -112,19 +96,20 @@ void SchedulerCore::restore(Kept kept, Time now) {
   }
   recalled_ = std::move(kept.models);
   while (recalled_.size() > wire::kVersionsMax) recalled_.erase(recalled_.begin());
-  if (rollout_) recall();
-  plan_is_due_ = true;
+  for (ServedVersion& version : versions_) recall(version);
+  change_plans();
   refresh(now);
 }
 
-void SchedulerCore::recall() {
-  auto known = recalled_.extract(name_of(rollout_->model().version));
+void SchedulerCore::recall(ServedVersion& version) {
+  auto known = recalled_.extract(version.name());
   if (!known) return;
   for (placement::Pin& pin : known.mapped().pins) {
-    pins_.try_emplace({pin.layer, pin.expert}, std::move(pin));
+    const std::pair expert(pin.layer, pin.expert);
+    version.pins.try_emplace(expert, std::move(pin));
   }
-  if (history_.placements().empty()) {
-    history_ = PlacementHistory(std::move(known.mapped().placements));
+  if (version.history.placements().empty()) {
+    version.history = PlacementHistory(std::move(known.mapped().placements));
   }
 }
 
@@ -143,32 +128,30 @@ void SchedulerCore::note_lost_workers(Time now) {
     if (!lost.contains(worker)) log_.info("worker_in_reach", {{"worker", worker}});
   }
   lost_ = std::move(lost);
-  plan_is_due_ = true;
+  change_plans();
 }
 
 // What is where it is stays there, and the step that failed is not taken again.
-void SchedulerCore::note_failed_steps(Time now) {
-  if (!rollout_->model().is_known()) return;
+void SchedulerCore::note_failed_steps(ServedVersion& version, Time now) {
   bool has_failed = false;
   for (const wire::NodeReport* worker : roster_.of(NodeRole::kExpertWorker)) {
     std::vector<std::pair<std::uint32_t, std::uint32_t>> refused;
     for (const wire::RefusedExpert& expert : worker->refused) {
-      if (!wire::is_same_bytes(expert.model, rollout_->model().version)) continue;
+      if (!wire::is_same_bytes(expert.model, version.version())) continue;
       refused.emplace_back(expert.layer, expert.index);
     }
-    const bool failed = steps_.observe(worker->node, worker->incarnation,
-                                       rollout_->pending(worker->node), refused, now);
-    if (!failed) continue;
+    const wire::ExpertBits pending = version.rollout.pending(worker->node);
+    if (!version.steps.observe(worker->node, worker->incarnation, pending, refused, now)) continue;
     has_failed = true;
     ++failed_steps_total_;
-    log_.warn("step_failed", {{"model", name_of(rollout_->model().version)},
+    log_.warn("step_failed", {{"model", version.name()},
                               {"worker", worker->node},
-                              {"pending", rollout_->pending(worker->node).count()},
+                              {"pending", pending.count()},
                               {"refused", refused.size()}});
   }
-  if (!has_failed || plan_is_due_) return;
-  may_rebalance_ = false;
-  plan();
+  if (!has_failed || version.plan_is_due) return;
+  version.may_rebalance = false;
+  plan(version);
 }
 
 }  // namespace conclave::scheduler

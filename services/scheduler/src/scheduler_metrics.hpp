@@ -21,6 +21,7 @@ class SchedulerMetrics {
   telemetry::Gauge& leading_;
   telemetry::Gauge& term_;
   telemetry::Gauge& epoch_;
+  telemetry::Gauge& versions_;
   telemetry::Gauge& experts_;
   telemetry::Gauge& experts_ready_;
   telemetry::Counter& moves_;

@@ -17,7 +17,17 @@ enum class WithoutReplica : std::uint8_t {
   kFail,      // its request fails
 };
 
+/// What happens where a new version has no room beside the one that it replaces.
+enum class VersionChange : std::uint8_t {
+  kWait,  // until there is room; the old one is served
+  kGap,   // the old one goes at once, and nothing is served until the new one is loaded
+};
+
 /// The names that settings use; libs/config finds these by argument.
+constexpr auto enum_names(VersionChange /*tag*/) {
+  using Name = std::pair<std::string_view, VersionChange>;
+  return std::to_array<Name>({{"wait", VersionChange::kWait}, {"gap", VersionChange::kGap}});
+}
 constexpr auto enum_names(WithoutReplica /*tag*/) {
   using Name = std::pair<std::string_view, WithoutReplica>;
   return std::to_array<Name>({{"wait", WithoutReplica::kWait},
@@ -49,6 +59,7 @@ struct SchedulerSettings {
   bool elect = false;
   // As long as a node's own: who is gone for the one is gone for the other.
   std::chrono::milliseconds leader_lease{3000};
+  VersionChange version_change = VersionChange::kWait;
 
   template <class Visitor>
   void visit(Visitor&& v) {
@@ -87,6 +98,10 @@ struct SchedulerSettings {
       "There are several schedulers: lead only with the registry's lease, else stand by");
     v("leader-lease-ms", leader_lease, milliseconds{300}, milliseconds{3'600'000},
       "Another scheduler leads when the one that does has not renewed its lease for this long");
+    v("version-change", version_change,
+      "Where a new version has no room beside the old one: wait (the old one is served) or gap "
+      "(the "
+      "old one goes first)");
   }
 };
 
