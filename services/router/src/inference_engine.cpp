@@ -82,6 +82,16 @@ std::uint64_t InferenceEngine::epoch() const {
   return experts_ != nullptr ? experts_->epoch() : 0;
 }
 
+std::vector<std::string> InferenceEngine::lost_workers() const {
+  std::vector<std::string> lost;
+  const std::lock_guard lock(mutex_);
+  if (experts_ == nullptr) return lost;
+  for (wire::WorkerEndpoint& worker : experts_->lost_workers()) {
+    lost.push_back(std::move(worker.node));
+  }
+  return lost;
+}
+
 engine::BatcherStats InferenceEngine::stats() const {
   const std::lock_guard lock(mutex_);
   return stats_;
@@ -242,7 +252,9 @@ void InferenceEngine::note_state() {
   }
   const bool is_ready = ready().has_value();
   const std::uint64_t new_epoch = epoch();
-  if (is_ready == was_ready_ && new_epoch == old_epoch_) return;
+  std::vector<std::string> lost = lost_workers();
+  if (is_ready == was_ready_ && new_epoch == old_epoch_ && lost == old_lost_) return;
+  old_lost_ = std::move(lost);
   was_ready_ = is_ready;
   old_epoch_ = new_epoch;
   callbacks_.changed();

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <thread>
 #include <variant>
 #include <vector>
@@ -36,7 +37,7 @@ struct EngineCallbacks {
   /// Loads a model for the engine's thread; may take seconds.
   std::function<base::Result<std::unique_ptr<ModelRun>>(const wire::ModelVersion&)> load;
   std::function<void(EngineNews)> deliver;
-  /// ready() or epoch() may have changed.
+  /// ready(), epoch() or lost_workers() may have changed.
   std::function<void()> changed;
 };
 
@@ -70,6 +71,8 @@ class InferenceEngine {
   [[nodiscard]] base::Status ready() const;
   /// The epoch of the routing table in use; 0: none.
   [[nodiscard]] std::uint64_t epoch() const;
+  /// Workers that it called and cannot reach now, by name.
+  [[nodiscard]] std::vector<std::string> lost_workers() const;
   /// As of the last step; counters go on over a change of models.
   [[nodiscard]] engine::BatcherStats stats() const;
 
@@ -123,6 +126,7 @@ class InferenceEngine {
   Clock::time_point next_try_{};  // to load that
   bool was_ready_ = false;
   std::uint64_t old_epoch_ = 0;
+  std::vector<std::string> old_lost_;
 
   std::thread thread_;  // last: it uses everything above
 };

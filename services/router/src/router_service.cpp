@@ -180,6 +180,7 @@ class RouterService::Impl {
     report.address = fleet::advertised_address(settings_.router.advertise, address_);
     report.admin_address = context_.admin_address;
     report.epoch_seen = engine_->epoch();
+    report.lost = engine_->lost_workers();
     if (const auto model = engine_->model()) report.models.push_back({.model = model->version});
     report.load.running = static_cast<std::uint32_t>(stats.running);
     report.load.waiting = static_cast<std::uint32_t>(stats.waiting);

@@ -775,6 +775,17 @@ TEST_F(RouterServiceTest, AStreamOutlivesItsWorker) {
   EXPECT_GT(other->served(), 0);
 }
 
+TEST_F(RouterServiceTest, TellsTheSchedulerAtOnceOfAWorkerThatItLost) {
+  settings_.fleet.report_ms = 60'000;
+  start();
+
+  worker_.reset();
+
+  EXPECT_TRUE(scheduler_->wait_report(kNode, [](const wire::NodeReport& report) {
+    return report.lost == std::vector<std::string>{"worker"};
+  }));
+}
+
 TEST_F(RouterServiceTest, AStreamEndsWithAnErrorIfItsExpertsStayAway) {
   settings_.dispatch.reload_wait_ms = 10;
   start();
