@@ -29,6 +29,7 @@ class Network {
 
   void cut(NodeIndex a, NodeIndex b) { cuts_.insert(std::minmax(a, b)); }
   void mend(NodeIndex a, NodeIndex b) { cuts_.erase(std::minmax(a, b)); }
+  void mend_all() { cuts_.clear(); }
   [[nodiscard]] bool is_cut(NodeIndex a, NodeIndex b) const {
     return !cuts_.empty() && cuts_.contains(std::minmax(a, b));
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "conclave/placement/planner.hpp"
+#include "conclave/wire/limits.hpp"
+#include "kept.hpp"
 #include "world.hpp"
 
 namespace conclave::sim {
@@ -16,6 +18,7 @@ constexpr Duration kCallTimeout = seconds(10);
 // How soon a peer's silence behind a parted network is seen.
 constexpr Duration kHeartbeatsMissed = seconds(2);
 constexpr Duration kReconnect = milliseconds(100);
+constexpr Duration kLeadLease = milliseconds(1500);
 
 // EPLB-FT under loads that nobody foresaw: other ones for every plan, so that plans differ.
 class RestlessPlanner final : public placement::Planner {
@@ -39,10 +42,35 @@ class RestlessPlanner final : public placement::Planner {
 
 // ---- scheduler ----
 
-Scheduler::Scheduler(World& world) : Process(world.loop), world_(world) {}
+wire::LeaseReply Registry::lease(const std::string& holder, Duration ttl) {
+  if (holder_ != holder && loop_.now() < until_) return {holder_, token_, 0};
+  if (holder_ != holder || loop_.now() >= until_) ++token_;
+  holder_ = holder;
+  until_ = loop_.now() + ttl;
+  return {holder_, token_, 0};
+}
+
+void Registry::put(std::uint64_t token, std::string kept) {
+  if (token == token_) kept_ = std::move(kept);
+}
+
+Scheduler::Scheduler(World& world, NodeIndex index, std::string address)
+    : Process(world.loop), world_(world), index_(index), address_(std::move(address)) {}
 
 void Scheduler::start() {
   begin_life();
+  lead_.reset();
+  if (world_.options().schedulers == 1) {
+    begin_lead({});
+  } else {
+    lead_.emplace(scheduler::holder_name(address_, life(), address_), true);
+    ask_for_lead();
+  }
+  tick();
+  tell_links(true);
+}
+
+void Scheduler::begin_lead(const std::string& kept) {
   scheduler::SchedulerSettings settings;
   settings.replicas = world_.options().replicas;
   settings.lease = World::kLease;
@@ -51,7 +79,15 @@ void Scheduler::start() {
                     std::chrono::duration_cast<std::chrono::system_clock::duration>(loop_.age());
   core_ = std::make_unique<scheduler::SchedulerCore>(
       settings, std::make_unique<RestlessPlanner>(loop_), wall, loop_.now(), telemetry::Logger());
-  after(loop_.between(milliseconds(1), milliseconds(1500)), [this] {
+  kept_change_ = 0;
+  if (lead_) {
+    auto known = scheduler::from_document(kept);
+    if (!known) return world_.broken("what is kept is not understood");
+    core_->restore(*std::move(known), loop_.now());
+  }
+  const std::uint64_t lead = ++leads_begun_;
+  after(loop_.between(milliseconds(1), milliseconds(1500)), [this, lead] {
+    if (lead != leads_begun_ || !core_) return;
     scheduler::WantedModel wanted{
         .record = world_.record(),
         .digests = std::make_shared<const wire::ModelDigests>(world_.digests()),
@@ -62,8 +98,40 @@ void Scheduler::start() {
     }
     send_nudges();
   });
-  tick();
-  tell_links(true);
+}
+
+void Scheduler::ask_for_lead() {
+  after(kLeadLease / 6, [this] { ask_for_lead(); });
+  Registry& registry = world_.registry();
+  world_.network.tell(index_, World::kRegistry, registry,
+                      [this, &registry, life = this->life(), holder = lead_->holder()] {
+                        auto reply = registry.lease(holder, kLeadLease);
+                        world_.network.tell(World::kRegistry, index_, *this,
+                                            [this, life, reply, kept = registry.kept()] {
+                                              if (life == this->life()) hear(reply, kept);
+                                            });
+                      });
+}
+
+void Scheduler::hear(const wire::LeaseReply& reply, const std::string& kept) {
+  using Change = scheduler::Leadership::Change;
+  const Change change = lead_->heard(reply);
+  if (change == Change::kNone || change == Change::kFollowed) return;
+  world_.note(address_ + (change == Change::kBegan ? " leads, term " : " is replaced, by term ") +
+              std::to_string(lead_->term()));
+  core_.reset();
+  if (change == Change::kBegan) begin_lead(kept);
+}
+
+void Scheduler::keep() {
+  if (!lead_ || core_->kept_change() == kept_change_) return;
+  kept_change_ = core_->kept_change();
+  Registry& registry = world_.registry();
+  world_.network.tell(index_, World::kRegistry, registry,
+                      [&registry, token = lead_->token(),
+                       kept = scheduler::to_document(core_->kept(), wire::kStateBytesMax)] {
+                        registry.put(token, kept);
+                      });
 }
 
 void Scheduler::kill() {
@@ -78,26 +146,38 @@ void Scheduler::tell_links(bool up) {
   for (NodeIndex i = 1; Reporter* node = world_.node(i); ++i) {
     const Duration wait = up ? loop_.between(milliseconds(1), milliseconds(100)) : milliseconds(2);
     loop_.in(wait, [this, node, life = node->life(), own = this->life(), up] {
-      if (own != this->life() || world_.network.is_cut(World::kScheduler, node->index())) return;
-      node->run(life, [node, up] { node->on_link(up); });
+      if (own != this->life() || world_.network.is_cut(index_, node->index())) return;
+      node->run(life, [this, node, up] { node->on_link(world_.number_of(*this), up); });
     });
   }
 }
 
 void Scheduler::tick() {
   after(milliseconds(100), [this] { tick(); });
+  if (!core_) return;
   core_->on_tick(loop_.now());
+  keep();
   send_nudges();
 }
 
 void Scheduler::on_report(NodeIndex from, std::uint64_t request, const wire::NodeReport& report) {
-  auto reply = core_->on_report(report, loop_.now());
-  if (reply) {
-    Reporter* node = world_.node(from);
-    world_.network.tell(World::kScheduler, from, *node,
-                        [node, request, answer = *reply] { node->on_reply(request, answer); });
+  std::optional<wire::ReportReply> answer;
+  if (core_) {
+    auto reply = core_->on_report(report, loop_.now());
+    if (!reply) return send_nudges();
+    answer = *std::move(reply);
+    if (lead_) answer->term = lead_->term();
+  } else if (!lead_->leader().empty()) {
+    answer.emplace();
+    answer->term = lead_->term();
+    answer->leader = lead_->leader();
   }
-  send_nudges();
+  Reporter* node = world_.node(from);
+  world_.network.tell(index_, from, *node,
+                      [node, request, answer, number = world_.number_of(*this)] {
+                        node->on_reply(number, request, answer);
+                      });
+  if (core_) send_nudges();
   if (++handled_ < dies_at_) return;
   world_.note("the scheduler dies after message " + std::to_string(handled_));
   kill();
@@ -110,7 +190,7 @@ void Scheduler::send_nudges() {
   for (const scheduler::NudgeTo& nudge : core_->take_nudges()) {
     for (NodeIndex i = 1; Reporter* node = world_.node(i); ++i) {
       if (node->name() != nudge.node) continue;
-      world_.network.tell(World::kScheduler, i, *node, [node] { node->on_nudge(); });
+      world_.network.tell(index_, i, *node, [node] { node->on_nudge(); });
     }
   }
 }
@@ -118,10 +198,15 @@ void Scheduler::send_nudges() {
 // ---- reporter ----
 
 Reporter::Reporter(World& world, NodeIndex index, std::string name)
-    : Process(world.loop), world_(world), index_(index), name_(std::move(name)) {}
+    : Process(world.loop),
+      world_(world),
+      index_(index),
+      name_(std::move(name)),
+      choice_(world.addresses()) {}
 
 void Reporter::start_reporting() {
   begin_life();
+  choice_ = fleet::SchedulerChoice(world_.addresses());
   incarnation_ = world_.next_incarnation();
   under_way_ = false;
   again_ = false;
@@ -131,13 +216,22 @@ void Reporter::start_reporting() {
 void Reporter::kill() { end_life(); }
 
 void Reporter::beat() {
+  choice_.begin_round();
   report_now();
-  after(is_ready_ ? kReportInterval : kUnreadyInterval, [this] { beat(); });
+  if (const auto other = choice_.probe(loop_.now())) send_to(*other, 0);
+  const bool may_wait = is_ready_ && (choice_.is_led() || choice_.size() == 1);
+  after(may_wait ? kReportInterval : kUnreadyInterval, [this] { beat(); });
 }
 
-void Reporter::on_link(bool up) {
+void Reporter::on_link(std::size_t scheduler, bool up) {
+  if (scheduler != choice_.current()) {
+    if (up && !under_way_) choice_.reachable(scheduler);
+    if (up) report_now();
+    return;
+  }
   under_way_ = false;  // an answer to what was under way will not come
-  if (up) send();
+  if (!up) choice_.failed(scheduler);
+  if (up || (choice_.size() > 1 && choice_.may_try_at_once())) send();
 }
 
 void Reporter::report_now() {
@@ -152,29 +246,45 @@ void Reporter::send() {
   under_way_ = true;
   again_ = false;
   const std::uint64_t request = ++request_;
+  const std::size_t scheduler = choice_.current();
+  send_to(scheduler, request);
+  after(kLossSeen, [this, request, scheduler] {
+    if (!under_way_ || request != request_) return;
+    on_link(scheduler, false);
+    if (choice_.size() == 1) on_link(scheduler, true);
+  });
+}
+
+void Reporter::send_to(std::size_t scheduler, std::uint64_t request) {
   wire::NodeReport made = report();
   is_ready_ = made.state == wire::NodeState::kReady;
   made.node = name_;
   made.incarnation = incarnation_;
   made.address = "sim://" + name_;
-  Scheduler& scheduler = world_.scheduler();
-  world_.network.tell(index_, World::kScheduler, scheduler,
-                      [&scheduler, from = index_, request, made = std::move(made)] {
-                        scheduler.on_report(from, request, made);
-                      });
-  after(kLossSeen, [this, request] {
-    if (!under_way_ || request != request_) return;
-    on_link(false);
-    on_link(true);
-  });
+  Scheduler& to = *world_.schedulers()[scheduler];
+  world_.network.tell(
+      index_, to.index(), to,
+      [&to, from = index_, request, made = std::move(made)] { to.on_report(from, request, made); });
 }
 
-void Reporter::on_reply(std::uint64_t request, const wire::ReportReply& reply) {
-  if (!under_way_ || request != request_) return;  // too late, or for the second time
-  under_way_ = false;
-  in_touch_ = loop_.now();
-  apply(reply);
-  if (again_) send();
+void Reporter::on_reply(std::size_t scheduler, std::uint64_t request,
+                        const std::optional<wire::ReportReply>& reply) {
+  if (request == 0) {
+    if (scheduler == choice_.current()) return;  // since then it was reported to in earnest
+  } else {
+    if (!under_way_ || request != request_) return;  // too late, or for the second time
+    under_way_ = false;
+  }
+  const std::uint64_t term = choice_.term();
+  if (!reply && request != 0) choice_.failed(scheduler);
+  if (reply && choice_.answered(scheduler, *reply, loop_.now())) {
+    if (reply->term < term) world_.broken(name_ + ": takes the word of a leader that was replaced");
+    in_touch_ = loop_.now();
+    apply(*reply);
+  } else if (request != 0 && choice_.may_try_at_once()) {
+    again_ = true;
+  }
+  if (again_ && !under_way_) send();
 }
 
 // ---- worker ----

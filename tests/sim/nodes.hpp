@@ -12,8 +12,10 @@
 #include <vector>
 
 #include "conclave/dispatch/layer_dispatch.hpp"
+#include "conclave/fleet/scheduler_choice.hpp"
 #include "conclave/wire/placement.hpp"
 #include "conclave/wire/registry.hpp"
+#include "leadership.hpp"
 #include "network.hpp"
 #include "scheduler_core.hpp"
 
@@ -21,10 +23,32 @@ namespace conclave::sim {
 
 class World;
 
-/// The scheduler's process: SchedulerCore, its ticks, and the registry that it asks.
+/// The part of the registry that lends the lead, and keeps what goes with it. It does not die, but
+/// it may be out of reach.
+class Registry final : public Process {
+ public:
+  explicit Registry(Loop& loop) : Process(loop) { begin_life(); }
+
+  wire::LeaseReply lease(const std::string& holder, Duration ttl);
+  void put(std::uint64_t token, std::string kept);
+  [[nodiscard]] const std::string& kept() const { return kept_; }
+
+ private:
+  std::string holder_;
+  std::uint64_t token_ = 0;
+  Time until_{};
+  std::string kept_;
+};
+
+/// A scheduler's process: SchedulerCore, its ticks, and the registry that it asks. Where there are
+/// several it leads only with the lease.
 class Scheduler final : public Process {
  public:
-  explicit Scheduler(World& world);
+  Scheduler(World& world, NodeIndex index, std::string address);
+
+  [[nodiscard]] NodeIndex index() const { return index_; }
+  [[nodiscard]] const std::string& address() const { return address_; }
+  [[nodiscard]] bool leads() const { return core_ != nullptr; }
 
   void start();
   void kill();
@@ -36,12 +60,21 @@ class Scheduler final : public Process {
   void on_report(NodeIndex from, std::uint64_t request, const wire::NodeReport& report);
 
  private:
+  void begin_lead(const std::string& kept);
+  void ask_for_lead();
+  void hear(const wire::LeaseReply& reply, const std::string& kept);
+  void keep();
   void tick();
   void send_nudges();
   void tell_links(bool up);
 
   World& world_;
-  std::unique_ptr<scheduler::SchedulerCore> core_;
+  const NodeIndex index_;
+  const std::string address_;
+  std::optional<scheduler::Leadership> lead_;  // if there are several
+  std::uint64_t leads_begun_ = 0;
+  std::uint64_t kept_change_ = 0;
+  std::unique_ptr<scheduler::SchedulerCore> core_;  // null: it does not lead
   std::uint64_t handled_ = 0;
   std::uint64_t dies_at_ = UINT64_MAX;
 };
@@ -57,10 +90,16 @@ class Reporter : public Process {
   [[nodiscard]] std::uint64_t incarnation() const { return incarnation_; }
   [[nodiscard]] Time in_touch() const { return in_touch_; }
 
+  /// Which scheduler it follows, and the greatest term that it has taken anything of.
+  [[nodiscard]] std::size_t followed() const { return choice_.current(); }
+  [[nodiscard]] std::uint64_t term() const { return choice_.term(); }
+
   void on_nudge() { report_now(); }
-  /// The link to the scheduler broke, or is there anew.
-  void on_link(bool up);
-  void on_reply(std::uint64_t request, const wire::ReportReply& reply);
+  /// The link to a scheduler broke, or is there anew.
+  void on_link(std::size_t scheduler, bool up);
+  /// Request 0: it was asked in passing. No reply: it does not lead, and knows nobody who does.
+  void on_reply(std::size_t scheduler, std::uint64_t request,
+                const std::optional<wire::ReportReply>& reply);
   virtual void kill();
 
  protected:
@@ -73,10 +112,12 @@ class Reporter : public Process {
 
  private:
   void send();
+  void send_to(std::size_t scheduler, std::uint64_t request);
   void beat();
 
   const NodeIndex index_;
   const std::string name_;
+  fleet::SchedulerChoice choice_;
   std::uint64_t incarnation_ = 0;
   std::uint64_t request_ = 0;  // the newest
   bool under_way_ = false;

@@ -99,6 +99,34 @@ TEST(SimulationTest, KeepsItsPromisesWhateverHappens) {
   totals.print(seeds);
 }
 
+// Two schedulers that die, and are parted from the registry that lends the lead, from each other's
+// nodes, or from both: what one of them says counts, and the one that leads knows what the other
+// one was told.
+TEST(SimulationTest, OfTwoSchedulersOneHasEffects) {
+  const std::uint64_t only = setting("CONCLAVE_SIM_SEED", 0);
+  const std::uint64_t seeds = only != 0 ? 1 : setting("CONCLAVE_SIM_SEEDS", 1000) / 2;
+  Totals totals;
+  std::uint64_t leads = 0;
+  for (std::uint64_t i = 0; i < seeds; ++i) {
+    const std::uint64_t seed = only != 0 ? only : i + 1;
+    WorldOptions options = options_of(seed);
+    options.schedulers = 2;
+    World world(options);
+    world.run(seconds(6));
+    for (std::uint32_t left = 3 + world.loop.upto(7); left > 0; --left) {
+      world.befall();
+      world.run(world.loop.between(milliseconds(1), seconds(3)));
+    }
+    finish(world);
+    totals.add(world);
+    for (const auto& router : world.routers()) leads = std::max(leads, router->term());
+    if (only != 0) tell(world);
+    if (!expect_kept(world, seed)) return;
+  }
+  EXPECT_TRUE(only != 0 || leads > 2) << "nobody was ever replaced";
+  totals.print(seeds);
+}
+
 // Two hundred points of a roll-out: a worker joins, another drains, and the scheduler dies right
 // after its n-th message from there.
 TEST(SimulationTest, ASchedulerMayDieAtAnyPointOfARollout) {

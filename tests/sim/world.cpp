@@ -19,8 +19,11 @@ World::World(const WorldOptions& options) : loop(options.seed), options_(options
   record_.experts = options.experts;
   record_.experts_used = 2;
   record_.expert_bytes = 1000;
-  scheduler_ = std::make_unique<Scheduler>(*this);
-  scheduler_->start();
+  for (std::uint32_t i = 0; i < options.schedulers; ++i) {
+    schedulers_.push_back(
+        std::make_unique<Scheduler>(*this, kSchedulers + i, "s" + std::to_string(i)));
+  }
+  for (const auto& scheduler : schedulers_) scheduler->start();
   for (std::uint32_t i = 0; i < options.routers; ++i) {
     const auto index = static_cast<NodeIndex>(nodes_.size() + 1);
     routers_.push_back(std::make_unique<Router>(*this, index, "r" + std::to_string(i)));
@@ -38,6 +41,21 @@ wire::ModelDigests World::digests() const {
   digests.expert.resize(std::size_t{record_.layers} * record_.experts);
   for (auto& digest : digests.expert) digest.fill(7);
   return digests;
+}
+
+std::size_t World::number_of(const Scheduler& scheduler) const {
+  return scheduler.index() - kSchedulers;
+}
+
+std::vector<std::string> World::addresses() const {
+  std::vector<std::string> addresses;
+  for (const auto& scheduler : schedulers_) addresses.push_back(scheduler->address());
+  return addresses;
+}
+
+Scheduler& World::any_scheduler() {
+  if (schedulers_.size() == 1) return *schedulers_.front();
+  return *schedulers_[loop.upto(static_cast<std::uint32_t>(schedulers_.size()) - 1)];
 }
 
 Reporter* World::node(NodeIndex index) {
@@ -74,14 +92,20 @@ void World::befall() {
   };
   switch (loop.upto(9)) {
     case 0:
-    case 1:
-      note("the scheduler dies");
-      if (!scheduler_->is_alive()) break;
-      scheduler_->kill();
-      soon(milliseconds(10), seconds(4), [this] {
-        if (!scheduler_->is_alive()) scheduler_->start();
+    case 1: {
+      Scheduler& scheduler = any_scheduler();
+      if (schedulers_.size() > 1 && loop.chance(0.5)) {
+        part(scheduler.index(), kRegistry, loop.between(milliseconds(100), seconds(6)));
+        break;
+      }
+      note(scheduler.address() + " dies");
+      if (!scheduler.is_alive()) break;
+      scheduler.kill();
+      soon(milliseconds(10), seconds(4), [&scheduler] {
+        if (!scheduler.is_alive()) scheduler.start();
       });
       break;
+    }
     case 2:
       note("foul weather");
       network.weather = {microseconds(50), milliseconds(60), 0.1, 0.1};
@@ -93,7 +117,7 @@ void World::befall() {
       break;
     case 4: {
       const NodeIndex other = 1 + loop.upto(static_cast<std::uint32_t>(nodes_.size()) - 1);
-      part(kScheduler, other, loop.between(milliseconds(100), seconds(6)));
+      part(any_scheduler().index(), other, loop.between(milliseconds(100), seconds(6)));
       break;
     }
     default:
@@ -153,10 +177,10 @@ void World::heal() {
   note("all is well");
   healed_ = true;
   network.weather = {};
-  for (NodeIndex a = 0; a <= nodes_.size(); ++a) {
-    for (NodeIndex b = 0; b < a; ++b) network.mend(a, b);
+  network.mend_all();
+  for (const auto& scheduler : schedulers_) {
+    if (!scheduler->is_alive()) scheduler->start();
   }
-  if (!scheduler_->is_alive()) scheduler_->start();
   for (const auto& worker : workers_) {
     worker->slow_down(1);
     if (worker->is_stopped()) worker->go_on();
@@ -186,6 +210,8 @@ void World::check_table(const Router& router, const wire::RoutingTable& table) {
         for (const auto& worker : workers_) {
           if (worker->name() != endpoint.node || !worker->is_alive()) continue;
           if (worker->incarnation() != endpoint.incarnation) continue;
+          // Another leader has told it something else: this one's tables will be ignored soon.
+          if (router.term() < worker->term()) continue;
           if (!worker->hosts(layer, expert)) {
             broken(router.name() + " is told of (" + std::to_string(layer) + ", " +
                    std::to_string(expert) + ") on " + worker->name() + ", which is not ready");
@@ -202,7 +228,10 @@ void World::check_drop(const Worker& worker, std::uint32_t layer, std::uint32_t 
     // Nobody waits longer than a lease for a router that is not heard, and a scheduler that was
     // started since then has never heard of it.
     if (loop.now() - router->in_touch() >= kLease - milliseconds(100)) continue;
-    if (network.is_cut(kScheduler, router->index())) continue;
+    if (network.is_cut(kSchedulers + static_cast<NodeIndex>(router->followed()), router->index())) {
+      continue;
+    }
+    if (router->term() < worker.term()) continue;  // it has not heard of the new leader
     for (const std::uint16_t at : router->table()->pool_of(layer, expert)) {
       const wire::WorkerEndpoint& endpoint = router->table()->workers[at];
       if (endpoint.node != worker.name() || endpoint.incarnation != worker.incarnation()) continue;
@@ -213,6 +242,9 @@ void World::check_drop(const Worker& worker, std::uint32_t layer, std::uint32_t 
 }
 
 void World::check_settled() {
+  const auto leaders =
+      std::ranges::count_if(schedulers_, [](const auto& scheduler) { return scheduler->leads(); });
+  if (leaders != 1) broken(std::to_string(leaders) + " schedulers lead");
   for (const auto& router : routers_) {
     if (!router->is_idle()) broken(router->name() + " has a request that does not end");
     if (router->requests() == 0) broken(router->name() + " has done nothing");

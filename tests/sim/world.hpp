@@ -16,6 +16,7 @@ struct WorldOptions {
   std::uint32_t replicas = 2;
   std::uint32_t layers = 4;  // the first one is dense
   std::uint32_t experts = 8;
+  std::uint32_t schedulers = 1;
 };
 
 class World {
@@ -25,13 +26,19 @@ class World {
   Loop loop;
   Network network{loop};
 
-  static constexpr NodeIndex kScheduler = 0;
+  // Beyond the nodes, which count from 1.
+  static constexpr NodeIndex kRegistry = 1'000'000;
+  static constexpr NodeIndex kSchedulers = 2'000'000;
   static constexpr std::chrono::milliseconds kLease{2000};
 
   [[nodiscard]] const WorldOptions& options() const { return options_; }
   [[nodiscard]] const wire::ModelRecord& record() const { return record_; }
   [[nodiscard]] wire::ModelDigests digests() const;
-  Scheduler& scheduler() { return *scheduler_; }
+  Scheduler& scheduler() { return *schedulers_.front(); }
+  std::vector<std::unique_ptr<Scheduler>>& schedulers() { return schedulers_; }
+  [[nodiscard]] std::size_t number_of(const Scheduler& scheduler) const;
+  [[nodiscard]] std::vector<std::string> addresses() const;
+  Registry& registry() { return registry_; }
   std::vector<std::unique_ptr<Worker>>& workers() { return workers_; }
   std::vector<std::unique_ptr<Router>>& routers() { return routers_; }
   [[nodiscard]] Reporter* node(NodeIndex index);
@@ -63,11 +70,13 @@ class World {
 
  private:
   void befall_worker(Worker& worker);
+  Scheduler& any_scheduler();
   void part(NodeIndex a, NodeIndex b, Duration time);
 
   WorldOptions options_;
   wire::ModelRecord record_;
-  std::unique_ptr<Scheduler> scheduler_;
+  Registry registry_{loop};
+  std::vector<std::unique_ptr<Scheduler>> schedulers_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::unique_ptr<Router>> routers_;
   std::vector<Reporter*> nodes_;  // by index, from 1

@@ -145,8 +145,12 @@ class ReporterState {
     const auto scheduler =
         parts_.node.remote<fabric::FleetActor>(link_to(*other), fabric::kFleetActor);
     self_->request(scheduler, kAnswerPatience, made_report())
-        .then([this, other](wire::ReportReply& reply) { heard(*other, reply); },
-              [](const caf::error&) {});
+        .then(
+            [this, other](wire::ReportReply& reply) {
+              // Since then it was reported to in earnest.
+              if (*other != choice_.current()) heard(*other, reply);
+            },
+            [](const caf::error&) {});
   }
 
   void answered(std::size_t scheduler, wire::ReportReply& reply) {

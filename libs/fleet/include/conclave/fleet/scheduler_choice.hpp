@@ -59,7 +59,7 @@ class SchedulerChoice {
   std::size_t index_of(const std::string& address);
 
   std::vector<std::string> addresses_;
-  const std::size_t configured_;  // of them; behind these, one that was named, at most
+  std::size_t configured_;  // of them; behind these, one that was named, at most
   std::size_t current_ = 0;
   std::size_t tries_ = 0;  // in vain, in this round
   bool is_led_ = false;
