@@ -250,6 +250,7 @@ void Reporter::send() {
   send_to(scheduler, request);
   after(kLossSeen, [this, request, scheduler] {
     if (!under_way_ || request != request_) return;
+    under_way_ = false;  // also if another one is followed by now
     on_link(scheduler, false);
     if (choice_.size() == 1) on_link(scheduler, true);
   });
