@@ -72,15 +72,21 @@ base::Result<wire::Fleet> ask(const std::string& scheduler, const std::string& k
   return fleet;
 }
 
-// Of several schedulers the one that leads knows the fleet; the others know that one.
+// Of several schedulers the one that leads knows the fleet; the others know that one. With the
+// leader's address.
 base::Result<wire::Fleet> ask_leader(const std::string& schedulers, const std::string& keys) {
   base::Result<wire::Fleet> fleet =
       fail(ErrorCode::kInvalidArgument, "there is no address of a scheduler");
   std::stringstream list(schedulers);
   for (std::string address; std::getline(list, address, ',');) {
     fleet = ask(address, keys);
-    if (fleet && !fleet->leader.empty()) fleet = ask(fleet->leader, keys);
-    if (fleet && fleet->leader.empty()) break;
+    if (fleet && !fleet->leader.empty()) {
+      address = fleet->leader;
+      fleet = ask(address, keys);
+    }
+    if (!fleet || !fleet->leader.empty()) continue;
+    fleet->leader = address;
+    break;
   }
   return fleet;
 }
@@ -133,6 +139,7 @@ json::object fleet_json(const wire::Fleet& fleet) {
   const wire::ServedModel first = fleet.models.empty() ? wire::ServedModel{} : fleet.models.front();
   return {{"epoch", fleet.epoch},
           {"term", fleet.term},
+          {"leader", fleet.leader},
           {"model", first.model.name},
           {"version", first.model.version},
           {"experts_ready", first.experts_ready},
