@@ -132,8 +132,8 @@ std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Mach
     plan.add(is_only ? "scheduler" : "scheduler-" + std::to_string(i + 1), "scheduler",
              kPlannerStage,
              {"--scheduler.listen", tcp(fleet.scheduler_ports[i]), "--scheduler.registry",
-              registries.front(), "--scheduler.model", fleet.reference, "--scheduler.elect",
-              is_only ? "false" : "true"});
+              registries.front(), "--scheduler.model", fleet.reference,
+              std::string("--scheduler.elect=") + (is_only ? "false" : "true")});
   }
   const std::uint64_t memory = machine.memory_limit_bytes / 4 * 3 / fleet.workers;
   for (std::uint32_t i = 0; i < fleet.workers; ++i) {

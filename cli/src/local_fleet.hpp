@@ -20,22 +20,23 @@ struct LocalFleet {
   std::string reference;           // under which the registry will know it
   std::uint32_t workers = 2;       // at least one
   std::uint32_t routers = 1;
-  std::string database;                       // of the registries: a path, or a URL of PostgreSQL
-  std::optional<ChildSpec> postgres;          // a server for this fleet alone
-  std::filesystem::path admin_key;            // file with an administrator's secret; empty: none
-  std::vector<std::uint16_t> registry_ports;  // one registry each, at least one
+  std::string database;                        // of the registries: a path, or a URL of PostgreSQL
+  std::optional<ChildSpec> postgres;           // a server for this fleet alone
+  std::filesystem::path admin_key;             // file with an administrator's secret; empty: none
+  std::vector<std::uint16_t> registry_ports;   // one registry each, at least one
   std::vector<std::uint16_t> scheduler_ports;  // likewise; one leads
-  std::string host = "127.0.0.1";  // of the HTTP API
-  std::uint16_t port = 8000;       // likewise
+  std::string host = "127.0.0.1";              // of the HTTP API
+  std::uint16_t port = 8000;                   // likewise
   std::string log_level = "warn";
   std::uint32_t drain_ms = 10'000;
   std::string data_encryption = "curve";
   std::vector<std::string> settings;  // "router.threads=2", see setting_problem
 };
 
-/// registry (or registry-1..), scheduler (or scheduler-1..), worker-1.., router-1.., gateway. Requests are ended
-/// first: the gateway, then the routers, the workers, and those that plan at last. Workers share
-/// processors and three quarters of the memory, as if each were on a machine of its own.
+/// registry (or registry-1..), scheduler (or scheduler-1..), worker-1.., router-1.., gateway.
+/// Requests are ended first: the gateway, then the routers, the workers, and those that plan at
+/// last. Workers share processors and three quarters of the memory, as if each were on a machine of
+/// its own.
 std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Machine& machine);
 
 /// "tcp://127.0.0.1:7600", separated by commas if there are several

@@ -20,7 +20,8 @@ struct NodeSettings {
     using std::chrono::milliseconds;
     v("name", name, "Name in the fleet, [a-z0-9.-]{1,63} (default: the service and the host)");
     v("zone", zone,
-      "Where it stands (a rack, an availability zone), [A-Za-z0-9._-]{1,63}: copies of an expert go "
+      "Where it stands (a rack, an availability zone), [A-Za-z0-9._-]{1,63}: copies of an expert "
+      "go "
       "to different ones");
     v("drain-timeout-ms", drain_timeout, milliseconds{0}, milliseconds{3'600'000},
       "Longest wait for work in progress when the process is told to stop");
