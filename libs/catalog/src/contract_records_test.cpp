@@ -1,5 +1,6 @@
 // Deployments, tenants, keys, quotas and leases.
 #include "conclave/catalog/access.hpp"
+#include "conclave/wire/limits.hpp"
 #include "contract.hpp"
 
 namespace conclave::catalog {
