@@ -29,12 +29,14 @@ base::Status check_tokens(const tokenizer::Tokenizer& tokenizer) {
 }
 
 // Keys and values take their memory only as they come, which would be too late to refuse them.
-base::Status check_fits(const gguf::File& file, const engine::BatcherOptions& batch) {
+base::Status check_fits(const gguf::File& file, const engine::BatcherOptions& batch,
+                        std::uint64_t promised_bytes) {
   CONCLAVE_TRY(const model::ModelConfig config, model::read_config(file));
   CONCLAVE_TRY(engine::MemoryNeed backbone, engine::backbone_need(file, config));
   return engine::check_memory(
       std::array{std::move(backbone), engine::kv_need(config, batch),
-                 engine::step_need(config, batch)},
+                 engine::step_need(config, batch),
+                 engine::MemoryNeed{"keys and values of other versions", promised_bytes}},
       devices::available_memory().value_or(~std::uint64_t{0}),
       "lower router.batch.kv-tokens-max, or take a router.batch.kv-type of fewer bits");
 }
@@ -44,11 +46,12 @@ base::Status check_fits(const gguf::File& file, const engine::BatcherOptions& ba
 base::Result<std::unique_ptr<ModelRun>> ModelRun::load(
     const wire::ModelVersion& version, const kernels::Compute& compute,
     const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,
-    fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log) {
+    fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log,
+    std::uint64_t promised_bytes) {
   auto served = std::make_shared<ServedModel>();
   served->version = version;
   CONCLAVE_TRY(gguf::File opened, gguf::File::open(version.uri));
-  CONCLAVE_TRY_VOID(check_fits(opened, batch));
+  CONCLAVE_TRY_VOID(check_fits(opened, batch, promised_bytes));
   CONCLAVE_TRY(served->backbone, engine::BackboneModel::load(std::move(opened), compute));
   const gguf::File& file = served->backbone->file();
   const model::ModelConfig& config = served->backbone->config();

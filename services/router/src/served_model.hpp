@@ -26,12 +26,13 @@ struct ServedModel {
 struct ModelRun {
   /// Opens the file and loads the backbone; takes seconds. Errors of BackboneModel::load,
   /// PromptBuilder::create, make_kv_pool, make_kv_file and model::row_forms; kFailedPrecondition:
-  /// it does not fit the memory that is available; kUnimplemented: tokens that are too long to be
-  /// sent. All that is borrowed must outlive it.
+  /// it does not fit the memory that is available beside `promised_bytes` of others;
+  /// kUnimplemented: tokens that are too long to be sent. All that is borrowed must outlive it.
   static base::Result<std::unique_ptr<ModelRun>> load(
       const wire::ModelVersion& version, const kernels::Compute& compute,
       const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,
-      fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log);
+      fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log,
+      std::uint64_t promised_bytes = 0);
 
   std::shared_ptr<ServedModel> model;
   std::unique_ptr<dispatch::RemoteExperts> experts;
