@@ -53,23 +53,22 @@ void SchedulerState::resolve() {
   if (resolving_) return;
   if (parts_.settings.model.empty()) return unresolved("scheduler.model names none");
   resolving_ = true;
-  const auto registry =
-      parts_.node.remote<fabric::CatalogActor>(parts_.registry, fabric::kCatalogActor);
+  const fabric::LinkId link = parts_.registries.link();
+  const auto registry = parts_.node.remote<fabric::CatalogActor>(link, fabric::kCatalogActor);
   self_->request(registry, kRegistryTimeout, wire::ResolveModel{parts_.settings.model})
       .then([this](const wire::ModelRecord& record) { resolved(record); },
-            [this](const caf::error& error) {
-              unresolved("the registry: " + fabric::from_caf(error).message);
-            });
+            [this, link](const caf::error& error) { unanswered(link, fabric::from_caf(error)); });
 }
 
 void SchedulerState::resolved(const wire::ModelRecord& record) {
+  unanswered_ = 0;
   if (record.model == known_) {
     resolving_ = false;
     last_problem_.clear();
     return;
   }
-  const auto registry =
-      parts_.node.remote<fabric::CatalogActor>(parts_.registry, fabric::kCatalogActor);
+  const fabric::LinkId link = parts_.registries.link();
+  const auto registry = parts_.node.remote<fabric::CatalogActor>(link, fabric::kCatalogActor);
   self_
       ->request(registry, kRegistryTimeout,
                 wire::DigestsRequest{record.model.name, record.model.version})
@@ -82,9 +81,20 @@ void SchedulerState::resolved(const wire::ModelRecord& record) {
             known_ = record.model;
             send_nudges();
           },
-          [this](const caf::error& error) {
-            unresolved("the registry: " + fabric::from_caf(error).message);
-          });
+          [this, link](const caf::error& error) { unanswered(link, fabric::from_caf(error)); });
+}
+
+void SchedulerState::unanswered(fabric::LinkId registry, const base::Error& error) {
+  unresolved("the registry: " + error.message);
+  const bool is_silent = error.code == base::ErrorCode::kUnavailable ||
+                         error.code == base::ErrorCode::kDeadlineExceeded;
+  if (!is_silent) return;
+  parts_.registries.silent(registry);
+  if (++unanswered_ < parts_.registries.size()) {
+    resolve();
+  } else {
+    unanswered_ = 0;
+  }
 }
 
 // What is served stays; the registry is asked again.

@@ -12,6 +12,7 @@
 #include "conclave/fabric/node.hpp"
 #include "conclave/telemetry/log.hpp"
 #include "fleet_admin.hpp"
+#include "registry_list.hpp"
 #include "scheduler_core.hpp"
 #include "scheduler_metrics.hpp"
 
@@ -23,7 +24,7 @@ using SchedulerActor =
 
 struct SchedulerParts {
   fabric::Node& node;
-  fabric::LinkId registry = 0;
+  RegistryList registries;
   SchedulerSettings settings;
   std::unique_ptr<SchedulerCore> core;
   SchedulerMetrics metrics;
@@ -45,6 +46,8 @@ class SchedulerState {
   void on_tick();
   void resolve();
   void unresolved(const std::string& reason);
+  /// A registry could not be asked: the next one is, at once, unless all were.
+  void unanswered(fabric::LinkId registry, const base::Error& error);
   void resolved(const wire::ModelRecord& record);
   void send_nudges();
 
@@ -53,6 +56,7 @@ class SchedulerState {
   FleetAdmin admin_;
   Time resolve_at_{};
   bool resolving_ = false;
+  std::size_t unanswered_ = 0;  // registries in a row that did not answer
   wire::ModelVersion known_;  // whose sums the core has
   std::string last_problem_;  // with the registry: said once, not every two seconds
   Time problem_since_{};      // if there is one
