@@ -74,6 +74,8 @@ class RegistryService::Impl {
   void stop() {
     drain();
     if (registrar_) registrar_->stop();  // its last answers still find the actor
+    if (jobs_) jobs_->stop();
+    if (operations_) operations_->stop();  // what has ended is written
     if (node_) node_->stop(std::chrono::milliseconds(200));
     end(files_actor_);
     end(admin_actor_);
@@ -125,14 +127,17 @@ class RegistryService::Impl {
 
   // The ledger and the administration, each on a thread of its own beside the catalogue's.
   void start_control(std::uint64_t incarnation) {
-    operations_ = std::make_unique<Operations>("op-" + std::to_string(incarnation));
+    operations_ = std::make_unique<Operations>(
+        *catalog_, context_.node_name + "/" + std::to_string(incarnation), context_.wall_clock,
+        context_.log);
+    jobs_ = std::make_unique<JobThread>();
     const RegistryMetrics metrics(context_.metrics);
     const auto ledger =
         process_->system().spawn<fabric::StateActor<LedgerActor, LedgerState>, caf::detached>(
             std::make_unique<Ledger>(*catalog_, context_.wall_clock), metrics);
     const auto admin =
         process_->system().spawn<fabric::StateActor<fabric::AdminActor, AdminState>, caf::detached>(
-            std::make_unique<AdminApi>(AdminParts{*catalog_, *registrar_, *operations_,
+            std::make_unique<AdminApi>(AdminParts{*catalog_, *registrar_, *jobs_, *operations_,
                                                   context_.wall_clock, context_.version}),
             metrics, context_.log);
     ledger_actor_ = caf::actor_cast<caf::actor>(ledger);
@@ -208,6 +213,7 @@ class RegistryService::Impl {
   std::unique_ptr<catalog::Catalog> catalog_;
   std::unique_ptr<Operations> operations_;
   std::unique_ptr<Registrar> registrar_;
+  std::unique_ptr<JobThread> jobs_;
   std::unique_ptr<fabric::Node> node_;
   caf::actor actor_;
   caf::actor ledger_actor_;
