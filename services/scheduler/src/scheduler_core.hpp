@@ -19,6 +19,7 @@
 #include "conclave/wire/placement.hpp"
 #include "conclave/wire/registry.hpp"
 #include "load_book.hpp"
+#include "refusal_book.hpp"
 #include "rollout.hpp"
 #include "roster.hpp"
 
@@ -93,6 +94,8 @@ class SchedulerCore {
   [[nodiscard]] SchedulerStats stats() const;
   /// Every node once, however many reasons there were.
   std::vector<NudgeTo> take_nudges();
+  /// What nodes refused, for the registry to remember.
+  [[nodiscard]] RefusalBook& refusals() { return refusals_; }
 
  private:
   [[nodiscard]] bool is_settled() const { return phase_ == Phase::kSettled; }
@@ -153,6 +156,7 @@ class SchedulerCore {
   std::uint64_t refused_total_ = 0;
   std::map<std::string, RouterEpochs> routers_;
   std::map<std::string, std::uint64_t> nudges_;
+  RefusalBook refusals_;
 };
 
 }  // namespace conclave::scheduler

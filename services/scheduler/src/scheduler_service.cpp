@@ -74,6 +74,8 @@ class SchedulerService::Impl {
             std::move(parts));
     actor_ = caf::actor_cast<caf::actor>(actor);
     node_->publish(fabric::kFleetActor, actor, fabric::Run::kScheduled);
+    constexpr wire::NodeRole kRegistries[] = {wire::NodeRole::kRegistry};
+    node_->publish(fabric::kWatcherActor, actor, fabric::Run::kScheduled, kRegistries);
     constexpr wire::NodeRole kAdministrators[] = {wire::NodeRole::kGateway};
     node_->publish(fabric::kAdminActor, actor, fabric::Run::kScheduled, kAdministrators);
     node_->on_link([registries, actor = actor_](const fabric::LinkEvent& event) {
