@@ -21,6 +21,7 @@
 #include "conclave/wire/limits.hpp"
 #include "control/direct_nodes.hpp"
 #include "direct_registry.hpp"
+#include "host_names.hpp"
 
 namespace conclave::fabric {
 
@@ -99,6 +100,10 @@ class Context::Internal {
   /// whom the handler below did not see.
   [[nodiscard]] std::optional<wire::NodeRole> sender_role(zmq::message_t& message) const;
 
+  /// What ZeroMQ can connect to without a name server; see HostNames::numeric. A name that has no
+  /// address is logged, rarely, and not known yet.
+  std::optional<std::string> endpoint(const std::string& address);
+
   /// The servers of this process that its clients call without a socket.
   DirectRegistry& direct() { return direct_; }
 
@@ -123,6 +128,7 @@ class Context::Internal {
   std::atomic<std::uint64_t> next_id_{1};
   DirectRegistry direct_;
   DirectNodes direct_nodes_;
+  HostNames host_names_;
   zmq::context_t zmq_;
   std::thread zap_;
 };
