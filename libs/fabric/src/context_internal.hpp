@@ -25,10 +25,17 @@
 
 namespace conclave::fabric {
 
+/// ZeroMQ aborts the process when a heartbeat is due on a connection that broke while a full queue
+/// kept it from being read (libzmq issues 4364 and 3937). Without a limit the queue is
+/// never full; peers of the data plane have proved their role and bound the calls that they have
+/// open.
+inline constexpr int kUnboundedForHeartbeats = 0;
+
 /// What callers of configure_* choose; the rest is the same for all sockets.
 struct SocketLimits {
   /// Messages that one peer's pipe holds. 0: no limit, for senders that count bytes themselves.
   int send_messages = 0;
+  /// kUnboundedForHeartbeats for sockets with ZeroMQ's own heartbeats.
   int receive_messages = 256;
   /// A larger frame ends the connection inside ZeroMQ, uncounted. The slack lets a frame that is a
   /// little too large through, to be counted.

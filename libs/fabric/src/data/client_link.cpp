@@ -50,7 +50,7 @@ base::Status ClientLink::open_socket() {
     return {};
   }
   SocketLimits limits;
-  limits.receive_messages = static_cast<int>(settings.calls_max) + 2;  // welcome, heartbeat
+  limits.receive_messages = kUnboundedForHeartbeats;
   limits.frame_bytes = static_cast<std::int64_t>(wire::kPayloadBytesMax) + (1 << 20);
   limits.reconnect_ms = static_cast<int>(settings.reconnect_ms);
   try {
