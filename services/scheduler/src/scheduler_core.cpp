@@ -44,7 +44,8 @@ SchedulerCore::SchedulerCore(const SchedulerSettings& settings,
       log_(std::move(log)),
       roster_(settings.lease),
       started_(now),
-      last_call_(now) {
+      last_call_(now),
+      heard_(now) {
   const auto seconds =
       std::chrono::duration_cast<std::chrono::seconds>(wall_clock.time_since_epoch()).count();
   epoch_ = static_cast<std::uint64_t>(std::max<std::int64_t>(seconds, 0)) << 20;
@@ -52,6 +53,8 @@ SchedulerCore::SchedulerCore(const SchedulerSettings& settings,
 
 base::Result<wire::ReportReply> SchedulerCore::on_report(const wire::NodeReport& report, Time now) {
   expire(now);
+  if (hears_nobody(now)) roster_.forgive(now - heard_);
+  heard_ = now;
   const Roster::Entry* known = roster_.find(report.node);
   const auto role_before = known != nullptr ? known->report.role : report.role;
   const auto state_before = known != nullptr ? known->report.state : report.state;
@@ -117,7 +120,9 @@ void SchedulerCore::expire(Time now) {
     log_.warn("was_away",
               {{"ms", std::chrono::duration_cast<std::chrono::milliseconds>(away).count()}});
     roster_.forgive(away);
+    heard_ += away;
   }
+  if (hears_nobody(now)) return;
   for (const wire::NodeReport& gone : roster_.expire(now)) {
     log_.warn("node_lost", {{"node", gone.node},
                             {"role", to_string(gone.role)},
@@ -129,6 +134,10 @@ void SchedulerCore::expire(Time now) {
     if (gone.role == NodeRole::kExpertWorker) forget_worker(gone.node);
   }
 }
+
+// When nobody at all reports it is this scheduler that is cut off. What it knows then is no worse
+// than nothing, and the first node that gets through again shall not hear that all others are gone.
+bool SchedulerCore::hears_nobody(Time now) const { return now - heard_ > settings_.lease / 2; }
 
 void SchedulerCore::forget_worker(const std::string& worker) {
   if (!rollout_) return;

@@ -103,6 +103,7 @@ class SchedulerCore {
   void observe_worker(const wire::NodeReport& report, Time now);
   void forget_worker(const std::string& worker);
   void expire(Time now);
+  [[nodiscard]] bool hears_nobody(Time now) const;
   void settle(Time now);
   void adopt_reported_model(Time now);
   void serve(ServedModel model, Time now);
@@ -140,6 +141,7 @@ class SchedulerCore {
   Phase phase_ = Phase::kWaiting;
   const Time started_;
   Time last_call_;
+  Time heard_;  // a report of any node
   Time settle_until_{};
   bool plan_is_due_ = false;
   bool may_rebalance_ = true;  // false once a plan that does got stuck, until the next change
