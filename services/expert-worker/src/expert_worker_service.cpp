@@ -119,8 +119,8 @@ class ExpertWorkerService::Impl {
     measure();
     fleet::MemberCallbacks callbacks{[this] { return report(); },
                                      [this](wire::ReportReply reply) {
-                                       if (reply.assignment)
-                                         loader_->assign(std::move(*reply.assignment));
+                                       if (!reply.assignments.empty())
+                                         loader_->assign(std::move(reply.assignments.front()));
                                      }};
     CONCLAVE_TRY(member_,
                  fleet::Member::join(*node_, process_->system(),
@@ -224,10 +224,12 @@ class ExpertWorkerService::Impl {
     report.memory_used_bytes = host_->bytes();
     report.slots = settings_.worker.slots;
     report.epoch_seen = loader_->epoch();
-    report.model = host_->model();
     Hosted hosted = host_->hosted();
-    report.ready = std::move(hosted.ready);
-    report.expert_pairs = std::move(hosted.pairs);
+    if (wire::ModelVersion model = host_->model(); model.version != 0) {
+      report.models.push_back({.model = std::move(model),
+                               .ready = std::move(hosted.ready),
+                               .expert_pairs = std::move(hosted.pairs)});
+    }
     report.load.pairs_total = load.pairs;
     report.load.calls_total = load.calls;
     report.load.compute_us_total = load.compute_us;

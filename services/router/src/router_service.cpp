@@ -149,12 +149,12 @@ class RouterService::Impl {
   }
 
   Status join_fleet() {
-    fleet::MemberCallbacks callbacks{
-        [this] { return report(); },
-        [this](wire::ReportReply reply) {
-          if (!reply.table) return;
-          engine_->route(std::make_shared<const wire::RoutingTable>(std::move(*reply.table)));
-        }};
+    fleet::MemberCallbacks callbacks{[this] { return report(); },
+                                     [this](wire::ReportReply reply) {
+                                       if (reply.tables.empty()) return;
+                                       engine_->route(std::make_shared<const wire::RoutingTable>(
+                                           std::move(reply.tables.front())));
+                                     }};
     CONCLAVE_TRY(member_,
                  fleet::Member::join(*node_, process_->system(),
                                      {settings_.fleet.scheduler,
@@ -180,7 +180,7 @@ class RouterService::Impl {
     report.address = fleet::advertised_address(settings_.router.advertise, address_);
     report.admin_address = context_.admin_address;
     report.epoch_seen = engine_->epoch();
-    if (const auto model = engine_->model()) report.model = model->version;
+    if (const auto model = engine_->model()) report.models.push_back({.model = model->version});
     report.load.running = static_cast<std::uint32_t>(stats.running);
     report.load.waiting = static_cast<std::uint32_t>(stats.waiting);
     report.load.kv_tokens_used = stats.kv_tokens_used;

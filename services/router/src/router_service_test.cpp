@@ -726,7 +726,8 @@ TEST_F(RouterServiceTest, ReportsTheModelAndTheTableThatItUses) {
       kNode, [&](const wire::NodeReport& some) { return some.epoch_seen == epoch_; });
 
   ASSERT_TRUE(report);
-  EXPECT_EQ(report->model, version_);
+  ASSERT_EQ(report->models.size(), 1u);
+  EXPECT_EQ(report->models[0].model, version_);
   EXPECT_EQ(report->load.kv_tokens_max, settings_.batch.kv_tokens_max);
   EXPECT_THAT(host_.metrics().expose(), HasSubstr("conclave_router_sequences_running"));
 }
@@ -924,7 +925,8 @@ TEST_F(RouterServiceTest, ServesOnWithoutItsScheduler) {
   scheduler_ = std::make_unique<testkit::FakeScheduler>(*process_);
   const auto report = scheduler_->wait_report(kNode);
   ASSERT_TRUE(report);
-  EXPECT_EQ(report->model, version_);
+  ASSERT_EQ(report->models.size(), 1u);
+  EXPECT_EQ(report->models[0].model, version_);
 }
 
 TEST_F(RouterServiceTest, StopsWhileAStepWaitsForAnExpert) {

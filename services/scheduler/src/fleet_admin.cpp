@@ -240,7 +240,7 @@ FleetAdmin::Reply FleetAdmin::workers(const Call&) const {
                     {"standing", name_of(core_.standing(report.node))},
                     {"device", report.device},
                     {"address", report.address},
-                    {"experts_ready", report.ready.count()},
+                    {"experts_ready", report.experts_ready()},
                     {"experts_assigned", status.assigned},
                     {"memory_bytes", report.memory_bytes},
                     {"memory_used_bytes", report.memory_used_bytes},

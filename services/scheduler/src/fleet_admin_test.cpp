@@ -39,7 +39,7 @@ struct FleetAdminTest : testing::Test {
     for (int i = 0; i < workers; ++i) fleet.add_worker(std::string(1, static_cast<char>('a' + i)));
     fleet.add_router("r");
     fleet.run(5s);
-    ASSERT_TRUE(fleet.fleet().complete) << fleet.fleet().reason;
+    ASSERT_TRUE(fleet.fleet().complete()) << fleet.fleet().reason;
   }
 };
 
@@ -68,7 +68,7 @@ TEST_F(FleetAdminTest, DrainsAWorkerWithoutAMomentInWhichAnExpertIsNowhere) {
   fleet.run(20s);  // the fleet's own checks watch every table
 
   EXPECT_EQ(fleet.workers_.at("a").hosted.count(), 0u);
-  EXPECT_TRUE(fleet.fleet().complete);
+  EXPECT_TRUE(fleet.fleet().complete());
   EXPECT_EQ(send("POST", "/admin/v1/workers/a:uncordon").status, 200);
   fleet.run(20s);
   EXPECT_GT(fleet.workers_.at("a").hosted.count(), 0u);
@@ -82,7 +82,7 @@ TEST_F(FleetAdminTest, ACordonedWorkerKeepsWhatItHasAndGetsNothing) {
   fleet.run(20s);
 
   EXPECT_EQ(fleet.workers_.at("a").hosted, before);
-  EXPECT_FALSE(fleet.fleet().complete);
+  EXPECT_FALSE(fleet.fleet().complete());
   const json::value workers = get("/admin/v1/workers");
   EXPECT_EQ(workers.at("data").at(0).at("standing").as_string(), "cordoned");
 }

@@ -110,8 +110,14 @@ void SchedulerCore::observe_worker(const wire::NodeReport& report, Time now) {
   if (!rollout_) return;
   const auto before = rollout_->limits_of(report.node);
   rollout_->observe(report, now);
-  if (loads_) loads_->observe(report);
+  if (loads_) observe_loads(report);
   plan_is_due_ |= before != rollout_->limits_of(report.node);
+}
+
+void SchedulerCore::observe_loads(const wire::NodeReport& report) {
+  if (const auto* hosted = report.hosted(rollout_->model().version)) {
+    loads_->observe(report.node, report.incarnation, *hosted);
+  }
 }
 
 void SchedulerCore::expire(Time now) {
@@ -189,7 +195,7 @@ void SchedulerCore::serve(ServedModel model, Time now) {
   loads_.emplace(shape.layers, shape.experts, settings_.load_window, now);
   for (const wire::NodeReport* worker : roster_.of(NodeRole::kExpertWorker)) {
     rollout_->observe(*worker, now);
-    loads_->observe(*worker);
+    observe_loads(*worker);
   }
   plan_is_due_ = true;
   may_rebalance_ = true;
@@ -200,12 +206,14 @@ void SchedulerCore::serve(ServedModel model, Time now) {
 // Until the registry answers, what workers hold is served as it is. Of several models the one with
 // most experts wins.
 void SchedulerCore::adopt_reported_model(Time now) {
-  const wire::NodeReport* best = nullptr;
+  const wire::HostedModel* best = nullptr;
   std::map<std::string, std::size_t> ready;  // by the file's sum
   for (const wire::NodeReport* worker : roster_.of(NodeRole::kExpertWorker)) {
-    if (worker->model.version == 0 || is_empty(worker->ready)) continue;
-    const std::size_t count = ready[worker->model.sha256] += worker->ready.count();
-    if (best == nullptr || count > ready[best->model.sha256]) best = worker;
+    for (const wire::HostedModel& hosted : worker->models) {
+      if (is_empty(hosted.ready)) continue;
+      const std::size_t count = ready[hosted.model.sha256] += hosted.ready.count();
+      if (best == nullptr || count > ready[best->model.sha256]) best = &hosted;
+    }
   }
   if (best == nullptr) return;
   // How many layers in front are dense shows when experts of others are reported.
@@ -391,11 +399,13 @@ wire::ReportReply SchedulerCore::reply_to(const wire::NodeReport& report, Time n
   switch (report.role) {
     case NodeRole::kExpertWorker:
       if (!rollout_) break;
-      reply.assignment =
-          rollout_->news_for(report.node, report.epoch_seen, [this] { return next_epoch(); });
+      if (auto news =
+              rollout_->news_for(report.node, report.epoch_seen, [this] { return next_epoch(); })) {
+        reply.assignments.push_back(std::move(*news));
+      }
       break;
     case NodeRole::kRouter:
-      reply.table = table_for(report);
+      if (auto table = table_for(report)) reply.tables.push_back(std::move(*table));
       break;
     case NodeRole::kGateway:
       // A scheduler that has just started would only say that nothing is ready: better nothing.
@@ -414,19 +424,22 @@ wire::Fleet SchedulerCore::fleet(Time now) const {
   wire::Fleet fleet;
   fleet.epoch = epoch_;
   if (rollout_) {
-    fleet.model = rollout_->model().version;
-    fleet.experts_total = static_cast<std::uint32_t>(rollout_->model().shape.experts_total());
-    fleet.experts_ready = static_cast<std::uint32_t>(rollout_->ready().count());
-    fleet.complete =
-        fleet.experts_ready == fleet.experts_total && is_settled() && rollout_->table().epoch != 0;
+    wire::ServedModel& model = fleet.models.emplace_back();
+    model.model = rollout_->model().version;
+    model.experts_total = static_cast<std::uint32_t>(rollout_->model().shape.experts_total());
+    model.experts_ready = static_cast<std::uint32_t>(rollout_->ready().count());
+    model.complete =
+        model.experts_ready == model.experts_total && is_settled() && rollout_->table().epoch != 0;
   }
-  if (!fleet.complete) fleet.reason = reason(now);
+  if (!fleet.complete()) fleet.reason = reason(now);
   for (const auto& [name, entry] : roster_.nodes()) {
     const auto silent =
         std::chrono::duration_cast<std::chrono::milliseconds>(now - entry.heard).count();
     fleet.nodes.push_back({entry.report, static_cast<std::uint32_t>(silent),
                            rollout_ ? rollout_->assigned(name) : 0});
-    fleet.nodes.back().report.expert_pairs.clear();  // for this scheduler alone
+    for (wire::HostedModel& hosted : fleet.nodes.back().report.models) {
+      hosted.expert_pairs.clear();  // for this scheduler alone
+    }
   }
   return fleet;
 }

@@ -101,6 +101,7 @@ class SchedulerCore {
   void node_arrived(const wire::NodeReport& report, Roster::Arrival arrival);
   void observe_router(const wire::NodeReport& report);
   void observe_worker(const wire::NodeReport& report, Time now);
+  void observe_loads(const wire::NodeReport& report);
   void forget_worker(const std::string& worker);
   void expire(Time now);
   [[nodiscard]] bool hears_nobody(Time now) const;
