@@ -104,6 +104,7 @@ void SchedulerCore::observe_worker(const wire::NodeReport& report, Time now) {
     phase_ = Phase::kSettling;
     settle_until_ = now + settings_.settle;
   }
+  pair_times_.observe(report);
   if (!rollout_) return;
   const auto before = rollout_->limits_of(report.node);
   rollout_->observe(report, now);
@@ -131,6 +132,7 @@ void SchedulerCore::expire(Time now) {
 }
 
 void SchedulerCore::forget_worker(const std::string& worker) {
+  pair_times_.forget(worker);
   if (!rollout_) return;
   rollout_->forget(worker);
   if (loads_) loads_->forget(worker);
@@ -399,6 +401,11 @@ wire::ReportReply SchedulerCore::reply_to(const wire::NodeReport& report, Time n
   }
   reply.epoch = epoch_;
   return reply;
+}
+
+std::vector<ModelNumbers> SchedulerCore::model_numbers() const {
+  if (!rollout_ || !loads_) return {};
+  return {numbers_of(*rollout_, *loads_, pair_times_)};
 }
 
 wire::Fleet SchedulerCore::fleet(Time now) const {
