@@ -52,10 +52,8 @@ chaos: build ## Kill, stop, slow down and cut off processes under load, at rando
 	python3 -B tests/chaos/random_faults.py build/release/bin/conclave models/demo/conclave-demo.gguf \
 	    --partitions --seconds $(CHAOS_SECONDS) $(CHAOS_ARGS)
 
-test-packaging: setup ## Build the images and compose them with a real Docker engine; charts and rules with theirs
+test-packaging: setup ## Build the images and compose them with a real Docker engine
 	$(call install,$(call packages,packages/packaging.txt))
-	tests/packaging/monitoring_test.sh
-	/usr/bin/python3 -B tests/packaging/helm_test.py build/helm-test
 	/usr/bin/python3 -B tests/packaging/compose_test.py
 
 test-asan: setup build/asan/build.ninja ## The tests under address and undefined-behaviour sanitizers

@@ -52,6 +52,7 @@ class SchedulerState {
   SchedulerParts parts_;
   FleetAdmin admin_;
   Time resolve_at_{};
+  Time show_models_at_{};
   bool resolving_ = false;
   wire::ModelVersion known_;  // whose sums the core has
   std::string last_problem_;  // with the registry: said once, not every two seconds

@@ -107,6 +107,7 @@ void SchedulerCore::observe_worker(const wire::NodeReport& report, Time now) {
     phase_ = Phase::kSettling;
     settle_until_ = now + settings_.settle;
   }
+  pair_times_.observe(report);
   if (!rollout_) return;
   const auto before = rollout_->limits_of(report.node);
   rollout_->observe(report, now);
@@ -146,6 +147,7 @@ void SchedulerCore::expire(Time now) {
 bool SchedulerCore::hears_nobody(Time now) const { return now - heard_ > settings_.lease / 2; }
 
 void SchedulerCore::forget_worker(const std::string& worker) {
+  pair_times_.forget(worker);
   if (!rollout_) return;
   rollout_->forget(worker);
   if (loads_) loads_->forget(worker);
@@ -418,6 +420,11 @@ wire::ReportReply SchedulerCore::reply_to(const wire::NodeReport& report, Time n
   }
   reply.epoch = epoch_;
   return reply;
+}
+
+std::vector<ModelNumbers> SchedulerCore::model_numbers() const {
+  if (!rollout_ || !loads_) return {};
+  return {numbers_of(*rollout_, *loads_, pair_times_)};
 }
 
 wire::Fleet SchedulerCore::fleet(Time now) const {

@@ -18,6 +18,7 @@
 #include "conclave/telemetry/log.hpp"
 #include "conclave/wire/placement.hpp"
 #include "conclave/wire/registry.hpp"
+#include "expert_numbers.hpp"
 #include "load_book.hpp"
 #include "rollout.hpp"
 #include "roster.hpp"
@@ -91,6 +92,8 @@ class SchedulerCore {
   [[nodiscard]] const Rollout* rollout() const { return rollout_ ? &*rollout_ : nullptr; }
   [[nodiscard]] const LoadBook* loads() const { return loads_ ? &*loads_ : nullptr; }
   [[nodiscard]] SchedulerStats stats() const;
+  /// Of every version that is served, for metrics.
+  [[nodiscard]] std::vector<ModelNumbers> model_numbers() const;
   /// Every node once, however many reasons there were.
   std::vector<NudgeTo> take_nudges();
 
@@ -133,7 +136,8 @@ class SchedulerCore {
   telemetry::Logger log_;
   Roster roster_;
   std::optional<Rollout> rollout_;
-  std::optional<LoadBook> loads_;              // of the rollout's model
+  std::optional<LoadBook> loads_;  // of the rollout's model
+  PairTimes pair_times_;
   std::map<std::string, Standing> standings_;  // of those that are not in service
   std::map<std::pair<std::uint32_t, std::uint32_t>, placement::Pin> pins_;
   std::string no_model_ = "the registry has not answered yet";
