@@ -145,7 +145,7 @@ void LayerDispatch::hedge(Call& call, TimePoint now) {
   if (hedges_left_ < 1.0) return;
   bool any = false;
   for (const AnswerPart& part : call.parts) {
-    const bool alone = part.counts && owners_[part.expert] == 1;
+    const bool alone = part.counts && pairs_[part.expert] > 0 && owners_[part.expert] == 1;
     if (!alone || !has_other(part.expert, call.worker, now)) continue;
     waiting_.push_back({part.expert, call.worker});
     any = true;

@@ -211,16 +211,17 @@ class GatewayService::Impl {
     telemetry::Metrics& metrics = context_.metrics;
     auto& connections = metrics.gauge("conclave_gateway_connections", "Open HTTP connections");
     auto& streams = metrics.gauge("conclave_gateway_streams", "Prompts that are open");
-    auto& rejected = metrics.gauge("conclave_gateway_http_rejected",
-                                   "Requests answered by the HTTP server: malformed or too large");
-    auto& overflowed = metrics.gauge("conclave_gateway_slow_clients",
-                                     "Streams given up because their client was too slow");
+    auto& rejected =
+        metrics.counter("conclave_gateway_http_rejected_total",
+                        "Requests answered by the HTTP server: malformed or too large");
+    auto& overflowed = metrics.counter("conclave_gateway_slow_clients_total",
+                                       "Streams given up because their client was too slow");
     hook_ = metrics.on_scrape([this, &connections, &streams, &rejected, &overflowed] {
       const http::ServerStats stats = server_->stats();
       connections.set(static_cast<double>(stats.connections_open));
       streams.set(static_cast<double>(admission_->open()));
-      rejected.set(static_cast<double>(stats.requests_rejected));
-      overflowed.set(static_cast<double>(stats.streams_overflowed));
+      rejected.raise_to(static_cast<double>(stats.requests_rejected));
+      overflowed.raise_to(static_cast<double>(stats.streams_overflowed));
     });
   }
 

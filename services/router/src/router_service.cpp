@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <caf/all.hpp>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <system_error>
@@ -214,32 +215,40 @@ class RouterService::Impl {
          [](const Stats& s) { return number(s.kv_tokens_filed); }},
         {"kv_tokens_max", "Tokens of KV cache in all",
          [](const Stats& s) { return number(s.kv_tokens_max); }},
-        {"prompt_tokens", "Prompt tokens computed",
+        {"prompt_tokens_total", "Prompt tokens computed",
          [](const Stats& s) { return number(s.prompt_tokens); }},
-        {"prefix_cache_queried_tokens", "Prompt tokens looked for in the prefix cache",
+        {"prefix_cache_queried_tokens_total", "Prompt tokens looked for in the prefix cache",
          [](const Stats& s) { return number(s.queried_tokens); }},
-        {"prefix_cache_hit_tokens", "Prompt tokens found in the prefix cache",
+        {"prefix_cache_hit_tokens_total", "Prompt tokens found in the prefix cache",
          [](const Stats& s) { return number(s.cached_tokens); }},
-        {"prefix_cache_restored_tokens", "Prompt tokens read from the file",
+        {"prefix_cache_restored_tokens_total", "Prompt tokens read from the file",
          [](const Stats& s) { return number(s.restored_tokens); }},
-        {"preemptions", "Sequences that had to give their KV blocks back",
+        {"preemptions_total", "Sequences that had to give their KV blocks back",
          [](const Stats& s) { return number(s.preemptions); }},
-        {"recomputed_tokens", "Tokens computed again after preemptions",
+        {"recomputed_tokens_total", "Tokens computed again after preemptions",
          [](const Stats& s) { return number(s.recomputed_tokens); }},
-        {"degraded_pairs", "Pairs that went to next-best experts, as nobody had the gate's choice",
+        {"degraded_pairs_total",
+         "Pairs that went to next-best experts, as nobody had the gate's choice",
          [](const Stats& s) { return number(s.degraded_pairs); }},
-        {"generated_tokens", "Tokens generated",
+        {"generated_tokens_total", "Tokens generated",
          [](const Stats& s) { return number(s.generated_tokens); }},
-        {"steps", "Steps computed", [](const Stats& s) { return number(s.steps); }},
+        {"steps_total", "Steps computed", [](const Stats& s) { return number(s.steps); }},
     };
-    std::vector<telemetry::Gauge*> gauges;
+    std::vector<std::function<void(const Stats&)>> shown;
     for (const Row& row : kRows) {
-      gauges.push_back(
-          &context_.metrics.gauge(std::string("conclave_router_") + row.name, row.help));
+      const std::string name = std::string("conclave_router_") + row.name;
+      if (name.ends_with("_total")) {
+        auto& counter = context_.metrics.counter(name, row.help);
+        shown.emplace_back(
+            [&counter, &row](const Stats& stats) { counter.raise_to(row.value(stats)); });
+      } else {
+        auto& gauge = context_.metrics.gauge(name, row.help);
+        shown.emplace_back([&gauge, &row](const Stats& stats) { gauge.set(row.value(stats)); });
+      }
     }
-    hook_ = context_.metrics.on_scrape([this, gauges = std::move(gauges)] {
+    hook_ = context_.metrics.on_scrape([this, shown = std::move(shown)] {
       const Stats stats = engine_->stats();
-      for (std::size_t i = 0; i < gauges.size(); ++i) gauges[i]->set(kRows[i].value(stats));
+      for (const auto& show : shown) show(stats);
     });
   }
 

@@ -17,6 +17,9 @@ constexpr std::chrono::seconds kStartPatience{5};
 // While no model is known: a registry that reads a file has it any moment.
 constexpr std::chrono::milliseconds kFirstResolve{200};
 
+// Thousands of series: not at every tick, and more often than anybody scrapes.
+constexpr std::chrono::seconds kShowModels{2};
+
 }  // namespace
 
 SchedulerActor::behavior_type SchedulerState::make_behavior() {
@@ -52,6 +55,9 @@ void SchedulerState::on_tick() {
   parts_.core->on_tick(now);
   send_nudges();
   parts_.metrics.show(parts_.core->stats());
+  if (now < show_models_at_) return;
+  show_models_at_ = now + kShowModels;
+  parts_.metrics.show(parts_.core->model_numbers());
 }
 
 // A question that is under way may have been answered before the change.

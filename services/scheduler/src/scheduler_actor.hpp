@@ -58,6 +58,7 @@ class SchedulerState {
   SchedulerParts parts_;
   FleetAdmin admin_;
   Time resolve_at_{};
+  Time show_models_at_{};
   bool resolving_ = false;
   bool resolve_again_ = false;  // the catalog changed meanwhile
   std::size_t unanswered_ = 0;  // registries in a row that did not answer

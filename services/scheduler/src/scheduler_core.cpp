@@ -44,7 +44,8 @@ SchedulerCore::SchedulerCore(const SchedulerSettings& settings,
       log_(std::move(log)),
       roster_(settings.lease),
       started_(now),
-      last_call_(now) {
+      last_call_(now),
+      heard_(now) {
   const auto seconds =
       std::chrono::duration_cast<std::chrono::seconds>(wall_clock.time_since_epoch()).count();
   epoch_ = static_cast<std::uint64_t>(std::max<std::int64_t>(seconds, 0)) << 20;
@@ -52,6 +53,8 @@ SchedulerCore::SchedulerCore(const SchedulerSettings& settings,
 
 base::Result<wire::ReportReply> SchedulerCore::on_report(const wire::NodeReport& report, Time now) {
   expire(now);
+  if (hears_nobody(now)) roster_.forgive(now - heard_);
+  heard_ = now;
   const Roster::Entry* known = roster_.find(report.node);
   const auto role_before = known != nullptr ? known->report.role : report.role;
   const auto state_before = known != nullptr ? known->report.state : report.state;
@@ -105,6 +108,7 @@ void SchedulerCore::observe_worker(const wire::NodeReport& report, Time now) {
     phase_ = Phase::kSettling;
     settle_until_ = now + settings_.settle;
   }
+  pair_times_.observe(report);
   if (!rollout_) return;
   const auto before = rollout_->limits_of(report.node);
   rollout_->observe(report, now);
@@ -124,7 +128,9 @@ void SchedulerCore::expire(Time now) {
     log_.warn("was_away",
               {{"ms", std::chrono::duration_cast<std::chrono::milliseconds>(away).count()}});
     roster_.forgive(away);
+    heard_ += away;
   }
+  if (hears_nobody(now)) return;
   for (const wire::NodeReport& gone : roster_.expire(now)) {
     log_.warn("node_lost", {{"node", gone.node},
                             {"role", to_string(gone.role)},
@@ -138,7 +144,12 @@ void SchedulerCore::expire(Time now) {
   }
 }
 
+// When nobody at all reports it is this scheduler that is cut off. What it knows then is no worse
+// than nothing, and the first node that gets through again shall not hear that all others are gone.
+bool SchedulerCore::hears_nobody(Time now) const { return now - heard_ > settings_.lease / 2; }
+
 void SchedulerCore::forget_worker(const std::string& worker) {
+  pair_times_.forget(worker);
   if (!rollout_) return;
   rollout_->forget(worker);
   if (loads_) loads_->forget(worker);
@@ -412,6 +423,11 @@ wire::ReportReply SchedulerCore::reply_to(const wire::NodeReport& report, Time n
   }
   reply.epoch = epoch_;
   return reply;
+}
+
+std::vector<ModelNumbers> SchedulerCore::model_numbers() const {
+  if (!rollout_ || !loads_) return {};
+  return {numbers_of(*rollout_, *loads_, pair_times_)};
 }
 
 wire::Fleet SchedulerCore::fleet(Time now) const {

@@ -68,7 +68,8 @@ class SchedulerService::Impl {
         context_.now(), context_.log);
     auto parts = std::make_shared<SchedulerParts>(
         SchedulerParts{*node_, RegistryList(registries), settings_.scheduler, std::move(core),
-                       SchedulerMetrics(context_.metrics), context_.log, context_.now});
+                       SchedulerMetrics(context_.metrics, settings_.scheduler.expert_series_max),
+                       context_.log, context_.now});
     const SchedulerActor actor =
         process_->system().spawn<fabric::StateActor<SchedulerActor, SchedulerState>>(
             std::move(parts));

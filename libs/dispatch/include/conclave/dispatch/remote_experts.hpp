@@ -174,6 +174,7 @@ class RemoteExperts final : public model::ExpertBackend {
   telemetry::Counter& late_;
   telemetry::Counter& suspects_;
   telemetry::Counter& stalls_;
+  telemetry::Histogram& layer_seconds_;
 
   std::atomic<std::uint64_t> epoch_{0};
   std::atomic<bool> stopped_{false};

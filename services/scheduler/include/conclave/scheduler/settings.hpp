@@ -42,6 +42,8 @@ struct SchedulerSettings {
   std::chrono::milliseconds load_window{5000};
   double move_price = 0.1;
   WithoutReplica without_replica = WithoutReplica::kWait;
+  // Three series each, a megabyte of text in a scrape: what a Prometheus takes without a thought.
+  std::uint32_t expert_series_max = 4096;
 
   template <class Visitor>
   void visit(Visitor&& v) {
@@ -68,6 +70,8 @@ struct SchedulerSettings {
       "How long pairs are counted before the placement is judged by them");
     v("move-price", move_price, 0.0, 100.0,
       "How much the busiest worker's share (1: the mean) must fall to be worth moving all experts");
+    v("expert-series-max", expert_series_max, 0u, 16'384u,
+      "Most experts, of all versions, that /metrics shows one by one; with more, layers only");
   }
 };
 
