@@ -147,7 +147,9 @@ TEST(BackboneDigestTest, IsTheSumOfItsTensorsOneAfterTheOther) {
     const ModelConfig config = read_config(file).value();
     Sha256Hasher hasher;
     const auto tensors = backbone_tensors(file, config).value();
-    for (const gguf::TensorInfo* tensor : tensors) hasher.update(file.bytes(tensor->range));
+    for (const gguf::TensorInfo* tensor : tensors) {
+      hasher.update(file.bytes(tensor->range));
+    }
     EXPECT_EQ(backbone_digest(file, config).value(), hasher.finish()) << name;
   }
 }
