@@ -28,7 +28,8 @@ struct AdminApiTest : testing::Test {
   telemetry::Metrics metrics;
   std::unique_ptr<catalog::Catalog> catalog = catalog::open_catalog(":memory:").value();
   Operations operations{"op-1"};
-  Registrar registrar{nullptr, metrics, [] { return std::chrono::steady_clock::now(); }, {}};
+  artifacts::Store store{{}, [] { return std::chrono::system_clock::now(); }, metrics, {}};
+  Registrar registrar{store, nullptr, metrics, [] { return std::chrono::steady_clock::now(); }, {}};
   AdminApi api{{*catalog, registrar, operations,
                 [] {
                   return std::chrono::system_clock::time_point(
@@ -63,8 +64,7 @@ struct AdminApiTest : testing::Test {
     EXPECT_EQ(accepted.status, 202) << accepted.body;
     // The registrar works in order: when a second job is done, so is the first.
     std::promise<void> done;
-    Registrar::Job job;
-    job.path = "/nowhere";
+    Registrar::Job job{.where = artifacts::Location::parse("/nowhere").value()};
     job.done = [&](auto) { done.set_value(); };
     EXPECT_TRUE(registrar.scan(std::move(job)).has_value());
     done.get_future().wait();
@@ -288,7 +288,7 @@ std::vector<Hostile> hostile() {
       {"GET", models + "/tiny/versions/1", "", 404},
       {"POST", models + "/tiny/versions", "{}", 400},
       {"POST", models + "/tiny/versions", R"({"uri":"relative.gguf"})", 400},
-      {"POST", models + "/tiny/versions", R"({"uri":"gopher://x/y"})", 501},
+      {"POST", models + "/tiny/versions", R"({"uri":"gopher://x/y"})", 400},
       {"POST", models + "/tiny/versions", R"({"uri":"/x","draft":"yes"})", 400},
       {"POST", models + "/tiny/versions", R"({"uri":"/x","aliases":"production"})", 400},
       {"POST", models + "/tiny/versions", R"({"uri":"/x","aliases":["Not A Name"]})", 400},
