@@ -85,6 +85,11 @@ enum MessageType {
   leaseRequest @32;
   leaseReply @33;
   auditEvent @34;
+  deploymentsRequest @35;
+  deploymentList @36;
+  catalogChanged @37;
+  stateRequest @38;
+  stateReply @39;
 }
 
 struct Envelope {

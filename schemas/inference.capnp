@@ -142,6 +142,8 @@ struct TokenEvent {
                               # same in all its events
   degraded @9 :UInt32;        # pairs of this choice that went to next-best experts, for want of the
                               # gate's choice, since its last event
+  pairs @10 :UInt64;          # pairs that were computed for this choice since its last event
+  deviceUs @11 :UInt64;       # microseconds of workers' devices that these took: its share of each call
 }
 
 struct StreamEvents {

@@ -2,15 +2,17 @@
 # What services ask of the registry while they work: whose key this is, what was used, who leads, and
 # what is to be remembered.
 #
-# Who sends. Gateways send KeyQuestion and UsageBatch, schedulers LeaseRequest, both and workers AuditEvent, all to the
-# registry's `ledger` actor; each struct says what answers it.
+# Who sends. Gateways send KeyQuestion and UsageBatch, schedulers LeaseRequest and StateRequest, both and workers
+# AuditEvent, all to the registry's `ledger` actor; each struct says what answers it.
 #
 # Order. None between requests.
 #
 # Retries. Everything may be repeated. A UsageBatch must be, with the same id, until it was answered: that
-# counts it once. LeaseRequest is idempotent. An AuditEvent that is repeated is recorded again.
+# counts it once. LeaseRequest is idempotent. A StateRequest that puts and is repeated is refused by its revision if the first
+# one arrived. An AuditEvent that is repeated is recorded again.
 #
-# Limits. Names: kNameBytesMax. Rows of a batch: kUsageRowsMax. Models of a key: kKeyModelsMax.
+# Limits. Names: kNameBytesMax. Rows of a batch: kUsageRowsMax. Models of a key: kKeyModelsMax. Data of a state:
+# kStateBytesMax.
 
 using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("conclave::wire::schema");
@@ -93,4 +95,21 @@ struct AuditEvent {
   action @0 :Text;   # "expert.refused"
   subject @1 :Text;  # what it is about; kReferenceBytesMax
   details @2 :Text;  # JSON; kAdminTargetBytesMax
+}
+
+struct StateRequest {
+  # scheduler -> registry, answered by StateReply. Reads what is kept for whoever holds a lease, or replaces it.
+
+  name @0 :Text;      # of the lease, and so of the state
+  token @1 :UInt64;   # of the lease as the sender holds it: a put with another one is failedPrecondition
+  put :union {
+    none @2 :Void;    # reads
+    data @3 :Data;    # replaces it with this
+  }
+  revision @4 :UInt64;  # a put: of what it replaces, as it was read; 0: there is none yet
+}
+
+struct StateReply {
+  revision @0 :UInt64;  # rises with every put; 0: nothing is kept
+  data @1 :Data;        # of a put: empty
 }

@@ -23,7 +23,16 @@
 # Retries. A report that failed is not repeated; the next one is newer.
 #
 # Limits. Nodes: kNodesMax. Layers: kLayersMax. Experts of a layer: kExpertsMax; of all:
-# kAllExpertsMax. Entries of all pools: kPoolEntriesMax.
+# kAllExpertsMax. Entries of all pools: kPoolEntriesMax. Versions open, assigned, listed or served at
+# once: kVersionsMax. Refused experts of a report: kRefusedMax.
+#
+# Versions. A fleet may serve several at once. What is said of one of them stands in the fields that
+# there were first; what is said of further ones stands in the lists that were appended, each of which
+# leaves the first one out. Fleet, which is small, says all of it again in its list.
+#
+# Schedulers. Of several, one leads; the others answer reports with its address and nothing else. Its
+# `term` is the fencing token of its lease: a node ignores what comes with a lower one than it has
+# seen, but for 0, which a scheduler that needs no lease sends.
 
 using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("conclave::wire::schema");
@@ -61,6 +70,25 @@ struct NodeLoad {
   tokensTotal @7 :UInt64;     # router: tokens generated
 }
 
+struct HostedModel {
+  # A version that a node has open.
+
+  model @0 :Common.ModelVersion;
+  state @1 :NodeState;   # of this version: a router serves it, or opens or leaves it
+  reason @2 :Text;       # why it is not ready, for people; cut like an error's message
+  ready @3 :ExpertBits;  # worker: loaded and verified
+  expertPairs @4 :List(UInt64);  # worker: as NodeReport's
+}
+
+struct RefusedExpert {
+  # What a node has read and does not use, since it is not what was registered.
+
+  model @0 :Common.ModelVersion;
+  layer @1 :UInt32;  # 2^32 - 1, as the index: the backbone
+  index @2 :UInt32;
+  reason @3 :Text;  # for people; cut like an error's message
+}
+
 struct NodeReport {
   # node -> scheduler, answered by ReportReply.
 
@@ -83,6 +111,12 @@ struct NodeReport {
   expertPairs @15 :List(UInt64);
   # worker: pairs computed by each expert of `ready`, layer by layer in the order of its bits, since the
   # worker opened the model. As many as `ready` has; an empty list: not said.
+  further @16 :List(HostedModel);  # versions that it has open beside `model`
+  modelState @17 :NodeState;       # of `model`, as HostedModel's; unset: `state`
+  modelReason @18 :Text;           # of `model`, as HostedModel's
+  refused @19 :List(RefusedExpert);  # worker, router: what it was to load and its checks refuse
+  zone @20 :Text;                  # where it stands: what fails together; at most kNameBytesMax
+  lost @21 :List(Text);            # router: workers of its tables that it cannot reach now, by node
 }
 
 struct AssignedExpert {
@@ -92,7 +126,8 @@ struct AssignedExpert {
 }
 
 struct Assignment {
-  # What a worker shall host: load what is missing, in this order; drop what is not listed.
+  # What a worker shall host of one version: load what is missing, in this order; drop what is not
+  # listed. All assignments of one reply are the whole truth: a version without one is dropped.
 
   epoch @0 :UInt64;
   model @1 :Common.ModelVersion;
@@ -114,7 +149,8 @@ enum DegradedPolicy {
 }
 
 struct RoutingTable {
-  # Where each expert may be called now: only workers that reported it ready.
+  # Where each expert of one version may be called now: only workers that reported it ready. All tables
+  # of one reply are the whole truth: a router opens these versions, and leaves others.
 
   epoch @0 :UInt64;
   model @1 :Common.ModelVersion;
@@ -128,6 +164,7 @@ struct RoutingTable {
   # The workers of expert e of layer l are pool[first[i]] up to, not with, pool[first[i + 1]], where
   # i = l * experts + e. Each is an index into `workers`.
   policy @7 :DegradedPolicy;
+  backbone @8 :Data;  # SHA-256 of the version's backbone, 32 bytes; empty: not recorded
 }
 
 struct NodeStatus {
@@ -136,16 +173,32 @@ struct NodeStatus {
   assigned @2 :UInt32;    # worker: experts that it shall host
 }
 
+struct ServedModel {
+  # A version that the fleet serves, or is about to, or leaves.
+
+  model @0 :Common.ModelVersion;
+  expertsTotal @1 :UInt32;
+  expertsReady @2 :UInt32;   # with at least one ready replica
+  complete @3 :Bool;         # every expert has one
+  leaving @4 :Bool;          # nobody wants it any more: what runs ends, nothing begins
+  reason @5 :Text;           # why it is not complete, for people; cut like an error's message
+  aliases @6 :List(Text);    # of its model, that point at it
+}
+
 struct Fleet {
-  # All nodes with a lease, and what is served.
+  # All nodes with a lease, and what is served. Fields 1 to 4 are of the first version.
 
   epoch @0 :UInt64;
   model @1 :Common.ModelVersion;  # null or version 0: none yet
   expertsTotal @2 :UInt32;
   expertsReady @3 :UInt32;  # with at least one ready replica
   complete @4 :Bool;        # every expert has one
-  reason @5 :Text;          # why not, for people; cut like an error's message
+  reason @5 :Text;          # why not all that is wanted is served; cut like an error's message
   nodes @6 :List(NodeStatus);
+  models @7 :List(ServedModel);
+  # All versions. The first is that of `scheduler.model`, if it names one. Empty: what fields 1 to 4 say.
+  term @8 :UInt64;   # of the scheduler that answers; 0: it needs no lease
+  leader @9 :Text;   # address of the scheduler that leads; empty: this one; kUriBytesMax
 }
 
 struct ReportReply {
@@ -156,6 +209,10 @@ struct ReportReply {
   assignment @2 :Assignment;  # for workers
   table @3 :RoutingTable;     # for routers
   fleet @4 :Fleet;            # for gateways, always, as loads change
+  assignments @5 :List(Assignment);  # of further versions; only beside `assignment`
+  tables @6 :List(RoutingTable);     # of further versions; only beside `table`
+  term @7 :UInt64;   # of the scheduler that answers; 0: it needs no lease
+  leader @8 :Text;   # address of the scheduler to report to instead; empty: this one; kUriBytesMax
 }
 
 struct Nudge {

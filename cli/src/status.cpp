@@ -71,6 +71,21 @@ base::Result<wire::Fleet> ask(const std::string& scheduler, const std::string& k
   return fleet;
 }
 
+json::array refused_json(const wire::NodeReport& report) {
+  json::array all;
+  for (const wire::RefusedExpert& refused : report.refused) {
+    json::object shown{{"model", refused.model.name},
+                       {"version", refused.model.version},
+                       {"reason", refused.reason}};
+    if (refused.layer != wire::RefusedExpert::kBackbone) {
+      shown["layer"] = refused.layer;
+      shown["expert"] = refused.index;
+    }
+    all.push_back(std::move(shown));
+  }
+  return all;
+}
+
 json::object node_json(const wire::NodeStatus& status) {
   const wire::NodeReport& report = status.report;
   json::object node{{"node", report.node},
@@ -81,9 +96,10 @@ json::object node_json(const wire::NodeStatus& status) {
                     {"admin", report.admin_address},
                     {"silent_ms", status.silent_ms},
                     {"epoch_seen", report.epoch_seen}};
+  if (!report.refused.empty()) node["refused"] = refused_json(report);
   if (report.role == wire::NodeRole::kExpertWorker) {
     node["device"] = report.device;
-    node["experts_ready"] = report.ready.count();
+    node["experts_ready"] = report.experts_ready();
     node["experts_assigned"] = status.assigned;
     node["memory_bytes"] = report.memory_bytes;
     node["memory_used_bytes"] = report.memory_used_bytes;
@@ -99,15 +115,30 @@ json::object node_json(const wire::NodeStatus& status) {
   return node;
 }
 
+json::object model_json(const wire::ServedModel& model) {
+  return {{"model", model.model.name},
+          {"version", model.model.version},
+          {"experts_ready", model.experts_ready},
+          {"experts_total", model.experts_total},
+          {"complete", model.complete},
+          {"leaving", model.leaving},
+          {"reason", model.reason}};
+}
+
+// Of the first version what there was before there were several.
 json::object fleet_json(const wire::Fleet& fleet) {
   json::array nodes;
   for (const wire::NodeStatus& status : fleet.nodes) nodes.push_back(node_json(status));
+  json::array models;
+  for (const wire::ServedModel& model : fleet.models) models.push_back(model_json(model));
+  const wire::ServedModel first = fleet.models.empty() ? wire::ServedModel{} : fleet.models.front();
   return {{"epoch", fleet.epoch},
-          {"model", fleet.model.name},
-          {"version", fleet.model.version},
-          {"experts_ready", fleet.experts_ready},
-          {"experts_total", fleet.experts_total},
-          {"complete", fleet.complete},
+          {"model", first.model.name},
+          {"version", first.model.version},
+          {"experts_ready", first.experts_ready},
+          {"experts_total", first.experts_total},
+          {"complete", fleet.complete()},
+          {"models", std::move(models)},
           {"reason", fleet.reason},
           {"nodes", std::move(nodes)}};
 }
@@ -127,25 +158,44 @@ std::string load_of(const wire::NodeStatus& status) {
   }
 }
 
+// What does not have the bytes that were registered, a line each.
+void print_refused(const wire::Fleet& fleet) {
+  for (const wire::NodeStatus& status : fleet.nodes) {
+    for (const wire::RefusedExpert& refused : status.report.refused) {
+      const bool is_backbone = refused.layer == wire::RefusedExpert::kBackbone;
+      std::cout << "refused  "
+                << (is_backbone ? "backbone"
+                                : "expert (" + std::to_string(refused.layer) + ", " +
+                                      std::to_string(refused.index) + ")")
+                << " of " << refused.model.name << ":" << refused.model.version << " by "
+                << status.report.node << ": " << refused.reason << "\n";
+    }
+  }
+}
+
 void print_table(const wire::Fleet& fleet) {
-  std::cout << "model    "
-            << (fleet.model.version == 0
-                    ? "none"
-                    : fleet.model.name + ":" + std::to_string(fleet.model.version))
-            << "\nexperts  " << fleet.experts_ready << " of " << fleet.experts_total << " ready"
-            << (fleet.reason.empty() ? "" : ": " + fleet.reason) << "\nepoch    " << fleet.epoch
-            << "\n\n";
+  if (fleet.models.empty()) std::cout << "model    none\n";
+  for (const wire::ServedModel& model : fleet.models) {
+    std::cout << "model    " << model.model.name << ":" << model.model.version
+              << (model.leaving ? ", leaving" : "") << "\nexperts  " << model.experts_ready
+              << " of " << model.experts_total << " ready"
+              << (model.reason.empty() ? "" : ": " + model.reason) << "\n";
+  }
+  if (!fleet.reason.empty()) std::cout << "waiting  " << fleet.reason << "\n";
+  print_refused(fleet);
+  std::cout << "epoch    " << fleet.epoch << "\n\n";
   Table table({"node", "role", "state", "device", "experts", "memory", "load", "address", "admin"});
   for (const wire::NodeStatus& status : fleet.nodes) {
     const wire::NodeReport& report = status.report;
     const bool worker = report.role == wire::NodeRole::kExpertWorker;
     std::string state = state_name(report.state);
     if (!report.reason.empty()) state += ": " + report.reason;
-    table.add(
-        {report.node, std::string(to_string(report.role)), state, report.device,
-         worker ? std::to_string(report.ready.count()) + "/" + std::to_string(status.assigned) : "",
-         worker ? human_bytes(report.memory_used_bytes) : "", load_of(status), report.address,
-         report.admin_address});
+    table.add({report.node, std::string(to_string(report.role)), state, report.device,
+               worker
+                   ? std::to_string(report.experts_ready()) + "/" + std::to_string(status.assigned)
+                   : "",
+               worker ? human_bytes(report.memory_used_bytes) : "", load_of(status), report.address,
+               report.admin_address});
   }
   std::cout << table.to_string();
 }

@@ -235,11 +235,15 @@ class FakeMember {
     bool has_news = false;
     {
       const std::lock_guard lock(mutex_);
-      if (reply.assignment) host(*reply.assignment);
-      if (reply.table) state_.epoch_seen = reply.table->epoch;
-      has_news = reply.assignment || reply.table;
-      if (reply.assignment) assignment_ = std::move(reply.assignment);
-      if (reply.table) table_ = std::move(reply.table);
+      has_news = !reply.assignments.empty() || !reply.tables.empty();
+      if (!reply.assignments.empty()) {
+        host(reply.assignments.front());
+        assignment_ = std::move(reply.assignments.front());
+      }
+      if (!reply.tables.empty()) {
+        state_.epoch_seen = reply.tables.front().epoch;
+        table_ = std::move(reply.tables.front());
+      }
       if (reply.fleet) fleet_ = std::move(reply.fleet);
     }
     changed_.notify_all();
@@ -249,9 +253,9 @@ class FakeMember {
   void host(const wire::Assignment& assignment) {
     ++assignments_;
     state_.epoch_seen = assignment.epoch;
-    state_.model = assignment.model;
-    state_.ready = wire::ExpertBits(model_.layers, model_.experts);
-    for (const auto& expert : assignment.experts) state_.ready.set(expert.layer, expert.index);
+    wire::ExpertBits ready(model_.layers, model_.experts);
+    for (const auto& expert : assignment.experts) ready.set(expert.layer, expert.index);
+    state_.models = {{.model = assignment.model, .ready = std::move(ready)}};
   }
 
   Peer peer_;

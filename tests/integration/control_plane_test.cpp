@@ -36,7 +36,7 @@ class ControlPlaneTest : public ::testing::TestWithParam<bool> {
                                              const std::string& address = "") {
     scheduler::SchedulerService::Settings settings;
     settings.scheduler.listen = address.empty() ? world_.address("scheduler") : address;
-    settings.scheduler.registry = registry;
+    settings.scheduler.registry = {registry};
     settings.scheduler.model = model;
     settings.scheduler.lease = std::chrono::milliseconds(2000);
     settings.scheduler.settle = std::chrono::milliseconds(500);
@@ -68,17 +68,17 @@ TEST_P(ControlPlaneTest, ARegisteredModelIsAssignedAndRouted) {
   const auto router = join("router-0", NodeRole::kRouter, *scheduler);
   const auto gateway = join("gateway-0", NodeRole::kGateway, *scheduler);
 
-  const auto fleet = gateway->wait([](const auto& v) { return v.fleet && v.fleet->complete; });
+  const auto fleet = gateway->wait([](const auto& v) { return v.fleet && v.fleet->complete(); });
   const auto table = router->wait(
       [this](const auto& v) { return v.table && v.table->pool.size() == 2 * experts_; });
   const auto told = a->wait(
       [this](const auto& v) { return v.assignment && v.assignment->experts.size() == experts_; });
 
   ASSERT_TRUE(fleet && table && told);
-  EXPECT_EQ(fleet->fleet->model.name, "conclave-demo");
-  EXPECT_EQ(fleet->fleet->model.sha256, demo_.model.sha256);
-  EXPECT_EQ(fleet->fleet->model.uri, demo_model());
-  EXPECT_EQ(fleet->fleet->experts_ready, experts_);
+  EXPECT_EQ(fleet->fleet->models.at(0).model.name, "conclave-demo");
+  EXPECT_EQ(fleet->fleet->models.at(0).model.sha256, demo_.model.sha256);
+  EXPECT_EQ(fleet->fleet->models.at(0).model.uri, demo_model());
+  EXPECT_EQ(fleet->fleet->models.at(0).experts_ready, experts_);
   EXPECT_EQ(table->table->workers.size(), 2u);
   const auto sums = catalog::scan_model(demo_model(), "", {}).value().digests;
   for (const auto& expert : told->assignment->experts) {
@@ -137,7 +137,7 @@ TEST_P(ControlPlaneTest, ARestartedSchedulerAdoptsTheFleetWithoutTheRegistry) {
   scheduler = start_scheduler(registry_address, "conclave-demo", address);
   const auto gateway = join("gateway-0", NodeRole::kGateway, *scheduler);
 
-  EXPECT_TRUE(gateway->wait([](const auto& v) { return v.fleet && v.fleet->complete; }));
+  EXPECT_TRUE(gateway->wait([](const auto& v) { return v.fleet && v.fleet->complete(); }));
   const auto after = router->wait(
       [&](const auto& v) { return whole(v) && v.table->epoch > before->table->epoch; });
   ASSERT_TRUE(after);
@@ -149,7 +149,7 @@ TEST_P(ControlPlaneTest, ARestartedSchedulerAdoptsTheFleetWithoutTheRegistry) {
     return v.assignment && v.assignment->epoch > hosted->assignment->epoch;
   });
   ASSERT_TRUE(told) << "the plan is made again when the sums are known";
-  EXPECT_EQ(told->report.ready, hosted->report.ready);
+  EXPECT_EQ(told->report.models, hosted->report.models);
 }
 
 TEST_P(ControlPlaneTest, ASchedulerSaysWhatItWaitsFor) {
@@ -162,7 +162,7 @@ TEST_P(ControlPlaneTest, ASchedulerSaysWhatItWaitsFor) {
   });
 
   ASSERT_TRUE(heard);
-  EXPECT_FALSE(heard->fleet->complete);
+  EXPECT_FALSE(heard->fleet->complete());
   EXPECT_EQ(heard->fleet->reason, "no model: the registry: no model 'nonesuch' is registered");
 }
 

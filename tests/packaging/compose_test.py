@@ -130,7 +130,7 @@ def check_worker_joins(composed: Composed, workers: int) -> None:
     def serves() -> bool:
         composed.ask()
         with contextlib.suppress(OSError, http.client.HTTPException):
-            return any(composed.metric(worker, "conclave_expert_worker_pairs") > 0 for worker in new)
+            return any(composed.metric(worker, "conclave_expert_worker_pairs_total") > 0 for worker in new)
         return False
 
     engine.wait_for("a new worker computes a pair", serves, 60)

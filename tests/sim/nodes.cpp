@@ -208,14 +208,13 @@ wire::NodeReport Worker::report() const {
                                    : wire::NodeState::kStarting;
   report.memory_bytes = 1000 * world_.record().expert_bytes;
   report.epoch_seen = epoch_seen_;
-  report.model = model_;
-  report.ready = hosted_;
+  if (model_.version != 0) report.models.push_back({.model = model_, .ready = hosted_});
   return report;
 }
 
 void Worker::apply(const wire::ReportReply& reply) {
-  if (!reply.assignment) return;
-  const wire::Assignment& assignment = *reply.assignment;
+  if (reply.assignments.empty()) return;
+  const wire::Assignment& assignment = reply.assignments.front();
   if (assignment.epoch <= epoch_seen_) world_.broken(name() + ": an assignment's epoch fell");
   epoch_seen_ = assignment.epoch;
   const auto& record = world_.record();
@@ -297,13 +296,14 @@ wire::NodeReport Router::report() const {
 }
 
 void Router::apply(const wire::ReportReply& reply) {
-  if (!reply.table) return;
-  if (table_ && reply.table->epoch <= table_->epoch) {
+  if (reply.tables.empty()) return;
+  const wire::RoutingTable& table = reply.tables.front();
+  if (table_ && table.epoch <= table_->epoch) {
     world_.broken(name() + ": a table's epoch fell");
     return;
   }
-  world_.check_table(*this, *reply.table);
-  table_ = std::make_shared<const wire::RoutingTable>(*reply.table);
+  world_.check_table(*this, table);
+  table_ = std::make_shared<const wire::RoutingTable>(table);
   core_.apply(table_);
   std::map<Endpoint, bool> links;
   for (const wire::WorkerEndpoint& worker : table_->workers) {

@@ -286,6 +286,14 @@ Status SparseImage::bring(Part& part, const Source& source, std::uint64_t offset
   return source.read(offset, size, write, stop);
 }
 
+void SparseImage::refuse(std::span<const ByteRange> ranges) {
+  for (const ByteRange& piece : pieces_of(ranges)) {
+    const auto known =
+        context_.cache.find_name(name_of(*parts_[piece.part], piece.offset, piece.size));
+    if (known) context_.cache.drop(*known);
+  }
+}
+
 void SparseImage::release(std::span<const ByteRange> ranges) {
   const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   for (const ByteRange& range : ranges) {

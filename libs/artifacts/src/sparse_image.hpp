@@ -40,6 +40,7 @@ class SparseImage : public Image {
   base::Status fetch(std::span<const gguf::ByteRange> ranges, const Stop& stop) override;
   base::Status fetch_expert(std::span<const gguf::ByteRange> ranges, const model::Sha256& sum,
                             const Stop& stop) override;
+  void refuse(std::span<const gguf::ByteRange> ranges) override;
   void release(std::span<const gguf::ByteRange> ranges) override;
 
   /// Bytes [from, size) of a part from where the model is, in order; `came(offset)` after each

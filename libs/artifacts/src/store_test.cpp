@@ -151,6 +151,19 @@ TEST_F(FarModel, ADamagedCacheIsFetchedAnew) {
   EXPECT_EQ(text(again.file.bytes(large)), large_);
 }
 
+TEST_F(FarModel, RefusedBytesComeAnew) {
+  const auto first = store().open(origin_->url(), kSum, {}).value();
+  const ByteRange large = first.file.find("large")->range;
+  ASSERT_TRUE(first.image->fetch({&large, 1}, {}).has_value());
+  first.image->refuse({&large, 1});
+  const std::uint64_t sent = origin_->sent();
+
+  const auto again = store().open(origin_->url(), kSum, {}).value();
+  ASSERT_TRUE(again.image->fetch({&large, 1}, {}).has_value());
+
+  EXPECT_GE(origin_->sent(), sent + large.size);
+}
+
 TEST_F(FarModel, ReleasedBytesGiveTheirRoomBack) {
   const auto model = store().open(origin_->url(), kSum, {}).value();
   const ByteRange large = model.file.find("large")->range;

@@ -92,9 +92,9 @@ TEST_F(MemberTest, HandsOverWhatTheSchedulerAnswers) {
   const auto reply = replies_.wait();
 
   ASSERT_TRUE(reply);
-  ASSERT_TRUE(reply->assignment);
-  EXPECT_EQ(reply->assignment->epoch, 41u);
-  EXPECT_EQ(reply->assignment->model.uri, "/model.gguf");
+  ASSERT_EQ(reply->assignments.size(), 1u);
+  EXPECT_EQ(reply->assignments[0].epoch, 41u);
+  EXPECT_EQ(reply->assignments[0].model.uri, "/model.gguf");
 }
 
 TEST_F(MemberTest, ReportsAtOnceWhenSomethingChanged) {

@@ -170,12 +170,12 @@ class FakeScheduler::Impl {
     wire::ReportReply reply;
     reply.lease_ms = static_cast<std::uint32_t>(lease_.count());
     if (report.role == wire::NodeRole::kRouter && table_ && table_->epoch > report.epoch_seen) {
-      reply.table = table_;
+      reply.tables = {*table_};
       reply.epoch = table_->epoch;
     }
     const auto assignment = assignments_.find(report.node);
     if (assignment != assignments_.end() && assignment->second.epoch > report.epoch_seen) {
-      reply.assignment = assignment->second;
+      reply.assignments = {assignment->second};
       reply.epoch = assignment->second.epoch;
     }
     return reply;

@@ -20,4 +20,8 @@ std::string_view to_string(NodeRole role) {
   return "unknown";
 }
 
+bool is_same_bytes(const ModelVersion& a, const ModelVersion& b) {
+  return a.name == b.name && a.version == b.version && a.sha256 == b.sha256;
+}
+
 }  // namespace conclave::wire

@@ -51,6 +51,33 @@ void each_report(Message& message, const std::function<void(NodeReport&)>& chang
   }
 }
 
+// Back to one version a message, and to what a report and a fleet said of it.
+void forget_versions(Message& message) {
+  each_report(message, [](NodeReport& report) {
+    report.models.resize(1);
+    report.models[0].state = report.state;
+    report.models[0].reason.clear();
+    report.refused.clear();
+    report.zone.clear();
+    report.lost.clear();
+  });
+  Fleet* fleet = std::get_if<Fleet>(&message);
+  if (auto* reply = std::get_if<ReportReply>(&message)) {
+    reply->assignments.resize(1);
+    reply->tables.resize(1);
+    reply->term = 0;
+    reply->leader.clear();
+    if (reply->fleet) fleet = &*reply->fleet;
+  }
+  if (fleet == nullptr) return;
+  fleet->models.resize(1);
+  fleet->models[0].leaving = false;
+  fleet->models[0].reason.clear();
+  fleet->models[0].aliases.clear();
+  fleet->term = 0;
+  fleet->leader.clear();
+}
+
 // What was published of a message before, newest first; most have never grown.
 std::vector<Message> earlier_of(Message message) {
   std::vector<Message> earlier;
@@ -58,7 +85,12 @@ std::vector<Message> earlier_of(Message message) {
     if (earlier.empty() || !(earlier.back() == message)) earlier.push_back(message);
   };
   keep();
-  each_report(message, [](NodeReport& report) { report.expert_pairs.clear(); });
+  if (auto* reply = std::get_if<ReportReply>(&message)) reply->tables[0].backbone = {};
+  keep();
+  forget_versions(message);
+  each_token(message, [](TokenEvent& event) { event.pairs = event.device_us = 0; });
+  keep();
+  each_report(message, [](NodeReport& report) { report.models[0].expert_pairs.clear(); });
   keep();
   each_token(message, [](TokenEvent& event) { event.degraded = 0; });
   if (auto* generate = std::get_if<Generate>(&message)) {
@@ -74,7 +106,7 @@ std::vector<Message> earlier_of(Message message) {
     generate->priority = 0;
     generate->cache_salt.clear();
   } else if (auto* reply = std::get_if<ReportReply>(&message)) {
-    if (reply->table) reply->table->policy = DegradedPolicy::kWait;
+    reply->tables[0].policy = DegradedPolicy::kWait;
   }
   keep();
   return earlier;

@@ -57,6 +57,8 @@ void write(Encoder& encoder, schema::TokenEvent::Builder to, const TokenEvent& f
   if (from.error != base::Error{}) write(encoder, to.initError(), from.error);
   to.setCachedTokens(from.cached_tokens);
   to.setDegraded(from.degraded);
+  to.setPairs(from.pairs);
+  to.setDeviceUs(from.device_us);
 }
 
 void read(Decoder& decoder, schema::TokenEvent::Reader from, TokenEvent& to) {
@@ -76,6 +78,8 @@ void read(Decoder& decoder, schema::TokenEvent::Reader from, TokenEvent& to) {
   if (from.hasError()) read(decoder, from.getError(), to.error);
   to.cached_tokens = from.getCachedTokens();
   to.degraded = from.getDegraded();
+  to.pairs = from.getPairs();
+  to.device_us = from.getDeviceUs();
 }
 
 void read_max_tokens(schema::Generate::MaxTokens::Reader from, std::optional<std::uint32_t>& to) {

@@ -127,4 +127,44 @@ void read(Decoder& decoder, schema::AuditEvent::Reader from, AuditEvent& to) {
   to.details = decoder.text(from.getDetails(), kAdminTargetBytesMax, "details");
 }
 
+void write(Encoder& encoder, schema::StateRequest::Builder to, const StateRequest& from) {
+  to.setName(encoder.text(from.name, kNameBytesMax, "name"));
+  to.setToken(from.token);
+  if (from.put) to.getPut().setData(encoder.data(*from.put, kStateBytesMax, "put"));
+  to.setRevision(from.revision);
+}
+
+namespace {
+
+void read_put(Decoder& decoder, schema::StateRequest::Put::Reader from,
+              std::optional<std::string>& to) {
+  switch (from.which()) {
+    case schema::StateRequest::Put::NONE:
+      return;
+    case schema::StateRequest::Put::DATA:
+      to = decoder.data(from.getData(), kStateBytesMax, "put");
+      return;
+  }
+  refuse(base::ErrorCode::kUnimplemented, "put", "neither none nor data");
+}
+
+}  // namespace
+
+void read(Decoder& decoder, schema::StateRequest::Reader from, StateRequest& to) {
+  to.name = decoder.text(from.getName(), kNameBytesMax, "name");
+  to.token = from.getToken();
+  read_put(decoder, from.getPut(), to.put);
+  to.revision = from.getRevision();
+}
+
+void write(Encoder& encoder, schema::StateReply::Builder to, const StateReply& from) {
+  to.setRevision(from.revision);
+  to.setData(encoder.data(from.data, kStateBytesMax, "data"));
+}
+
+void read(Decoder& decoder, schema::StateReply::Reader from, StateReply& to) {
+  to.revision = from.getRevision();
+  to.data = decoder.data(from.getData(), kStateBytesMax, "data");
+}
+
 }  // namespace conclave::wire::codec

@@ -62,7 +62,7 @@ Case list_case(std::string name, T over, std::size_t limit, std::size_t element_
 
 ReportReply with_table(RoutingTable table) {
   ReportReply reply;
-  reply.table = std::move(table);
+  reply.tables.push_back(std::move(table));
   return reply;
 }
 
@@ -211,47 +211,69 @@ std::vector<Case> report_cases() {
   add("device", &NodeReport::device, kNameBytesMax,
       [](auto to, auto value) { to.setDevice(value); });
   NodeReport over;
-  over.model.name = long_text(kNameBytesMax);
-  cases.push_back(text_case<NodeReport>("ModelVersion.name", over, kNameBytesMax,
-                                        [](auto to, auto value) { to.getModel().setName(value); }));
-  over = {};
-  over.model.uri = long_text(kUriBytesMax);
+  HostedModel& hosted = over.models.emplace_back();
+  hosted.model.version = 1;
+  hosted.model.name = long_text(kNameBytesMax);
+  cases.push_back(
+      text_case<NodeReport>("ModelVersion.name", over, kNameBytesMax,
+                            [](auto to, auto value) { to.initModel().setName(value); }));
+  hosted.model.name.clear();
+  hosted.model.uri = long_text(kUriBytesMax);
   cases.push_back(text_case<NodeReport>("ModelVersion.uri", over, kUriBytesMax,
-                                        [](auto to, auto value) { to.getModel().setUri(value); }));
-  over = {};
-  over.model.sha256 = long_text(64);
+                                        [](auto to, auto value) { to.initModel().setUri(value); }));
+  hosted.model.uri.clear();
+  hosted.model.sha256 = long_text(64);
   cases.push_back(text_case<NodeReport>("ModelVersion.sha256", over, 64, [](auto to, auto value) {
-    to.getModel().setSha256(value);
+    to.initModel().setSha256(value);
   }));
-  over = {};
-  over.ready = ExpertBits(kLayersMax + 1, 1);
+  hosted.model.sha256.clear();
+  hosted.ready = ExpertBits(kLayersMax + 1, 1);
   cases.push_back({"ExpertBits.layers", over, kTypeOf<NodeReport>, [] {
                      return build_from(NodeReport{}, [](auto to) {
                        to.getReady().setLayers(one_over(kLayersMax));
                        to.getReady().setExperts(1);
                      });
                    }});
-  over.ready = ExpertBits(1, kExpertsMax + 1);
+  hosted.ready = ExpertBits(1, kExpertsMax + 1);
   cases.push_back({"ExpertBits.experts", over, kTypeOf<NodeReport>, [] {
                      return build_from(NodeReport{}, [](auto to) {
                        to.getReady().setLayers(1);
                        to.getReady().setExperts(one_over(kExpertsMax));
                      });
                    }});
-  over.ready = ExpertBits(kLayersMax, kAllExpertsMax / kLayersMax + 1);
+  hosted.ready = ExpertBits(kLayersMax, kAllExpertsMax / kLayersMax + 1);
   cases.push_back({"ExpertBits of all layers", over, kTypeOf<NodeReport>, [] {
                      return build_from(NodeReport{}, [](auto to) {
                        to.getReady().setLayers(kLayersMax);
                        to.getReady().setExperts(one_over(kAllExpertsMax / kLayersMax));
                      });
                    }});
+  over = {};
+  over.models.resize(kVersionsMax + 1, {.model = {.version = 1}});
+  cases.push_back(
+      list_case<NodeReport>("NodeReport.models", over, kVersionsMax, 40, [](auto to, auto size) {
+        to.initModel().setVersion(1);
+        to.initFurther(size);
+      }));
+  over = {};
+  over.refused.resize(kRefusedMax + 1);
+  cases.push_back(list_case<NodeReport>("NodeReport.refused", over, kRefusedMax, 24,
+                                        [](auto to, auto size) { to.initRefused(size); }));
+  over = {};
+  over.lost.resize(kNodesMax + 1);
+  cases.push_back(list_case<NodeReport>("NodeReport.lost", over, kNodesMax, 8,
+                                        [](auto to, auto size) { to.initLost(size); }));
+  over = {};
+  over.zone = long_text(kNameBytesMax);
+  cases.push_back(text_case<NodeReport>("NodeReport.zone", over, kNameBytesMax,
+                                        [](auto to, auto value) { to.setZone(value); }));
   return cases;
 }
 
 std::vector<Case> placement_cases() {
   std::vector<Case> cases;
   ReportReply over;
-  over.assignment.emplace().experts.resize(kAllExpertsMax + 1);
+  over.assignments.emplace_back().experts.resize(kAllExpertsMax + 1);
   cases.push_back(
       list_case<ReportReply>("Assignment.experts", over, kAllExpertsMax, 16,
                              [](auto to, auto size) { to.initAssignment().initExperts(size); }));
@@ -303,6 +325,28 @@ std::vector<Case> placement_cases() {
   fleet.nodes.resize(kNodesMax + 1);
   cases.push_back(list_case<Fleet>("Fleet.nodes", fleet, kNodesMax, 16,
                                    [](auto to, auto size) { to.initNodes(size); }));
+  fleet = {};
+  fleet.models.resize(kVersionsMax + 1, {.model = {.version = 1}});
+  cases.push_back(list_case<Fleet>("Fleet.models", fleet, kVersionsMax, 32,
+                                   [](auto to, auto size) { to.initModels(size); }));
+  over = {};
+  over.assignments.resize(kVersionsMax + 1);
+  cases.push_back(list_case<ReportReply>("ReportReply.assignments", over, kVersionsMax, 24,
+                                         [](auto to, auto size) {
+                                           to.initAssignment();
+                                           to.initAssignments(size);
+                                         }));
+  over = {};
+  over.tables.resize(kVersionsMax + 1);
+  cases.push_back(
+      list_case<ReportReply>("ReportReply.tables", over, kVersionsMax, 40, [](auto to, auto size) {
+        to.initTable();
+        to.initTables(size);
+      }));
+  over = {};
+  over.leader = long_text(kUriBytesMax);
+  cases.push_back(text_case<ReportReply>("ReportReply.leader", over, kUriBytesMax,
+                                         [](auto to, auto value) { to.setLeader(value); }));
   return cases;
 }
 
@@ -409,6 +453,37 @@ std::vector<Case> ledger_cases() {
   answer.models.resize(kKeyModelsMax + 1);
   cases.push_back(list_case<KeyAnswer>("KeyAnswer.models", answer, kKeyModelsMax, 8,
                                        [](auto to, auto size) { to.initModels(size); }));
+  StateRequest put;
+  put.put = std::string(kStateBytesMax + 1, 'x');
+  cases.push_back(list_case<StateRequest>("StateRequest.put", put, kStateBytesMax, 1,
+                                          [](auto to, auto size) { to.getPut().initData(size); }));
+  cases.push_back(list_case<StateReply>(
+      "StateReply.data", {.revision = 0, .data = std::string(kStateBytesMax + 1, 'x')},
+      kStateBytesMax, 1, [](auto to, auto size) { to.initData(size); }));
+  return cases;
+}
+
+std::vector<Case> deployment_cases() {
+  std::vector<Case> cases;
+  DeploymentList list;
+  list.deployments.resize(kDeploymentsMax + 1);
+  cases.push_back(list_case<DeploymentList>("DeploymentList.deployments", list, kDeploymentsMax, 64,
+                                            [](auto to, auto size) { to.initDeployments(size); }));
+  list.deployments.resize(1);
+  list.deployments[0].splits.resize(kSplitsMax + 1);
+  cases.push_back(list_case<DeploymentList>(
+      "Deployment.splits", list, kSplitsMax, 24,
+      [](auto to, auto size) { to.initDeployments(1)[0].initSplits(size); }));
+  list.deployments[0] = {};
+  list.deployments[0].pins.resize(kPinsMax + 1);
+  cases.push_back(list_case<DeploymentList>(
+      "Deployment.pins", list, kPinsMax, 24,
+      [](auto to, auto size) { to.initDeployments(1)[0].initPins(size); }));
+  list.deployments[0] = {};
+  list.deployments[0].name = long_text(kNameBytesMax);
+  cases.push_back(text_case<DeploymentList>(
+      "Deployment.name", list, kNameBytesMax,
+      [](auto to, auto value) { to.initDeployments(1)[0].setName(value); }));
   return cases;
 }
 
@@ -419,6 +494,7 @@ TEST(LimitsTest, HoldForTokenizing) { expect_refused(tokenizer_cases()); }
 TEST(LimitsTest, HoldForReports) { expect_refused(report_cases()); }
 TEST(LimitsTest, HoldForPlacements) { expect_refused(placement_cases()); }
 TEST(LimitsTest, HoldForTheLedger) { expect_refused(ledger_cases()); }
+TEST(LimitsTest, HoldForDeployments) { expect_refused(deployment_cases()); }
 TEST(LimitsTest, HoldForTheRegistry) { expect_refused(registry_cases()); }
 
 TEST(LimitsTest, HoldForEnvelopes) {

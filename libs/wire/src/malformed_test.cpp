@@ -331,7 +331,7 @@ TEST(MalformedTest, RefusesTablesThatCannotBeIndexed) {
                              .pool = {0, 0}};
   const auto decoded = [&](const std::function<void(schema::RoutingTable::Builder)>& change) {
     return decode(kTypeOf<ReportReply>,
-                  build_from(ReportReply{.assignment = {}, .table = good, .fleet = {}},
+                  build_from(ReportReply{.assignments = {}, .tables = {good}, .fleet = {}},
                              [&](auto to) { change(to.getTable()); }));
   };
   const auto set_first = [](auto to, std::vector<std::uint32_t> values) {
@@ -359,14 +359,14 @@ TEST(MalformedTest, RefusesTablesThatCannotBeIndexed) {
 
   RoutingTable bad = good;
   bad.pool[0] = 1;
-  const auto encoded = try_encode(ReportReply{.assignment = {}, .table = bad, .fleet = {}});
+  const auto encoded = try_encode(ReportReply{.assignments = {}, .tables = {bad}, .fleet = {}});
   ASSERT_FALSE(encoded);
   EXPECT_EQ(encoded.error().code, ErrorCode::kInvalidArgument);
 }
 
 TEST(MalformedTest, RefusesSetsOfExpertsThatDoNotFit) {
   NodeReport report;
-  report.ready = ExpertBits(1, 65);
+  report.models = {{.model = {.version = 1}, .ready = ExpertBits(1, 65)}};
   const auto decoded = [&](const std::vector<std::uint64_t>& values) {
     return decode(kTypeOf<NodeReport>, build_from(report, [&](auto to) {
                     auto words = to.getReady().initWords(static_cast<capnp::uint>(values.size()));
@@ -377,6 +377,21 @@ TEST(MalformedTest, RefusesSetsOfExpertsThatDoNotFit) {
   for (const auto& values : std::vector<std::vector<std::uint64_t>>{{}, {0}, {0, 0, 0}, {0, 2}}) {
     expect_refused(decoded(values), ErrorCode::kCorruptData, "ready.words");
   }
+}
+
+TEST(MalformedTest, RefusesVersionsThatAreNone) {
+  const NodeReport report{
+      .models = {{.model = {.name = "m", .version = 1}}, {.model = {.name = "m", .version = 2}}}};
+  const auto decoded = [&](const std::function<void(schema::NodeReport::Builder)>& change) {
+    return decode(kTypeOf<NodeReport>, build_from(report, change));
+  };
+  EXPECT_TRUE(decoded([](auto) {}));
+  expect_refused(decoded([](auto to) { to.getModel().setVersion(0); }), ErrorCode::kCorruptData,
+                 "further");
+  expect_refused(decoded([](auto to) { to.getFurther()[0].getModel().setVersion(0); }),
+                 ErrorCode::kCorruptData, "models");
+  EXPECT_FALSE(try_encode(NodeReport{.models = {{}}}));
+  EXPECT_FALSE(try_encode(Fleet{.models = {{}}}));
 }
 
 TEST(MalformedTest, RefusesDigestsOfAnotherLength) {

@@ -50,6 +50,11 @@ constexpr std::array<std::string_view, kMessageTypes> kTypeNames = {
     "lease_request",
     "lease_reply",
     "audit_event",
+    "deployments_request",
+    "deployment_list",
+    "catalog_changed",
+    "state_request",
+    "state_reply",
 };
 
 template <class T>

@@ -48,4 +48,30 @@ std::span<const std::uint16_t> RoutingTable::pool_of(std::uint32_t layer,
   return std::span(pool).subspan(first[i], first[i + 1] - first[i]);
 }
 
+const HostedModel* NodeReport::hosted(const ModelVersion& model) const {
+  const auto found = std::find_if(models.begin(), models.end(), [&](const HostedModel& hosted) {
+    return is_same_bytes(hosted.model, model);
+  });
+  return found == models.end() ? nullptr : &*found;
+}
+
+std::size_t NodeReport::experts_ready() const {
+  std::size_t count = 0;
+  for (const HostedModel& hosted : models) count += hosted.ready.count();
+  return count;
+}
+
+const ServedModel* Fleet::served(const std::string& name, std::uint32_t version) const {
+  const auto found = std::find_if(models.begin(), models.end(), [&](const ServedModel& model) {
+    return model.model.name == name && model.model.version == version;
+  });
+  return found == models.end() ? nullptr : &*found;
+}
+
+bool Fleet::complete() const {
+  return !models.empty() && std::all_of(models.begin(), models.end(), [](const ServedModel& model) {
+    return model.complete || model.leaving;
+  });
+}
+
 }  // namespace conclave::wire

@@ -24,49 +24,6 @@ void check_table(ErrorCode code, const RoutingTable& table) {
   }
 }
 
-void write(Encoder& encoder, schema::ExpertBits::Builder to, const ExpertBits& from) {
-  check_shape(ErrorCode::kInvalidArgument, from.layers(), from.experts());
-  to.setLayers(from.layers());
-  to.setExperts(from.experts());
-  auto words = to.initWords(encoder.size(from.words().size(), kAllExpertsMax / 64, "ready.words"));
-  for (capnp::uint i = 0; i < words.size(); ++i) words.set(i, from.words()[i]);
-}
-
-void read(Decoder& decoder, schema::ExpertBits::Reader from, ExpertBits& to) {
-  const std::size_t all = check_shape(ErrorCode::kCorruptData, from.getLayers(), from.getExperts());
-  std::vector<std::uint64_t> words;
-  decoder.numbers(from.getWords(), words, kAllExpertsMax / 64, "ready.words");
-  if (words.size() != (all + 63) / 64) {
-    refuse(ErrorCode::kCorruptData, "ready.words", "not one bit for each expert");
-  }
-  to = ExpertBits(from.getLayers(), from.getExperts(), words);
-  if (!std::ranges::equal(to.words(), words)) {
-    refuse(ErrorCode::kCorruptData, "ready.words", "bits beyond the last expert");
-  }
-}
-
-void write(Encoder&, schema::NodeLoad::Builder to, const NodeLoad& from) {
-  to.setPairsTotal(from.pairs_total);
-  to.setCallsTotal(from.calls_total);
-  to.setComputeUsTotal(from.compute_us_total);
-  to.setRunning(from.running);
-  to.setWaiting(from.waiting);
-  to.setKvTokensUsed(from.kv_tokens_used);
-  to.setKvTokensMax(from.kv_tokens_max);
-  to.setTokensTotal(from.tokens_total);
-}
-
-void read(Decoder&, schema::NodeLoad::Reader from, NodeLoad& to) {
-  to.pairs_total = from.getPairsTotal();
-  to.calls_total = from.getCallsTotal();
-  to.compute_us_total = from.getComputeUsTotal();
-  to.running = from.getRunning();
-  to.waiting = from.getWaiting();
-  to.kv_tokens_used = from.getKvTokensUsed();
-  to.kv_tokens_max = from.getKvTokensMax();
-  to.tokens_total = from.getTokensTotal();
-}
-
 void write(Encoder& encoder, schema::Assignment::Builder to, const Assignment& from) {
   to.setEpoch(from.epoch);
   write(encoder, to.initModel(), from.model);
@@ -109,6 +66,8 @@ void write(Encoder& encoder, schema::RoutingTable::Builder to, const RoutingTabl
   encoder.numbers(to.initPool(encoder.size(from.pool.size(), kPoolEntriesMax, "table.pool")),
                   from.pool);
   to.setPolicy(static_cast<schema::DegradedPolicy>(from.policy));
+  const auto backbone = digest_data(from.backbone);
+  if (backbone.size() != 0) to.setBackbone(backbone);
 }
 
 void read(Decoder& decoder, schema::RoutingTable::Reader from, RoutingTable& to) {
@@ -128,113 +87,51 @@ void read(Decoder& decoder, schema::RoutingTable::Reader from, RoutingTable& to)
   decoder.numbers(from.getPool(), to.pool, kPoolEntriesMax, "table.pool");
   check_table(ErrorCode::kCorruptData, to);
   to.policy = decoder.enumerant_or_zero(from.getPolicy(), DegradedPolicy::kFail, "table.policy");
-}
-
-void write(Encoder& encoder, schema::NodeStatus::Builder to, const NodeStatus& from) {
-  write(encoder, to.initReport(), from.report);
-  to.setSilentMs(from.silent_ms);
-  to.setAssigned(from.assigned);
-}
-
-void read(Decoder& decoder, schema::NodeStatus::Reader from, NodeStatus& to) {
-  read(decoder, from.getReport(), to.report);
-  to.silent_ms = from.getSilentMs();
-  to.assigned = from.getAssigned();
+  to.backbone = read_digest(from.getBackbone(), "table.backbone");
 }
 
 }  // namespace
-
-namespace {
-
-void check_pairs(ErrorCode code, const NodeReport& report) {
-  const std::size_t size = report.expert_pairs.size();
-  if (size != 0 && size != report.ready.count()) {
-    refuse(code, "expert_pairs", "not one number for each ready expert");
-  }
-}
-
-}  // namespace
-
-void write(Encoder& encoder, schema::NodeReport::Builder to, const NodeReport& from) {
-  to.setNode(encoder.text(from.node, kNameBytesMax, "node"));
-  to.setRole(static_cast<schema::NodeRole>(from.role));
-  to.setIncarnation(from.incarnation);
-  to.setState(static_cast<schema::NodeState>(from.state));
-  to.setReason(encoder.prose(from.reason));
-  to.setAddress(encoder.text(from.address, kUriBytesMax, "address"));
-  to.setAdminAddress(encoder.text(from.admin_address, kUriBytesMax, "admin_address"));
-  to.setDevice(encoder.text(from.device, kNameBytesMax, "device"));
-  to.setMemoryBytes(from.memory_bytes);
-  to.setMemoryUsedBytes(from.memory_used_bytes);
-  to.setSlots(from.slots);
-  to.setEpochSeen(from.epoch_seen);
-  write(encoder, to.initModel(), from.model);
-  write(encoder, to.initReady(), from.ready);
-  write(encoder, to.initLoad(), from.load);
-  check_pairs(ErrorCode::kInvalidArgument, from);
-  encoder.numbers(
-      to.initExpertPairs(encoder.size(from.expert_pairs.size(), kAllExpertsMax, "expert_pairs")),
-      from.expert_pairs);
-}
-
-void read(Decoder& decoder, schema::NodeReport::Reader from, NodeReport& to) {
-  to.node = decoder.text(from.getNode(), kNameBytesMax, "node");
-  to.role = decoder.enumerant(from.getRole(), NodeRole::kOperator, "role");
-  to.incarnation = from.getIncarnation();
-  to.state = decoder.enumerant(from.getState(), NodeState::kDraining, "state");
-  to.reason = decoder.text(from.getReason(), kErrorBytesMax, "reason");
-  to.address = decoder.text(from.getAddress(), kUriBytesMax, "address");
-  to.admin_address = decoder.text(from.getAdminAddress(), kUriBytesMax, "admin_address");
-  to.device = decoder.text(from.getDevice(), kNameBytesMax, "device");
-  to.memory_bytes = from.getMemoryBytes();
-  to.memory_used_bytes = from.getMemoryUsedBytes();
-  to.slots = from.getSlots();
-  to.epoch_seen = from.getEpochSeen();
-  read(decoder, from.getModel(), to.model);
-  read(decoder, from.getReady(), to.ready);
-  read(decoder, from.getLoad(), to.load);
-  decoder.numbers(from.getExpertPairs(), to.expert_pairs, kAllExpertsMax, "expert_pairs");
-  check_pairs(ErrorCode::kCorruptData, to);
-}
-
-void write(Encoder& encoder, schema::Fleet::Builder to, const Fleet& from) {
-  to.setEpoch(from.epoch);
-  write(encoder, to.initModel(), from.model);
-  to.setExpertsTotal(from.experts_total);
-  to.setExpertsReady(from.experts_ready);
-  to.setComplete(from.complete);
-  to.setReason(encoder.prose(from.reason));
-  auto nodes = to.initNodes(encoder.size(from.nodes.size(), kNodesMax, "nodes"));
-  for (capnp::uint i = 0; i < nodes.size(); ++i) write(encoder, nodes[i], from.nodes[i]);
-}
-
-void read(Decoder& decoder, schema::Fleet::Reader from, Fleet& to) {
-  to.epoch = from.getEpoch();
-  read(decoder, from.getModel(), to.model);
-  to.experts_total = from.getExpertsTotal();
-  to.experts_ready = from.getExpertsReady();
-  to.complete = from.getComplete();
-  to.reason = decoder.text(from.getReason(), kErrorBytesMax, "reason");
-  const auto nodes = from.getNodes();
-  decoder.elements(nodes.size(), kNodesMax, "nodes");
-  to.nodes.resize(nodes.size());
-  for (capnp::uint i = 0; i < nodes.size(); ++i) read(decoder, nodes[i], to.nodes[i]);
-}
 
 void write(Encoder& encoder, schema::ReportReply::Builder to, const ReportReply& from) {
   to.setLeaseMs(from.lease_ms);
   to.setEpoch(from.epoch);
-  if (from.assignment) write(encoder, to.initAssignment(), *from.assignment);
-  if (from.table) write(encoder, to.initTable(), *from.table);
+  encoder.size(from.assignments.size(), kVersionsMax, "assignments");
+  if (!from.assignments.empty()) {
+    write(encoder, to.initAssignment(), from.assignments.front());
+    auto further = to.initAssignments(static_cast<capnp::uint>(from.assignments.size() - 1));
+    for (capnp::uint i = 0; i < further.size(); ++i) {
+      write(encoder, further[i], from.assignments[i + 1]);
+    }
+  }
+  encoder.size(from.tables.size(), kVersionsMax, "tables");
+  if (!from.tables.empty()) {
+    write(encoder, to.initTable(), from.tables.front());
+    auto further = to.initTables(static_cast<capnp::uint>(from.tables.size() - 1));
+    for (capnp::uint i = 0; i < further.size(); ++i) write(encoder, further[i], from.tables[i + 1]);
+  }
   if (from.fleet) write(encoder, to.initFleet(), *from.fleet);
+  to.setTerm(from.term);
+  to.setLeader(encoder.text(from.leader, kUriBytesMax, "leader"));
 }
 
 void read(Decoder& decoder, schema::ReportReply::Reader from, ReportReply& to) {
   to.lease_ms = from.getLeaseMs();
   to.epoch = from.getEpoch();
-  if (from.hasAssignment()) read(decoder, from.getAssignment(), to.assignment.emplace());
-  if (from.hasTable()) read(decoder, from.getTable(), to.table.emplace());
+  if (from.hasAssignment()) {
+    read(decoder, from.getAssignment(), to.assignments.emplace_back());
+    const auto further = from.getAssignments();
+    decoder.elements(further.size(), kVersionsMax - 1, "assignments");
+    for (const auto assignment : further) read(decoder, assignment, to.assignments.emplace_back());
+  }
+  if (from.hasTable()) {
+    read(decoder, from.getTable(), to.tables.emplace_back());
+    const auto further = from.getTables();
+    decoder.elements(further.size(), kVersionsMax - 1, "tables");
+    for (const auto table : further) read(decoder, table, to.tables.emplace_back());
+  }
   if (from.hasFleet()) read(decoder, from.getFleet(), to.fleet.emplace());
+  to.term = from.getTerm();
+  to.leader = decoder.text(from.getLeader(), kUriBytesMax, "leader");
 }
 
 void write(Encoder&, schema::Nudge::Builder to, const Nudge& from) { to.setEpoch(from.epoch); }

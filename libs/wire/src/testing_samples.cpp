@@ -36,6 +36,10 @@ ModelVersion model() {
           .sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"};
 }
 
+ModelVersion other_model() {
+  return {.name = "olmoe", .version = 2, .uri = "/models/o.gguf", .sha256 = ""};
+}
+
 Generate generate() {
   return {.gateway = "gateway-1",
           .stream = 0x0102030405060708,
@@ -88,7 +92,9 @@ TokenEvents token_events() {
                         .finish = FinishReason::kError,
                         .error = {base::ErrorCode::kUnavailable, "no replica left"},
                         .cached_tokens = 48,
-                        .degraded = 3};
+                        .degraded = 3,
+                        .pairs = 128,
+                        .device_us = 640};
   return {.streams = {{.stream = 9, .prompt = {prompt}, .tokens = {last, TokenEvent{}}},
                       {.stream = 10, .prompt = {}, .tokens = {prompt}}}};
 }
@@ -98,6 +104,8 @@ NodeReport node_report() {
   ready.set(0, 0);
   ready.set(1, 14);
   ready.set(2, 49);
+  ExpertBits other(1, 4);
+  other.set(0, 3);
   return {.node = "worker-1",
           .role = NodeRole::kExpertWorker,
           .incarnation = 1234567890123456789,
@@ -110,8 +118,16 @@ NodeReport node_report() {
           .memory_used_bytes = std::uint64_t{1} << 39,
           .slots = 128,
           .epoch_seen = 42,
-          .model = model(),
-          .ready = ready,
+          .models = {{.model = model(),
+                      .state = NodeState::kStarting,
+                      .reason = "opening",
+                      .ready = ready,
+                      .expert_pairs = {10, 20, 30}},
+                     {.model = other_model(),
+                      .state = NodeState::kDraining,
+                      .reason = "3 sequences are left",
+                      .ready = other,
+                      .expert_pairs = {40}}},
           .load = {.pairs_total = 1,
                    .calls_total = 2,
                    .compute_us_total = 3,
@@ -120,7 +136,9 @@ NodeReport node_report() {
                    .kv_tokens_used = 6,
                    .kv_tokens_max = 7,
                    .tokens_total = 8},
-          .expert_pairs = {10, 20, 30}};
+          .refused = {{.model = model(), .layer = 1, .index = 3, .reason = "wrong sum"}},
+          .zone = "rack-7",
+          .lost = {"worker-2", "worker-3"}};
 }
 
 Assignment assignment() {
@@ -138,17 +156,40 @@ RoutingTable table() {
                       {.node = "worker-2", .incarnation = 6, .address = "ipc:///run/w2"}},
           .first = {0, 1, 3, 3, 4},
           .pool = {1, 0, 1, 0},
-          .policy = DegradedPolicy::kNextBest};
+          .policy = DegradedPolicy::kNextBest,
+          .backbone = digest(7)};
 }
 
 Fleet fleet() {
   return {.epoch = 45,
-          .model = model(),
-          .experts_total = 150,
-          .experts_ready = 149,
-          .complete = true,
+          .models = {{.model = model(),
+                      .experts_total = 150,
+                      .experts_ready = 149,
+                      .complete = true,
+                      .leaving = true,
+                      .reason = "layer 1, expert 3 is lost",
+                      .aliases = {"production"}},
+                     {.model = other_model()}},
           .reason = "layer 1, expert 3 has no replica",
-          .nodes = {{.report = node_report(), .silent_ms = 250, .assigned = 64}}};
+          .nodes = {{.report = node_report(), .silent_ms = 250, .assigned = 64}},
+          .term = 11,
+          .leader = "tcp://10.0.0.2:7600"};
+}
+
+Deployment deployment() {
+  return {.name = "chat",
+          .splits = {{.reference = "qwen3@production", .model = model(), .weight = 90},
+                     {.reference = "olmoe:2", .model = other_model(), .weight = 10}},
+          .sticky = Stickiness::kUser,
+          .shadow = other_model(),
+          .shadow_percent = 5,
+          .pins = {{.worker_group = "gpu",
+                    .first_layer = 1,
+                    .last_layer = 2,
+                    .first_expert = 3,
+                    .last_expert = 4}},
+          .replica_floor = 3,
+          .policy = DegradedPolicy::kNextBest};
 }
 
 ModelRecord model_record() {
@@ -220,9 +261,11 @@ std::vector<Message> messages() {
       node_report(),
       ReportReply{.lease_ms = 3000,
                   .epoch = 45,
-                  .assignment = assignment(),
-                  .table = table(),
-                  .fleet = fleet()},
+                  .assignments = {assignment(), {.epoch = 43, .model = other_model()}},
+                  .tables = {table(), {.epoch = 44, .model = other_model()}},
+                  .fleet = fleet(),
+                  .term = 11,
+                  .leader = "tcp://10.0.0.2:7600"},
       Nudge{.epoch = 46},
       FleetRequest{},
       fleet(),
@@ -273,6 +316,14 @@ std::vector<Message> messages() {
       LeaseRequest{.name = "scheduler", .holder = "scheduler-1/7", .ttl_ms = 5000},
       LeaseReply{.holder = "scheduler-2/8", .token = 9, .left_ms = 1500},
       AuditEvent{.action = "expert.refused", .subject = "qwen3:7", .details = "{}"},
+      DeploymentsRequest{.revision = 17},
+      DeploymentList{.revision = 18,
+                     .unchanged = true,
+                     .deployments = {deployment(), Deployment{}},
+                     .stale = true},
+      CatalogChanged{.revision = 19},
+      StateRequest{.name = "scheduler", .token = 9, .put = kHalfCharacter, .revision = 20},
+      StateReply{.revision = 21, .data = kHalfCharacter},
   };
 }
 

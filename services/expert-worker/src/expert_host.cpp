@@ -169,6 +169,7 @@ void ExpertHost::serve_next(Calls& waiting, fabric::CallServer& server) {
     load_.compute_us += compute_us;
     if (batch_.size() > 1) load_.merged_calls += batch_.size();
     for (const IncomingCall* call : batch_) {
+      load_.queue_us += microseconds(start - call->arrived);
       std::uint64_t* layer = &expert_pairs_[std::size_t{call->call.layer} * config_.gate.experts];
       for (const fabric::CallPair& pair : call->pairs) ++layer[pair.expert];
     }

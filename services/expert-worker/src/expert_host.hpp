@@ -25,6 +25,7 @@ struct HostLoad {
   std::uint64_t calls = 0;
   std::uint64_t pairs = 0;
   std::uint64_t compute_us = 0;
+  std::uint64_t queue_us = 0;      // that calls waited, their sum
   std::uint64_t merged_calls = 0;  // that were computed together with another one
 };
 

@@ -121,8 +121,8 @@ class ExpertWorkerService::Impl {
     measure();
     fleet::MemberCallbacks callbacks{[this] { return report(); },
                                      [this](wire::ReportReply reply) {
-                                       if (reply.assignment)
-                                         loader_->assign(std::move(*reply.assignment));
+                                       if (!reply.assignments.empty())
+                                         loader_->assign(std::move(reply.assignments.front()));
                                      }};
     CONCLAVE_TRY(member_,
                  fleet::Member::join(*node_, process_->system(),
@@ -226,10 +226,13 @@ class ExpertWorkerService::Impl {
     report.memory_used_bytes = host_->bytes();
     report.slots = settings_.worker.slots;
     report.epoch_seen = loader_->epoch();
-    report.model = host_->model();
     Hosted hosted = host_->hosted();
-    report.ready = std::move(hosted.ready);
-    report.expert_pairs = std::move(hosted.pairs);
+    if (wire::ModelVersion model = host_->model(); model.version != 0) {
+      report.models.push_back({.model = std::move(model),
+                               .ready = std::move(hosted.ready),
+                               .expert_pairs = std::move(hosted.pairs)});
+    }
+    report.refused = loader_->refused();
     report.load.pairs_total = load.pairs;
     report.load.calls_total = load.calls;
     report.load.compute_us_total = load.compute_us;
@@ -241,20 +244,30 @@ class ExpertWorkerService::Impl {
     telemetry::Metrics& metrics = context_.metrics;
     auto& experts = metrics.gauge("conclave_expert_worker_experts", "Experts hosted");
     auto& bytes = metrics.gauge("conclave_expert_worker_expert_bytes", "Memory that they take");
-    auto& calls = metrics.gauge("conclave_expert_worker_calls", "Calls computed since the start");
-    auto& merged = metrics.gauge("conclave_expert_worker_merged_calls",
-                                 "Of those, computed together with another one");
-    auto& pairs = metrics.gauge("conclave_expert_worker_pairs", "Pairs computed since the start");
-    auto& seconds = metrics.gauge("conclave_expert_worker_compute_seconds",
-                                  "Time spent computing since the start");
-    hook_ = metrics.on_scrape([this, &experts, &bytes, &calls, &merged, &pairs, &seconds] {
+    auto& calls = metrics.counter("conclave_expert_worker_calls_total", "Calls computed");
+    auto& merged = metrics.counter("conclave_expert_worker_merged_calls_total",
+                                   "Of those, computed together with another one");
+    auto& pairs = metrics.counter("conclave_expert_worker_pairs_total", "Pairs computed");
+    auto& seconds =
+        metrics.counter("conclave_expert_worker_compute_seconds_total", "Time spent computing");
+    auto& queued = metrics.counter("conclave_expert_worker_queue_seconds_total",
+                                   "Time that calls waited before they were computed, their sum");
+    metrics.gauge("conclave_expert_worker_memory_bytes", "Memory that experts may take")
+        .set(static_cast<double>(memory_bytes_));
+    metrics
+        .gauge("conclave_expert_worker_device_info", "Always 1; the labels say what computes",
+               {{"device", settings_.worker.device},
+                {"isa", std::string(kernels::to_string(compute_->compute().kernels.isa))}})
+        .set(1);
+    hook_ = metrics.on_scrape([this, &experts, &bytes, &calls, &merged, &pairs, &seconds, &queued] {
       const HostLoad load = host_->load();
       experts.set(static_cast<double>(host_->size()));
       bytes.set(static_cast<double>(host_->bytes()));
-      calls.set(static_cast<double>(load.calls));
-      merged.set(static_cast<double>(load.merged_calls));
-      pairs.set(static_cast<double>(load.pairs));
-      seconds.set(static_cast<double>(load.compute_us) * 1e-6);
+      calls.raise_to(static_cast<double>(load.calls));
+      merged.raise_to(static_cast<double>(load.merged_calls));
+      pairs.raise_to(static_cast<double>(load.pairs));
+      seconds.raise_to(static_cast<double>(load.compute_us) * 1e-6);
+      queued.raise_to(static_cast<double>(load.queue_us) * 1e-6);
     });
   }
 

@@ -116,7 +116,7 @@ TEST_F(ExpertWorkerServiceTest, SaysWhatItIsUntilItIsGivenExperts) {
   EXPECT_EQ(report->device, "cpu");
   EXPECT_EQ(report->memory_bytes, 12'345'678u);
   EXPECT_EQ(report->slots, 99u);
-  EXPECT_EQ(report->model.version, 0u);
+  EXPECT_TRUE(report->models.empty());
   EXPECT_EQ(service_->ready().error().message, "no assignment yet");
 }
 
@@ -128,8 +128,9 @@ TEST_F(ExpertWorkerServiceTest, HostsItsAssignmentAndComputes) {
 
   ASSERT_TRUE(report);
   EXPECT_EQ(report->epoch_seen, 3u);
-  EXPECT_EQ(report->model, model_.version);
-  EXPECT_EQ(report->ready.count(), model_.experts());
+  ASSERT_EQ(report->models.size(), 1u);
+  EXPECT_EQ(report->models[0].model, model_.version);
+  EXPECT_EQ(report->experts_ready(), model_.experts());
   EXPECT_GT(report->memory_used_bytes, 0u);
   EXPECT_TRUE(service_->ready());
   Router router(process_->context(), model_);
@@ -151,13 +152,14 @@ TEST_F(ExpertWorkerServiceTest, SaysWhichExpertsItCouldNotLoad) {
   scheduler_->assign(kNode, assignment);
 
   const auto report = scheduler_->wait_report(kNode, [&](const wire::NodeReport& some) {
-    return some.ready.count() == model_.experts() - 1 &&
+    return some.experts_ready() == model_.experts() - 1 &&
            some.reason.find("refused") != std::string::npos;
   });
 
   ASSERT_TRUE(report);
   EXPECT_EQ(report->state, wire::NodeState::kStarting);
-  EXPECT_FALSE(report->ready.test(assignment.experts[0].layer, assignment.experts[0].index));
+  EXPECT_FALSE(
+      report->models[0].ready.test(assignment.experts[0].layer, assignment.experts[0].index));
   EXPECT_THAT(service_->ready().error().message, HasSubstr("1 experts refused"));
 }
 
@@ -170,13 +172,13 @@ TEST_F(ExpertWorkerServiceTest, FollowsTheSchedulerThatCameBack) {
   scheduler_ = std::make_unique<testkit::FakeScheduler>(*process_);
   const auto report = scheduler_->wait_report(kNode);
   ASSERT_TRUE(report);
-  EXPECT_EQ(report->ready.count(), model_.experts());  // it tells all of itself
+  EXPECT_EQ(report->experts_ready(), model_.experts());  // it tells all of itself
   wire::Assignment less = testkit::whole_assignment(2, model_.version, model_.config);
   less.experts.resize(1);
   scheduler_->assign(kNode, less);
 
   EXPECT_TRUE(scheduler_->wait_report(
-      kNode, [](const wire::NodeReport& later) { return later.ready.count() == 1; }));
+      kNode, [](const wire::NodeReport& later) { return later.experts_ready() == 1; }));
 }
 
 TEST_F(ExpertWorkerServiceTest, DoesNotWaitForItsOwnProcessWhenItDrains) {

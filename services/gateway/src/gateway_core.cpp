@@ -313,12 +313,12 @@ void GatewayCore::fleet(const wire::Fleet& fleet) {
   }
   for (const RouterId router : changes.disconnect) port_.disconnect(router);
   fleet_reason_ = fleet.reason;
-  if (fleet.model.version != 0) model_version_ = fleet.model.version;
   // A scheduler that has just started knows no model: what was served still is.
-  if (fleet.model.version != 0 && (!model_ || model_->name != fleet.model.name)) {
-    model_ = served_model(fleet.model, options_.unix_time());
-  } else if (fleet.model.version != 0) {
-    model_ = served_model(fleet.model, model_->created);
+  if (!fleet.models.empty()) {
+    const wire::ModelVersion& model = fleet.models.front().model;
+    model_version_ = model.version;
+    const bool is_new = !model_ || model_->name != model.name;
+    model_ = served_model(model, is_new ? options_.unix_time() : model_->created);
   }
   publish_status();
   leave_draining();

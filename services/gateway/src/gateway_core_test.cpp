@@ -62,13 +62,13 @@ wire::NodeStatus router(const std::string& name) {
   status.report.role = wire::NodeRole::kRouter;
   status.report.state = wire::NodeState::kReady;
   status.report.address = "tcp://" + name;
-  status.report.model = {"demo", 1, {}, {}};
+  status.report.models = {{.model = {"demo", 1, {}, {}}}};
   return status;
 }
 
 wire::Fleet fleet_of(std::vector<wire::NodeStatus> nodes) {
   wire::Fleet fleet;
-  fleet.model = {"demo", 1, "/m.gguf", std::string(64, 'a')};
+  fleet.models = {{.model = {"demo", 1, "/m.gguf", std::string(64, 'a')}}};
   fleet.nodes = std::move(nodes);
   return fleet;
 }
@@ -667,9 +667,9 @@ TEST_F(GatewayCoreTest, AnotherVersionDoesNotGoOn) {
   say(sent_stream(0), {token(1, "a")});
   wire::NodeStatus a = router("a");
   wire::NodeStatus b = router("b");
-  a.report.model.version = b.report.model.version = 2;
+  a.report.models[0].model.version = b.report.models[0].model.version = 2;
   wire::Fleet fleet = fleet_of({a, b});
-  fleet.model.version = 2;
+  fleet.models[0].model.version = 2;
   core_.fleet(fleet);
 
   say(sent_stream(0), {failure(ErrorCode::kUnavailable, "the model was replaced")});

@@ -100,7 +100,7 @@ class GatewayServiceTest : public ::testing::Test {
 
   wire::Fleet fleet() {
     wire::Fleet fleet;
-    fleet.model = router_.status().report.model;
+    fleet.models = {{.model = router_.status().report.models[0].model}};
     fleet.nodes = {router_.status()};
     return fleet;
   }

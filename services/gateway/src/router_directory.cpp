@@ -30,8 +30,10 @@ RouterDirectory::Changes RouterDirectory::update(const wire::Fleet& fleet) {
     const auto [at, is_new] = routers_.try_emplace(report.address);
     Router& router = at->second;
     router.node = report.node;
-    router.model = report.model.name;
-    router.version = report.model.version;
+    const wire::ModelVersion model =
+        report.models.empty() ? wire::ModelVersion{} : report.models.front().model;
+    router.model = model.name;
+    router.version = model.version;
     router.reason = report.reason;
     router.ready = report.state == wire::NodeState::kReady;
     router.draining = report.state == wire::NodeState::kDraining;

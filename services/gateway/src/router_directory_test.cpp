@@ -19,7 +19,7 @@ wire::NodeStatus router(std::string name, std::string model = "m",
   status.report.role = wire::NodeRole::kRouter;
   status.report.state = state;
   status.report.address = "tcp://" + name;
-  status.report.model = {std::move(model), 1, {}, {}};
+  status.report.models = {{.model = {std::move(model), 1, {}, {}}}};
   return status;
 }
 

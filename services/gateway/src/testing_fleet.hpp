@@ -265,7 +265,7 @@ class FakeRouter {
     status.report.role = wire::NodeRole::kRouter;
     status.report.state = wire::NodeState::kReady;
     status.report.address = node_.address();
-    status.report.model = {"demo", 1, "/m.gguf", std::string(64, 'a')};
+    status.report.models = {{.model = {"demo", 1, "/m.gguf", std::string(64, 'a')}}};
     return status;
   }
 

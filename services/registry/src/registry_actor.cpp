@@ -20,6 +20,12 @@ std::int64_t unix_ms(std::chrono::system_clock::time_point time) {
 
 }  // namespace
 
+RegistryMetrics::RegistryMetrics(telemetry::Metrics& metrics)
+    : metrics_(metrics),
+      stale_(
+          metrics.counter("conclave_registry_stale_answers_total",
+                          "Answers about models as they were last, while the database was away")) {}
+
 void RegistryMetrics::answered(const char* request, const base::Status& outcome) {
   metrics_
       .counter("conclave_registry_requests_total", "Requests answered, by outcome",
@@ -28,12 +34,7 @@ void RegistryMetrics::answered(const char* request, const base::Status& outcome)
       .add();
 }
 
-void RegistryMetrics::answered_stale() {
-  metrics_
-      .counter("conclave_registry_stale_answers_total",
-               "Answers about models as they were last, while the database was away")
-      .add();
-}
+void RegistryMetrics::answered_stale() { stale_.add(); }
 
 template <class T>
 caf::result<T> RegistryState::answer(const char* request, base::Result<T> outcome) {

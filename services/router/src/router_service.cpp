@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <caf/all.hpp>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <system_error>
@@ -89,7 +90,9 @@ class RouterService::Impl {
                                                 context_.metrics, context_.log);
     keep_engine(std::make_unique<InferenceEngine>(
         *client_,
-        EngineCallbacks{[this](const wire::ModelVersion& version) { return load(version); },
+        EngineCallbacks{[this](const wire::ModelVersion& version, const wire::Sha256& backbone) {
+                          return load(version, backbone);
+                        },
                         [this](EngineNews news) { deliver(std::move(news)); },
                         [this] {
                           if (fleet::Member* member = reporter_.load()) member->report_now();
@@ -120,9 +123,10 @@ class RouterService::Impl {
     return {};
   }
 
-  base::Result<std::unique_ptr<ModelRun>> load(const wire::ModelVersion& version) {
+  base::Result<std::unique_ptr<ModelRun>> load(const wire::ModelVersion& version,
+                                               const wire::Sha256& backbone) {
     return ModelRun::load(
-        version, *store_, [this] { return is_stopping_.load(); }, compute_->compute(),
+        version, backbone, *store_, [this] { return is_stopping_.load(); }, compute_->compute(),
         settings_.batch, settings_.dispatch, *client_, context_.metrics, context_.log);
   }
 
@@ -153,12 +157,12 @@ class RouterService::Impl {
   }
 
   Status join_fleet() {
-    fleet::MemberCallbacks callbacks{
-        [this] { return report(); },
-        [this](wire::ReportReply reply) {
-          if (!reply.table) return;
-          engine_->route(std::make_shared<const wire::RoutingTable>(std::move(*reply.table)));
-        }};
+    fleet::MemberCallbacks callbacks{[this] { return report(); },
+                                     [this](wire::ReportReply reply) {
+                                       if (reply.tables.empty()) return;
+                                       engine_->route(std::make_shared<const wire::RoutingTable>(
+                                           std::move(reply.tables.front())));
+                                     }};
     CONCLAVE_TRY(member_,
                  fleet::Member::join(*node_, process_->system(),
                                      {settings_.fleet.scheduler,
@@ -184,7 +188,8 @@ class RouterService::Impl {
     report.address = fleet::advertised_address(settings_.router.advertise, address_);
     report.admin_address = context_.admin_address;
     report.epoch_seen = engine_->epoch();
-    if (const auto model = engine_->model()) report.model = model->version;
+    if (const auto model = engine_->model()) report.models.push_back({.model = model->version});
+    if (auto refused = engine_->refused()) report.refused.push_back(*std::move(refused));
     report.load.running = static_cast<std::uint32_t>(stats.running);
     report.load.waiting = static_cast<std::uint32_t>(stats.waiting);
     report.load.kv_tokens_used = stats.kv_tokens_used;
@@ -214,32 +219,40 @@ class RouterService::Impl {
          [](const Stats& s) { return number(s.kv_tokens_filed); }},
         {"kv_tokens_max", "Tokens of KV cache in all",
          [](const Stats& s) { return number(s.kv_tokens_max); }},
-        {"prompt_tokens", "Prompt tokens computed",
+        {"prompt_tokens_total", "Prompt tokens computed",
          [](const Stats& s) { return number(s.prompt_tokens); }},
-        {"prefix_cache_queried_tokens", "Prompt tokens looked for in the prefix cache",
+        {"prefix_cache_queried_tokens_total", "Prompt tokens looked for in the prefix cache",
          [](const Stats& s) { return number(s.queried_tokens); }},
-        {"prefix_cache_hit_tokens", "Prompt tokens found in the prefix cache",
+        {"prefix_cache_hit_tokens_total", "Prompt tokens found in the prefix cache",
          [](const Stats& s) { return number(s.cached_tokens); }},
-        {"prefix_cache_restored_tokens", "Prompt tokens read from the file",
+        {"prefix_cache_restored_tokens_total", "Prompt tokens read from the file",
          [](const Stats& s) { return number(s.restored_tokens); }},
-        {"preemptions", "Sequences that had to give their KV blocks back",
+        {"preemptions_total", "Sequences that had to give their KV blocks back",
          [](const Stats& s) { return number(s.preemptions); }},
-        {"recomputed_tokens", "Tokens computed again after preemptions",
+        {"recomputed_tokens_total", "Tokens computed again after preemptions",
          [](const Stats& s) { return number(s.recomputed_tokens); }},
-        {"degraded_pairs", "Pairs that went to next-best experts, as nobody had the gate's choice",
+        {"degraded_pairs_total",
+         "Pairs that went to next-best experts, as nobody had the gate's choice",
          [](const Stats& s) { return number(s.degraded_pairs); }},
-        {"generated_tokens", "Tokens generated",
+        {"generated_tokens_total", "Tokens generated",
          [](const Stats& s) { return number(s.generated_tokens); }},
-        {"steps", "Steps computed", [](const Stats& s) { return number(s.steps); }},
+        {"steps_total", "Steps computed", [](const Stats& s) { return number(s.steps); }},
     };
-    std::vector<telemetry::Gauge*> gauges;
+    std::vector<std::function<void(const Stats&)>> shown;
     for (const Row& row : kRows) {
-      gauges.push_back(
-          &context_.metrics.gauge(std::string("conclave_router_") + row.name, row.help));
+      const std::string name = std::string("conclave_router_") + row.name;
+      if (name.ends_with("_total")) {
+        auto& counter = context_.metrics.counter(name, row.help);
+        shown.emplace_back(
+            [&counter, &row](const Stats& stats) { counter.raise_to(row.value(stats)); });
+      } else {
+        auto& gauge = context_.metrics.gauge(name, row.help);
+        shown.emplace_back([&gauge, &row](const Stats& stats) { gauge.set(row.value(stats)); });
+      }
     }
-    hook_ = context_.metrics.on_scrape([this, gauges = std::move(gauges)] {
+    hook_ = context_.metrics.on_scrape([this, shown = std::move(shown)] {
       const Stats stats = engine_->stats();
-      for (std::size_t i = 0; i < gauges.size(); ++i) gauges[i]->set(kRows[i].value(stats));
+      for (const auto& show : shown) show(stats);
     });
   }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "conclave/engine/generator.hpp"
+#include "conclave/model/digest.hpp"
 #include "conclave/testkit/direct_worker.hpp"
 #include "conclave/testkit/fake_scheduler.hpp"
 #include "conclave/testkit/placement.hpp"
@@ -726,7 +727,8 @@ TEST_F(RouterServiceTest, ReportsTheModelAndTheTableThatItUses) {
       kNode, [&](const wire::NodeReport& some) { return some.epoch_seen == epoch_; });
 
   ASSERT_TRUE(report);
-  EXPECT_EQ(report->model, version_);
+  ASSERT_EQ(report->models.size(), 1u);
+  EXPECT_EQ(report->models[0].model, version_);
   EXPECT_EQ(report->load.kv_tokens_max, settings_.batch.kv_tokens_max);
   EXPECT_THAT(host_.metrics().expose(), HasSubstr("conclave_router_sequences_running"));
 }
@@ -744,6 +746,38 @@ TEST_F(RouterServiceTest, SaysWhyAModelCannotBeLoaded) {
   EXPECT_EQ(report->state, wire::NodeState::kStarting);
   EXPECT_EQ(report->epoch_seen, 0u) << "it does not use the table";
   EXPECT_THAT(service_->ready().error().message, HasSubstr("/no/such/file.gguf"));
+}
+
+TEST_F(RouterServiceTest, RefusesABackboneThatWasNotRegistered) {
+  ASSERT_TRUE(start_service());
+  worker_ = start_worker("worker");
+  wire::RoutingTable wrong = table(worker_->endpoint());
+  const wire::Sha256 sum = *model::backbone_digest(whole_->file(), whole_->config());
+  wrong.backbone = sum;
+  wrong.backbone[31] ^= 1;
+  scheduler_->publish(wrong);
+
+  const auto report = scheduler_->wait_report(
+      kNode, [](const wire::NodeReport& some) { return !some.refused.empty(); });
+
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->state, wire::NodeState::kStarting);
+  EXPECT_EQ(report->refused[0].model, version_);
+  EXPECT_EQ(report->refused[0].layer, wire::RefusedExpert::kBackbone);
+  EXPECT_THAT(report->reason, HasSubstr("backbone"));
+}
+
+TEST_F(RouterServiceTest, ServesABackboneThatWasRegistered) {
+  ASSERT_TRUE(start_service());
+  worker_ = start_worker("worker");
+  wire::RoutingTable right = table(worker_->endpoint());
+  right.backbone = *model::backbone_digest(whole_->file(), whole_->config());
+  scheduler_->publish(right);
+
+  const auto report = wait_report(wire::NodeState::kReady);
+
+  ASSERT_TRUE(report);
+  EXPECT_TRUE(report->refused.empty());
 }
 
 TEST_F(RouterServiceTest, IsNotReadyWithoutALinkToEveryExpert) {
@@ -924,7 +958,8 @@ TEST_F(RouterServiceTest, ServesOnWithoutItsScheduler) {
   scheduler_ = std::make_unique<testkit::FakeScheduler>(*process_);
   const auto report = scheduler_->wait_report(kNode);
   ASSERT_TRUE(report);
-  EXPECT_EQ(report->model, version_);
+  ASSERT_EQ(report->models.size(), 1u);
+  EXPECT_EQ(report->models[0].model, version_);
 }
 
 TEST_F(RouterServiceTest, StopsWhileAStepWaitsForAnExpert) {

@@ -1,6 +1,7 @@
 #include "served_model.hpp"
 
 #include <array>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -63,6 +64,13 @@ base::Result<bool> bring_backbone(const artifacts::OpenModel& opened, const arti
   return true;
 }
 
+// So that they come anew, and are not what the cache has.
+base::Status refuse(const artifacts::OpenModel& opened) {
+  CONCLAVE_TRY(const auto ranges, backbone_ranges(opened.file, true));
+  opened.image->refuse(ranges);
+  return {};
+}
+
 // What was packed. Embeddings are read where they are, as long as the model is served.
 base::Status let_go(const gguf::File& file, artifacts::Image& image) {
   CONCLAVE_TRY(const auto ranges, backbone_ranges(file, false));
@@ -70,18 +78,32 @@ base::Status let_go(const gguf::File& file, artifacts::Image& image) {
   return {};
 }
 
+// Before it is loaded: reading it brings it into the system's cache, where loading finds it.
+base::Status check_backbone(const gguf::File& file, const wire::Sha256& recorded) {
+  if (recorded == wire::Sha256{}) return {};
+  CONCLAVE_TRY(const model::ModelConfig config, model::read_config(file));
+  CONCLAVE_TRY(const model::Sha256 found, model::backbone_digest(file, config));
+  if (std::memcmp(found.data(), recorded.data(), found.size()) == 0) return {};
+  return base::fail(base::ErrorCode::kCorruptData,
+                    "the bytes of its backbone are not those that were registered");
+}
+
 }  // namespace
 
 base::Result<std::unique_ptr<ModelRun>> ModelRun::load(
-    const wire::ModelVersion& version, artifacts::Store& store, const artifacts::Stop& stop,
-    const kernels::Compute& compute, const engine::BatcherOptions& batch,
-    const dispatch::DispatchSettings& dispatch, fabric::Calls& client, telemetry::Metrics& metrics,
-    telemetry::Logger log) {
+    const wire::ModelVersion& version, const wire::Sha256& backbone, artifacts::Store& store,
+    const artifacts::Stop& stop, const kernels::Compute& compute,
+    const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,
+    fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log) {
   auto served = std::make_shared<ServedModel>();
   served->version = version;
   CONCLAVE_TRY(artifacts::OpenModel opened, store.open(version.uri, version.sha256, stop));
   CONCLAVE_TRY_VOID(check_fits(opened.file, batch));
   CONCLAVE_TRY(const bool is_brought, bring_backbone(opened, stop));
+  if (base::Status checked = check_backbone(opened.file, backbone); !checked) {
+    if (is_brought) CONCLAVE_TRY_VOID(refuse(opened));
+    return base::fail(checked.error());
+  }
   CONCLAVE_TRY(served->backbone, engine::BackboneModel::load(std::move(opened.file), compute));
   if (is_brought) CONCLAVE_TRY_VOID(let_go(served->backbone->file(), *opened.image));
   const gguf::File& file = served->backbone->file();

@@ -29,12 +29,13 @@ struct ModelRun {
   /// takes seconds, or as long as its bytes take. Errors of Store::open, Image::fetch,
   /// BackboneModel::load, PromptBuilder::create, make_kv_pool, make_kv_file and model::row_forms;
   /// kFailedPrecondition: it does not fit the memory that is available; kUnimplemented: tokens that
-  /// are too long to be sent. All that is borrowed must outlive it.
+  /// are too long to be sent; kCorruptData: its backbone's sum is not `backbone`, which is zeros
+  /// where none was recorded. All that is borrowed must outlive it.
   static base::Result<std::unique_ptr<ModelRun>> load(
-      const wire::ModelVersion& version, artifacts::Store& store, const artifacts::Stop& stop,
-      const kernels::Compute& compute, const engine::BatcherOptions& batch,
-      const dispatch::DispatchSettings& dispatch, fabric::Calls& client,
-      telemetry::Metrics& metrics, telemetry::Logger log);
+      const wire::ModelVersion& version, const wire::Sha256& backbone, artifacts::Store& store,
+      const artifacts::Stop& stop, const kernels::Compute& compute,
+      const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,
+      fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log);
 
   std::shared_ptr<ServedModel> model;
   std::unique_ptr<dispatch::RemoteExperts> experts;

@@ -12,6 +12,7 @@ namespace {
 namespace json = boost::json;
 using namespace std::chrono_literals;
 using test::FakeFleet;
+using test::version_of;
 
 struct FleetAdminTest : testing::Test {
   FakeFleet fleet;
@@ -39,9 +40,32 @@ struct FleetAdminTest : testing::Test {
     for (int i = 0; i < workers; ++i) fleet.add_worker(std::string(1, static_cast<char>('a' + i)));
     fleet.add_router("r");
     fleet.run(5s);
-    ASSERT_TRUE(fleet.fleet().complete) << fleet.fleet().reason;
+    ASSERT_TRUE(fleet.fleet().complete()) << fleet.fleet().reason;
   }
 };
+
+TEST_F(FleetAdminTest, SaysWhoRefusedAnExpert) {
+  start(2);
+  wire::NodeReport report = fleet.workers_.at("a").report();
+  report.refused = {{version_of(1), 2, 5, "wrong bytes"}};
+  ASSERT_TRUE(fleet.core_->on_report(report, fleet.now_));
+
+  const json::value layer = get("/admin/v1/experts?layer=2");
+
+  for (const json::value& expert : layer.at("data").as_array()) {
+    const json::array& refused = expert.at("refused").as_array();
+    if (expert.at("expert").to_number<int>() != 5) {
+      EXPECT_TRUE(refused.empty());
+      continue;
+    }
+    ASSERT_EQ(refused.size(), 1u);
+    EXPECT_EQ(refused[0].at("worker").as_string(), "a");
+    EXPECT_EQ(refused[0].at("reason").as_string(), "wrong bytes");
+  }
+  const auto events = fleet.core_->refusals().take_events();
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0].action, "expert.refused");
+}
 
 TEST_F(FleetAdminTest, ListsExpertsTheHottestFirst) {
   start(2);
@@ -68,7 +92,7 @@ TEST_F(FleetAdminTest, DrainsAWorkerWithoutAMomentInWhichAnExpertIsNowhere) {
   fleet.run(20s);  // the fleet's own checks watch every table
 
   EXPECT_EQ(fleet.workers_.at("a").hosted.count(), 0u);
-  EXPECT_TRUE(fleet.fleet().complete);
+  EXPECT_TRUE(fleet.fleet().complete());
   EXPECT_EQ(send("POST", "/admin/v1/workers/a:uncordon").status, 200);
   fleet.run(20s);
   EXPECT_GT(fleet.workers_.at("a").hosted.count(), 0u);
@@ -82,7 +106,7 @@ TEST_F(FleetAdminTest, ACordonedWorkerKeepsWhatItHasAndGetsNothing) {
   fleet.run(20s);
 
   EXPECT_EQ(fleet.workers_.at("a").hosted, before);
-  EXPECT_FALSE(fleet.fleet().complete);
+  EXPECT_FALSE(fleet.fleet().complete());
   const json::value workers = get("/admin/v1/workers");
   EXPECT_EQ(workers.at("data").at(0).at("standing").as_string(), "cordoned");
 }

@@ -10,17 +10,18 @@ LoadBook::LoadBook(std::uint32_t layers, std::uint32_t experts, std::chrono::mil
                    Time now)
     : length_(window), opened_(now), window_(layers, experts) {}
 
-void LoadBook::observe(const wire::NodeReport& worker) {
-  const bool is_ours = worker.ready.layers() == window_.layers() &&
-                       worker.ready.experts() == window_.experts() &&
-                       worker.expert_pairs.size() == worker.ready.count();
+void LoadBook::observe(const std::string& worker, std::uint64_t incarnation,
+                       const wire::HostedModel& hosted) {
+  const bool is_ours = hosted.ready.layers() == window_.layers() &&
+                       hosted.ready.experts() == window_.experts() &&
+                       hosted.expert_pairs.size() == hosted.ready.count();
   if (!is_ours) return;
-  Totals& before = workers_[worker.node];
-  const bool is_known = before.incarnation == worker.incarnation;
-  Totals now{worker.incarnation, {}};
+  Totals& before = workers_[worker];
+  const bool is_known = before.incarnation == incarnation;
+  Totals now{incarnation, {}};
   std::size_t bit = 0;
-  for_each(worker.ready, [&](std::uint32_t layer, std::uint32_t index) {
-    const std::uint64_t pairs = worker.expert_pairs[bit++];
+  for_each(hosted.ready, [&](std::uint32_t layer, std::uint32_t index) {
+    const std::uint64_t pairs = hosted.expert_pairs[bit++];
     const std::uint32_t key = layer * window_.experts() + index;
     now.pairs[key] = pairs;
     const auto known = before.pairs.find(key);

@@ -20,9 +20,10 @@ class LoadBook {
  public:
   LoadBook(std::uint32_t layers, std::uint32_t experts, std::chrono::milliseconds window, Time now);
 
-  /// A worker's newest report. Its totals count from when it opened the model, so what is first
-  /// heard of an expert there, and totals that fell, say nothing yet.
-  void observe(const wire::NodeReport& worker);
+  /// What a worker's newest report says of the model. Its totals count from when it opened the
+  /// model, so what is first heard of an expert there, and totals that fell, say nothing yet.
+  void observe(const std::string& worker, std::uint64_t incarnation,
+               const wire::HostedModel& hosted);
   void forget(const std::string& worker) { workers_.erase(worker); }
 
   /// Closes the window if its time is over. True: the placement of `request` (without loads; those

@@ -9,16 +9,12 @@ using namespace std::chrono_literals;
 
 constexpr Time kStart{1h};
 
-wire::NodeReport report(const std::string& worker, std::uint64_t incarnation,
-                        std::vector<std::uint64_t> pairs) {
-  wire::NodeReport report;
-  report.node = worker;
-  report.role = wire::NodeRole::kExpertWorker;
-  report.incarnation = incarnation;
-  report.ready = wire::ExpertBits(2, 2);
-  for (std::uint32_t i = 0; i < pairs.size(); ++i) report.ready.set(i / 2, i % 2);
-  report.expert_pairs = std::move(pairs);
-  return report;
+wire::HostedModel hosted(std::vector<std::uint64_t> pairs) {
+  wire::HostedModel hosted;
+  hosted.ready = wire::ExpertBits(2, 2);
+  for (std::uint32_t i = 0; i < pairs.size(); ++i) hosted.ready.set(i / 2, i % 2);
+  hosted.expert_pairs = std::move(pairs);
+  return hosted;
 }
 
 placement::PlanRequest request() {
@@ -46,8 +42,8 @@ double total(const LoadBook& book) {
 
 TEST(LoadBookTest, CountsWhatWasComputedBetweenTwoReports) {
   LoadBook book(2, 2, 1s, kStart);
-  book.observe(report("a", 1, {100, 200, 300, 400}));  // of before: says nothing
-  book.observe(report("a", 1, {110, 220, 300, 400}));
+  book.observe("a", 1, hosted({100, 200, 300, 400}));  // of before: says nothing
+  book.observe("a", 1, hosted({110, 220, 300, 400}));
   EXPECT_FALSE(book.judge(request(), kStart + 500ms));  // the window is open
 
   EXPECT_FALSE(book.judge(request(), kStart + 1s));
@@ -60,13 +56,13 @@ TEST(LoadBookTest, CountsWhatWasComputedBetweenTwoReports) {
 
 TEST(LoadBookTest, ARestartOrANewModelIsNoLoad) {
   LoadBook book(2, 2, 1s, kStart);
-  book.observe(report("a", 1, {100}));
-  book.observe(report("a", 2, {900}));     // another life
-  book.observe(report("a", 2, {5}));       // opened the model anew
-  book.observe(report("a", 2, {5, 700}));  // hosts one more
-  wire::NodeReport foreign = report("b", 1, {});
+  book.observe("a", 1, hosted({100}));
+  book.observe("a", 2, hosted({900}));     // another life
+  book.observe("a", 2, hosted({5}));       // opened the model anew
+  book.observe("a", 2, hosted({5, 700}));  // hosts one more
+  wire::HostedModel foreign;
   foreign.ready = wire::ExpertBits(7, 7);
-  book.observe(foreign);
+  book.observe("b", 1, foreign);
 
   (void)book.judge(request(), kStart + 1s);
 
@@ -78,15 +74,15 @@ TEST(LoadBookTest, AsksForAPlanOnceALoadThatDoesNotFitLasts) {
   placement::Plan even;
   even.after.mean = 1.0;
   std::uint64_t hot = 0;
-  book.observe(report("a", 1, {0, 0, 0, 0}));
-  book.observe(report("a", 1, {1000, 1000, 1000, 1000}));
+  book.observe("a", 1, hosted({0, 0, 0, 0}));
+  book.observe("a", 1, hosted({1000, 1000, 1000, 1000}));
   (void)book.judge(request(), kStart + 1s);
   book.planned(even);
 
   int asked = 0;
   for (int window = 2; window < 20; ++window) {
     hot += 50'000;
-    book.observe(report("a", 1, {1000 + hot, 1000, 1000 + hot, 1000}));
+    book.observe("a", 1, hosted({1000 + hot, 1000, 1000 + hot, 1000}));
     asked += book.judge(request(), kStart + std::chrono::seconds(window)) ? 1 : 0;
   }
 

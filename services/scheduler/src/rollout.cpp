@@ -28,17 +28,13 @@ std::string host_of(const std::string& address) {
   return address.substr(kTcp.size(), address.rfind(':') - kTcp.size());
 }
 
-bool is_same_bytes(const wire::ModelVersion& a, const wire::ModelVersion& b) {
-  return a.name == b.name && a.version == b.version && a.sha256 == b.sha256;
-}
-
 }  // namespace
 
 Rollout::Rollout(ServedModel model, const RolloutOptions& options)
     : model_(std::move(model)), options_(options), all_(all_experts(model_.shape)) {}
 
 bool Rollout::is_of(const ServedModel& model) const {
-  return is_same_bytes(model.version, model_.version) &&
+  return wire::is_same_bytes(model.version, model_.version) &&
          model.shape.layers == model_.shape.layers && model.shape.experts == model_.shape.experts;
 }
 
@@ -78,11 +74,11 @@ void Rollout::observe(const wire::NodeReport& worker, Time now) {
 
   // `ready` counts in every state: a worker that loads more experts says it is starting, and those
   // that it has compute all the same.
-  const bool is_ours = is_same_bytes(worker.model, model_.version) &&
-                       worker.ready.layers() == model_.shape.layers &&
-                       worker.ready.experts() == model_.shape.experts && !worker.address.empty();
-  if (is_ours && !model_.is_known()) learn_layers(worker.ready);
-  hosting.ready = is_ours ? worker.ready & all_ : none();
+  const wire::HostedModel* hosted = worker.hosted(model_.version);
+  const bool is_ours = hosted != nullptr && hosted->ready.layers() == model_.shape.layers &&
+                       hosted->ready.experts() == model_.shape.experts && !worker.address.empty();
+  if (is_ours && !model_.is_known()) learn_layers(hosted->ready);
+  hosting.ready = is_ours ? hosted->ready & all_ : none();
   // The report may be older than an assignment that drops some.
   if (hosting.epoch != 0) hosting.ready = hosting.ready & hosting.listed;
   if (is_unknown && !is_empty(hosting.ready)) {
@@ -172,6 +168,7 @@ void Rollout::publish(std::uint64_t epoch, Time now) {
   table_.epoch = epoch;
   table_.model = model_.version;
   table_.policy = options_.policy;
+  table_.backbone = model_.backbone;
   table_.layers = model_.shape.layers;
   table_.experts = model_.shape.experts;
   std::vector<const ExpertBits*> hosted;

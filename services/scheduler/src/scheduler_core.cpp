@@ -44,7 +44,8 @@ SchedulerCore::SchedulerCore(const SchedulerSettings& settings,
       log_(std::move(log)),
       roster_(settings.lease),
       started_(now),
-      last_call_(now) {
+      last_call_(now),
+      heard_(now) {
   const auto seconds =
       std::chrono::duration_cast<std::chrono::seconds>(wall_clock.time_since_epoch()).count();
   epoch_ = static_cast<std::uint64_t>(std::max<std::int64_t>(seconds, 0)) << 20;
@@ -52,6 +53,8 @@ SchedulerCore::SchedulerCore(const SchedulerSettings& settings,
 
 base::Result<wire::ReportReply> SchedulerCore::on_report(const wire::NodeReport& report, Time now) {
   expire(now);
+  if (hears_nobody(now)) roster_.forgive(now - heard_);
+  heard_ = now;
   const Roster::Entry* known = roster_.find(report.node);
   const auto role_before = known != nullptr ? known->report.role : report.role;
   const auto state_before = known != nullptr ? known->report.state : report.state;
@@ -67,6 +70,7 @@ base::Result<wire::ReportReply> SchedulerCore::on_report(const wire::NodeReport&
     log_.info("node_state",
               {{"node", report.node}, {"state", name_of(report.state)}, {"reason", report.reason}});
   }
+  refusals_.observe(report);
   if (report.role == NodeRole::kRouter) observe_router(report);
   if (report.role == NodeRole::kExpertWorker) {
     observe_worker(report, now);
@@ -104,11 +108,18 @@ void SchedulerCore::observe_worker(const wire::NodeReport& report, Time now) {
     phase_ = Phase::kSettling;
     settle_until_ = now + settings_.settle;
   }
+  pair_times_.observe(report);
   if (!rollout_) return;
   const auto before = rollout_->limits_of(report.node);
   rollout_->observe(report, now);
-  if (loads_) loads_->observe(report);
+  if (loads_) observe_loads(report);
   plan_is_due_ |= before != rollout_->limits_of(report.node);
+}
+
+void SchedulerCore::observe_loads(const wire::NodeReport& report) {
+  if (const auto* hosted = report.hosted(rollout_->model().version)) {
+    loads_->observe(report.node, report.incarnation, *hosted);
+  }
 }
 
 void SchedulerCore::expire(Time now) {
@@ -117,7 +128,9 @@ void SchedulerCore::expire(Time now) {
     log_.warn("was_away",
               {{"ms", std::chrono::duration_cast<std::chrono::milliseconds>(away).count()}});
     roster_.forgive(away);
+    heard_ += away;
   }
+  if (hears_nobody(now)) return;
   for (const wire::NodeReport& gone : roster_.expire(now)) {
     log_.warn("node_lost", {{"node", gone.node},
                             {"role", to_string(gone.role)},
@@ -125,12 +138,18 @@ void SchedulerCore::expire(Time now) {
                             {"lease_ms", settings_.lease.count()}});
     nudges_.erase(gone.node);
     routers_.erase(gone.node);
+    refusals_.forget(gone.node);
     nudge(NodeRole::kGateway);
     if (gone.role == NodeRole::kExpertWorker) forget_worker(gone.node);
   }
 }
 
+// When nobody at all reports it is this scheduler that is cut off. What it knows then is no worse
+// than nothing, and the first node that gets through again shall not hear that all others are gone.
+bool SchedulerCore::hears_nobody(Time now) const { return now - heard_ > settings_.lease / 2; }
+
 void SchedulerCore::forget_worker(const std::string& worker) {
+  pair_times_.forget(worker);
   if (!rollout_) return;
   rollout_->forget(worker);
   if (loads_) loads_->forget(worker);
@@ -152,7 +171,8 @@ Status SchedulerCore::on_model(const wire::ModelRecord& record, const wire::Mode
   ServedModel model{
       record.model,
       {record.model.name, record.layers, record.dense_layers, record.experts, record.expert_bytes},
-      digests.expert};
+      digests.expert,
+      digests.backbone};
   if (!rollout_ || !rollout_->is_of(model)) {
     serve(std::move(model), now);
   } else if (!(rollout_->model() == model)) {
@@ -180,7 +200,7 @@ void SchedulerCore::serve(ServedModel model, Time now) {
   loads_.emplace(shape.layers, shape.experts, settings_.load_window, now);
   for (const wire::NodeReport* worker : roster_.of(NodeRole::kExpertWorker)) {
     rollout_->observe(*worker, now);
-    loads_->observe(*worker);
+    observe_loads(*worker);
   }
   plan_is_due_ = true;
   may_rebalance_ = true;
@@ -191,12 +211,14 @@ void SchedulerCore::serve(ServedModel model, Time now) {
 // Until the registry answers, what workers hold is served as it is. Of several models the one with
 // most experts wins.
 void SchedulerCore::adopt_reported_model(Time now) {
-  const wire::NodeReport* best = nullptr;
+  const wire::HostedModel* best = nullptr;
   std::map<std::string, std::size_t> ready;  // by the file's sum
   for (const wire::NodeReport* worker : roster_.of(NodeRole::kExpertWorker)) {
-    if (worker->model.version == 0 || is_empty(worker->ready)) continue;
-    const std::size_t count = ready[worker->model.sha256] += worker->ready.count();
-    if (best == nullptr || count > ready[best->model.sha256]) best = worker;
+    for (const wire::HostedModel& hosted : worker->models) {
+      if (is_empty(hosted.ready)) continue;
+      const std::size_t count = ready[hosted.model.sha256] += hosted.ready.count();
+      if (best == nullptr || count > ready[best->model.sha256]) best = &hosted;
+    }
   }
   if (best == nullptr) return;
   // How many layers in front are dense shows when experts of others are reported.
@@ -382,11 +404,13 @@ wire::ReportReply SchedulerCore::reply_to(const wire::NodeReport& report, Time n
   switch (report.role) {
     case NodeRole::kExpertWorker:
       if (!rollout_) break;
-      reply.assignment =
-          rollout_->news_for(report.node, report.epoch_seen, [this] { return next_epoch(); });
+      if (auto news =
+              rollout_->news_for(report.node, report.epoch_seen, [this] { return next_epoch(); })) {
+        reply.assignments.push_back(std::move(*news));
+      }
       break;
     case NodeRole::kRouter:
-      reply.table = table_for(report);
+      if (auto table = table_for(report)) reply.tables.push_back(std::move(*table));
       break;
     case NodeRole::kGateway:
       // A scheduler that has just started would only say that nothing is ready: better nothing.
@@ -401,23 +425,31 @@ wire::ReportReply SchedulerCore::reply_to(const wire::NodeReport& report, Time n
   return reply;
 }
 
+std::vector<ModelNumbers> SchedulerCore::model_numbers() const {
+  if (!rollout_ || !loads_) return {};
+  return {numbers_of(*rollout_, *loads_, pair_times_)};
+}
+
 wire::Fleet SchedulerCore::fleet(Time now) const {
   wire::Fleet fleet;
   fleet.epoch = epoch_;
   if (rollout_) {
-    fleet.model = rollout_->model().version;
-    fleet.experts_total = static_cast<std::uint32_t>(rollout_->model().shape.experts_total());
-    fleet.experts_ready = static_cast<std::uint32_t>(rollout_->ready().count());
-    fleet.complete =
-        fleet.experts_ready == fleet.experts_total && is_settled() && rollout_->table().epoch != 0;
+    wire::ServedModel& model = fleet.models.emplace_back();
+    model.model = rollout_->model().version;
+    model.experts_total = static_cast<std::uint32_t>(rollout_->model().shape.experts_total());
+    model.experts_ready = static_cast<std::uint32_t>(rollout_->ready().count());
+    model.complete =
+        model.experts_ready == model.experts_total && is_settled() && rollout_->table().epoch != 0;
   }
-  if (!fleet.complete) fleet.reason = reason(now);
+  if (!fleet.complete()) fleet.reason = reason(now);
   for (const auto& [name, entry] : roster_.nodes()) {
     const auto silent =
         std::chrono::duration_cast<std::chrono::milliseconds>(now - entry.heard).count();
     fleet.nodes.push_back({entry.report, static_cast<std::uint32_t>(silent),
                            rollout_ ? rollout_->assigned(name) : 0});
-    fleet.nodes.back().report.expert_pairs.clear();  // for this scheduler alone
+    for (wire::HostedModel& hosted : fleet.nodes.back().report.models) {
+      hosted.expert_pairs.clear();  // for this scheduler alone
+    }
   }
   return fleet;
 }

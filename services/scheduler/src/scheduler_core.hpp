@@ -18,7 +18,9 @@
 #include "conclave/telemetry/log.hpp"
 #include "conclave/wire/placement.hpp"
 #include "conclave/wire/registry.hpp"
+#include "expert_numbers.hpp"
 #include "load_book.hpp"
+#include "refusal_book.hpp"
 #include "rollout.hpp"
 #include "roster.hpp"
 
@@ -91,8 +93,12 @@ class SchedulerCore {
   [[nodiscard]] const Rollout* rollout() const { return rollout_ ? &*rollout_ : nullptr; }
   [[nodiscard]] const LoadBook* loads() const { return loads_ ? &*loads_ : nullptr; }
   [[nodiscard]] SchedulerStats stats() const;
+  /// Of every version that is served, for metrics.
+  [[nodiscard]] std::vector<ModelNumbers> model_numbers() const;
   /// Every node once, however many reasons there were.
   std::vector<NudgeTo> take_nudges();
+  /// What nodes refused, for the registry to remember.
+  [[nodiscard]] RefusalBook& refusals() { return refusals_; }
 
  private:
   [[nodiscard]] bool is_settled() const { return phase_ == Phase::kSettled; }
@@ -101,8 +107,10 @@ class SchedulerCore {
   void node_arrived(const wire::NodeReport& report, Roster::Arrival arrival);
   void observe_router(const wire::NodeReport& report);
   void observe_worker(const wire::NodeReport& report, Time now);
+  void observe_loads(const wire::NodeReport& report);
   void forget_worker(const std::string& worker);
   void expire(Time now);
+  [[nodiscard]] bool hears_nobody(Time now) const;
   void settle(Time now);
   void adopt_reported_model(Time now);
   void serve(ServedModel model, Time now);
@@ -131,7 +139,8 @@ class SchedulerCore {
   telemetry::Logger log_;
   Roster roster_;
   std::optional<Rollout> rollout_;
-  std::optional<LoadBook> loads_;              // of the rollout's model
+  std::optional<LoadBook> loads_;  // of the rollout's model
+  PairTimes pair_times_;
   std::map<std::string, Standing> standings_;  // of those that are not in service
   std::map<std::pair<std::uint32_t, std::uint32_t>, placement::Pin> pins_;
   std::string no_model_ = "the registry has not answered yet";
@@ -140,6 +149,7 @@ class SchedulerCore {
   Phase phase_ = Phase::kWaiting;
   const Time started_;
   Time last_call_;
+  Time heard_;  // a report of any node
   Time settle_until_{};
   bool plan_is_due_ = false;
   bool may_rebalance_ = true;  // false once a plan that does got stuck, until the next change
@@ -152,6 +162,7 @@ class SchedulerCore {
   std::uint64_t refused_total_ = 0;
   std::map<std::string, RouterEpochs> routers_;
   std::map<std::string, std::uint64_t> nudges_;
+  RefusalBook refusals_;
 };
 
 }  // namespace conclave::scheduler

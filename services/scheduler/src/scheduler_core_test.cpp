@@ -26,10 +26,10 @@ TEST(SchedulerCoreTest, AssignsLoadsAndPublishes) {
 
   fleet.run(5s);
 
-  EXPECT_TRUE(fleet.fleet().complete) << fleet.fleet().reason;
+  EXPECT_TRUE(fleet.fleet().complete()) << fleet.fleet().reason;
   EXPECT_EQ(fleet.fleet().reason, "");
-  EXPECT_EQ(fleet.fleet().experts_total, kExperts);
-  EXPECT_EQ(fleet.fleet().experts_ready, kExperts);
+  EXPECT_EQ(fleet.fleet().models.at(0).experts_total, kExperts);
+  EXPECT_EQ(fleet.fleet().models.at(0).experts_ready, kExperts);
   EXPECT_EQ(fleet.workers_.at("a").hosted.count(), kExperts / 2);
   EXPECT_EQ(fleet.workers_.at("b").hosted.count(), kExperts / 2);
   EXPECT_EQ(router.table.workers.size(), 2u);
@@ -45,13 +45,13 @@ TEST(SchedulerCoreTest, AssignmentsCarryTheModelAndTheSums) {
 
   const auto reply = fleet.core_->on_report(worker.report(), fleet.now_).value();
 
-  ASSERT_TRUE(reply.assignment);
-  EXPECT_EQ(reply.assignment->model, fleet.record_.model);
-  EXPECT_EQ(reply.assignment->epoch, reply.epoch);
+  ASSERT_EQ(reply.assignments.size(), 1u);
+  EXPECT_EQ(reply.assignments[0].model, fleet.record_.model);
+  EXPECT_EQ(reply.assignments[0].epoch, reply.epoch);
   EXPECT_EQ(reply.lease_ms, 5000u);
-  ASSERT_EQ(reply.assignment->experts.size(), kExperts);
+  ASSERT_EQ(reply.assignments[0].experts.size(), kExperts);
   const auto digests = test::digests_of(fleet.record_);
-  for (const auto& expert : reply.assignment->experts) {
+  for (const auto& expert : reply.assignments[0].experts) {
     EXPECT_EQ(expert.sha256, digests.expert[expert.layer * 8 + expert.index]);
   }
 }
@@ -75,10 +75,10 @@ TEST(SchedulerCoreTest, NewsAreToldOnceAndAgainToWhoHasNotSeenThem) {
   fleet.run(5s);
   FakeWorker& worker = fleet.workers_.at("a");
 
-  EXPECT_FALSE(fleet.core_->on_report(worker.report(), fleet.now_).value().assignment);
-  EXPECT_FALSE(fleet.core_->on_report(router.report(), fleet.now_).value().table);
+  EXPECT_TRUE(fleet.core_->on_report(worker.report(), fleet.now_).value().assignments.empty());
+  EXPECT_TRUE(fleet.core_->on_report(router.report(), fleet.now_).value().tables.empty());
   router.table = {};
-  EXPECT_TRUE(fleet.core_->on_report(router.report(), fleet.now_).value().table);
+  EXPECT_FALSE(fleet.core_->on_report(router.report(), fleet.now_).value().tables.empty());
 }
 
 TEST(SchedulerCoreTest, WaitsForMoreReportsBeforeItPlans) {
@@ -104,7 +104,7 @@ TEST(SchedulerCoreTest, SaysWhatIsMissing) {
   fleet.run(3s, 0);
   EXPECT_THAT(fleet.fleet().reason,
               HasSubstr("expert (1, 0) has no ready worker, nor have 23 others"));
-  EXPECT_FALSE(fleet.fleet().complete);
+  EXPECT_FALSE(fleet.fleet().complete());
 }
 
 TEST(SchedulerCoreTest, RepeatsAWorkersOwnReason) {
@@ -122,7 +122,7 @@ TEST(SchedulerCoreTest, ExplainsWhatDoesNotFitAndTakesTheNextWorker) {
   fleet.add_worker("a", 10);
   fleet.add_worker("b", 8);
   fleet.run(5s);
-  EXPECT_FALSE(fleet.fleet().complete);
+  EXPECT_FALSE(fleet.fleet().complete());
   EXPECT_THAT(fleet.fleet().reason, HasSubstr("has 24 experts of 1000 B"));
   EXPECT_THAT(fleet.fleet().reason, HasSubstr("a 10 (9.8 KiB), b 8 (7.8 KiB): 6 too few"));
   EXPECT_EQ(fleet.copies(), 18u);
@@ -130,7 +130,7 @@ TEST(SchedulerCoreTest, ExplainsWhatDoesNotFitAndTakesTheNextWorker) {
   fleet.add_worker("c", 7);
   fleet.run(5s);
 
-  EXPECT_TRUE(fleet.fleet().complete) << fleet.fleet().reason;
+  EXPECT_TRUE(fleet.fleet().complete()) << fleet.fleet().reason;
   EXPECT_EQ(fleet.copies(), kExperts);
 }
 
@@ -147,7 +147,7 @@ TEST(SchedulerCoreTest, ALostWorkersExpertsGoToTheOthers) {
   fleet.run(3s);
 
   EXPECT_EQ(fleet.fleet().nodes.size(), 3u);
-  EXPECT_TRUE(fleet.fleet().complete);
+  EXPECT_TRUE(fleet.fleet().complete());
   EXPECT_EQ(fleet.core_->stats().moves_total, moves + kExperts / 3);
   EXPECT_EQ(router.table.workers.size(), 2u);
 }
@@ -162,6 +162,24 @@ TEST(SchedulerCoreTest, ASchedulerThatWasStoppedBlamesNobody) {
   fleet.now_ += 60s;  // as if the process had been stopped, with reports waiting in its mailbox
   fleet.core_->on_tick(fleet.now_);
   EXPECT_EQ(fleet.fleet().nodes.size(), 3u);
+  EXPECT_TRUE(fleet.fleet().complete());
+
+  fleet.kill("b");
+  fleet.run(7s);
+  EXPECT_EQ(fleet.fleet().nodes.size(), 2u) << "leases run on";
+}
+
+TEST(SchedulerCoreTest, ASchedulerThatWasCutOffBlamesNobody) {
+  FakeFleet fleet;
+  fleet.add_worker("a");
+  fleet.add_worker("b");
+  FakeRouter& router = fleet.add_router("r");
+  fleet.run(5s);
+  const auto table = router.table;
+
+  for (int i = 0; i < 600; ++i) fleet.core_->on_tick(fleet.now_ += 100ms);  // and nobody reports
+  ASSERT_TRUE(fleet.report(router));  // the first that gets through
+  EXPECT_EQ(router.table, table);
   EXPECT_TRUE(fleet.fleet().complete);
 
   fleet.kill("b");
@@ -179,7 +197,7 @@ TEST(SchedulerCoreTest, AWorkerThatJoinsTakesItsShareWithoutAGap) {
   fleet.add_worker("c");
   for (int i = 0; i < 50; ++i) {
     fleet.step(1);
-    EXPECT_TRUE(fleet.fleet().complete) << "step " << i;
+    EXPECT_TRUE(fleet.fleet().complete()) << "step " << i;
   }
 
   EXPECT_EQ(fleet.core_->stats().moves_total, kExperts + kExperts / 3);
@@ -198,7 +216,7 @@ TEST(SchedulerCoreTest, ARestartedWorkerGetsItsExpertsAgain) {
   fleet.run(3s);
 
   EXPECT_EQ(fleet.workers_.at("a").hosted, before);
-  EXPECT_TRUE(fleet.fleet().complete);
+  EXPECT_TRUE(fleet.fleet().complete());
   EXPECT_EQ(fleet.core_->stats().moves_total, kExperts);
 }
 
@@ -236,7 +254,7 @@ TEST(SchedulerCoreTest, ADrainingWorkerIsEmptiedBeforeItIsToldThatNothingRemains
   fleet.workers_.at("b").draining = true;
   for (int i = 0; i < 60; ++i) {
     fleet.step(1);
-    EXPECT_TRUE(fleet.fleet().complete) << "step " << i;
+    EXPECT_TRUE(fleet.fleet().complete()) << "step " << i;
   }
 
   EXPECT_EQ(fleet.workers_.at("b").hosted.count(), 0u);
@@ -269,7 +287,7 @@ TEST(SchedulerCoreTest, ReplicasSurviveALostWorkerWithoutAGap) {
   fleet.kill("c");
   for (int i = 0; i < 100; ++i) {
     fleet.step(1);
-    EXPECT_TRUE(fleet.fleet().complete);
+    EXPECT_TRUE(fleet.fleet().complete());
   }
 
   EXPECT_EQ(fleet.copies(), 2 * kExperts);
@@ -293,7 +311,7 @@ TEST(SchedulerCoreTest, ARestartedSchedulerAdoptsWhatIsThere) {
     fleet.run(4s);
 
     EXPECT_EQ(fleet.core_->stats().moves_total, 0u);
-    EXPECT_TRUE(fleet.fleet().complete) << fleet.fleet().reason;
+    EXPECT_TRUE(fleet.fleet().complete()) << fleet.fleet().reason;
     for (const auto& [name, worker] : fleet.workers_) {
       EXPECT_EQ(worker.hosted, hosted[name]);
       EXPECT_GT(worker.epoch_seen, seen[name]);
@@ -318,7 +336,7 @@ TEST(SchedulerCoreTest, ARestartedSchedulerDoesNotTellGatewaysThatAllIsLost) {
   const auto reply = fleet.core_->on_report(gateway, fleet.now_).value();
 
   ASSERT_TRUE(reply.fleet);
-  EXPECT_TRUE(reply.fleet->complete);
+  EXPECT_TRUE(reply.fleet->complete());
 }
 
 TEST(SchedulerCoreTest, WithoutTheRegistryItServesWhatWorkersReport) {
@@ -331,9 +349,9 @@ TEST(SchedulerCoreTest, WithoutTheRegistryItServesWhatWorkersReport) {
   fleet.restart_scheduler(1s, false);
   fleet.run(4s);
 
-  EXPECT_TRUE(fleet.fleet().complete) << fleet.fleet().reason;
-  EXPECT_EQ(fleet.fleet().model, fleet.record_.model);
-  EXPECT_EQ(fleet.fleet().experts_total, kExperts);
+  EXPECT_TRUE(fleet.fleet().complete()) << fleet.fleet().reason;
+  EXPECT_EQ(fleet.fleet().models.at(0).model, fleet.record_.model);
+  EXPECT_EQ(fleet.fleet().models.at(0).experts_total, kExperts);
   EXPECT_EQ(fleet.workers_.at("a").epoch_seen, seen) << "nothing is assigned without the sums";
 
   fleet.add_router("late");
@@ -360,8 +378,8 @@ TEST(SchedulerCoreTest, ANewVersionReplacesTheOldOne) {
   fleet.tell_model();
   fleet.run(5s);
 
-  EXPECT_TRUE(fleet.fleet().complete) << fleet.fleet().reason;
-  EXPECT_EQ(fleet.fleet().experts_total, 12u);
+  EXPECT_TRUE(fleet.fleet().complete()) << fleet.fleet().reason;
+  EXPECT_EQ(fleet.fleet().models.at(0).experts_total, 12u);
   EXPECT_EQ(router.table.model.version, 2u);
   EXPECT_EQ(fleet.copies(), 12u);
 }
@@ -375,16 +393,15 @@ TEST(SchedulerCoreTest, AMovedFileIsToldAndMovesNothing) {
   fleet.record_.model.uri = "/elsewhere/m";
   fleet.tell_model();
   wire::Assignment told;
-  told = fleet.core_->on_report(fleet.workers_.at("a").report(), fleet.now_)
-             .value()
-             .assignment.value();
+  told =
+      fleet.core_->on_report(fleet.workers_.at("a").report(), fleet.now_).value().assignments.at(0);
   fleet.core_->on_tick(fleet.now_ += 100ms);
-  const auto table = fleet.core_->on_report(router.report(), fleet.now_).value().table;
+  const auto tables = fleet.core_->on_report(router.report(), fleet.now_).value().tables;
 
   EXPECT_EQ(told.model.uri, "/elsewhere/m");
   EXPECT_EQ(told.experts.size(), kExperts);
-  ASSERT_TRUE(table);
-  EXPECT_EQ(table->model.uri, "/elsewhere/m");
+  ASSERT_EQ(tables.size(), 1u);
+  EXPECT_EQ(tables[0].model.uri, "/elsewhere/m");
   EXPECT_EQ(fleet.core_->stats().moves_total, kExperts);
 }
 
@@ -398,7 +415,7 @@ TEST(SchedulerCoreTest, RefusesARecordThatContradictsItsSums) {
   record.experts = 0;
   EXPECT_EQ(fleet.core_->on_model(record, test::digests_of(record), fleet.now_).error().code,
             ErrorCode::kInvalidArgument);
-  EXPECT_EQ(fleet.fleet().model.version, 1u);
+  EXPECT_EQ(fleet.fleet().models.at(0).model.version, 1u);
 }
 
 TEST(SchedulerCoreTest, ReadyExpertsOfAnotherModelOrShapeDoNotCount) {
@@ -406,15 +423,15 @@ TEST(SchedulerCoreTest, ReadyExpertsOfAnotherModelOrShapeDoNotCount) {
   FakeWorker& worker = fleet.add_worker("a");
   fleet.run(5s);
   wire::NodeReport report = worker.report();
-  report.model.version = 7;
+  report.models[0].model.version = 7;
   ASSERT_TRUE(fleet.core_->on_report(report, fleet.now_));
-  EXPECT_EQ(fleet.fleet().experts_ready, 0u);
+  EXPECT_EQ(fleet.fleet().models.at(0).experts_ready, 0u);
   report = worker.report();
-  report.ready = wire::ExpertBits(1000, 4);
+  report.models[0].ready = wire::ExpertBits(1000, 4);
   ASSERT_TRUE(fleet.core_->on_report(report, fleet.now_));
-  EXPECT_EQ(fleet.fleet().experts_ready, 0u);
+  EXPECT_EQ(fleet.fleet().models.at(0).experts_ready, 0u);
   ASSERT_TRUE(fleet.core_->on_report(worker.report(), fleet.now_));
-  EXPECT_EQ(fleet.fleet().experts_ready, kExperts);
+  EXPECT_EQ(fleet.fleet().models.at(0).experts_ready, kExperts);
 }
 
 TEST(SchedulerCoreTest, PublishesNoOftenerThanItMay) {
@@ -433,7 +450,7 @@ TEST(SchedulerCoreTest, PublishesNoOftenerThanItMay) {
     ASSERT_TRUE(fleet.report(router));
     epochs.insert(router.table.epoch);
   }
-  EXPECT_TRUE(fleet.fleet().complete);
+  EXPECT_TRUE(fleet.fleet().complete());
   EXPECT_GE(epochs.size(), 4u);
   EXPECT_LE(epochs.size(), 22u);
 }
@@ -483,13 +500,13 @@ TEST(SchedulerCoreTest, APlanThatCannotComeTrueIsGivenUp) {
   fleet.run(8s);
 
   EXPECT_EQ(fleet.core_->stats().plans_total, 2u) << "the second one leaves everything in place";
-  EXPECT_TRUE(fleet.fleet().complete) << fleet.fleet().reason;
+  EXPECT_TRUE(fleet.fleet().complete()) << fleet.fleet().reason;
   EXPECT_EQ(a.hosted, before);
   EXPECT_EQ(router.table.pool.size(), 4u);
 
   fleet.add_worker("c", 2);  // room to move
   fleet.run(8s);
-  EXPECT_TRUE(fleet.fleet().complete) << fleet.fleet().reason;
+  EXPECT_TRUE(fleet.fleet().complete()) << fleet.fleet().reason;
   EXPECT_GE(fleet.workers_.at("c").hosted.count(), 1u);
 }
 
@@ -556,8 +573,9 @@ TEST(SchedulerCoreTest, KeepsItsPromisesInRandomFleets) {
     fleet.add_worker("big-1");
     fleet.add_worker("big-2");
     fleet.run(20s);
-    EXPECT_TRUE(fleet.fleet().complete) << "seed " << seed << ": " << fleet.fleet().reason;
-    EXPECT_EQ(fleet.copies(), settings.replicas * fleet.fleet().experts_total) << "seed " << seed;
+    EXPECT_TRUE(fleet.fleet().complete()) << "seed " << seed << ": " << fleet.fleet().reason;
+    EXPECT_EQ(fleet.copies(), settings.replicas * fleet.fleet().models.at(0).experts_total)
+        << "seed " << seed;
     for (const auto& [name, router] : fleet.routers_) {
       EXPECT_EQ(router.table.pool.size(), fleet.copies()) << "seed " << seed;
     }

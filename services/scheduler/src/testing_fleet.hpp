@@ -73,11 +73,13 @@ struct FakeWorker {
     report.memory_bytes = room * kExpertBytes;
     report.slots = slots;
     report.epoch_seen = epoch_seen;
-    report.model = model;
-    report.ready = hosted;
+    if (model.version == 0) return report;
+    wire::HostedModel& open = report.models.emplace_back();
+    open.model = model;
+    open.ready = hosted;
     for_each(hosted, [&](std::uint32_t layer, std::uint32_t index) {
       const auto known = pairs.find({layer, index});
-      report.expert_pairs.push_back(known == pairs.end() ? 0 : known->second);
+      open.expert_pairs.push_back(known == pairs.end() ? 0 : known->second);
     });
     return report;
   }
@@ -164,18 +166,18 @@ class FakeFleet {
 
   base::Result<wire::ReportReply> report(FakeWorker& worker) {
     auto reply = core_->on_report(worker.report(), now_);
-    if (reply && reply->assignment) {
-      check_drops(worker, *reply->assignment);
-      worker.apply(*reply->assignment, record_.layers, record_.experts);
+    if (reply && !reply->assignments.empty()) {
+      check_drops(worker, reply->assignments[0]);
+      worker.apply(reply->assignments[0], record_.layers, record_.experts);
     }
     return reply;
   }
   base::Result<wire::ReportReply> report(FakeRouter& router) {
     auto reply = core_->on_report(router.report(), now_);
-    if (reply && reply->table) {
-      EXPECT_GT(reply->table->epoch, router.table.epoch);
-      check_table(router, *reply->table);
-      router.table = std::move(*reply->table);
+    if (reply && !reply->tables.empty()) {
+      EXPECT_GT(reply->tables[0].epoch, router.table.epoch);
+      check_table(router, reply->tables[0]);
+      router.table = std::move(reply->tables[0]);
     }
     return reply;
   }

@@ -30,6 +30,9 @@ class Image {
   virtual base::Status fetch_expert(std::span<const gguf::ByteRange> ranges,
                                     const model::Sha256& sum, const Stop& stop) = 0;
 
+  /// The bytes of the ranges of a fetch() are not what was recorded: the cache forgets them.
+  virtual void refuse(std::span<const gguf::ByteRange> ranges) = 0;
+
   /// Lets go of bytes that were read: their room on the disk is free, and they are zeros, but for
   /// parts of pages. Only advice.
   virtual void release(std::span<const gguf::ByteRange> ranges) = 0;

@@ -46,6 +46,9 @@ struct ModelVersion {
   friend bool operator==(const ModelVersion&, const ModelVersion&) = default;
 };
 
+/// The same version, wherever it lies.
+bool is_same_bytes(const ModelVersion& a, const ModelVersion& b);
+
 using Sha256 = std::array<std::uint8_t, 32>;
 
 }  // namespace conclave::wire

@@ -119,6 +119,8 @@ struct TokenEvent {
   base::Error error{};              // with kError
   std::uint32_t cached_tokens = 0;  // of the prompt, tokens that were not computed for this choice
   std::uint32_t degraded = 0;       // pairs that went to next-best experts since its last event
+  std::uint64_t pairs = 0;          // computed for this choice since its last event
+  std::uint64_t device_us = 0;      // of workers' devices, for these pairs
 
   friend bool operator==(const TokenEvent&, const TokenEvent&) = default;
 };

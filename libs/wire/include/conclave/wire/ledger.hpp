@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -93,6 +94,23 @@ struct AuditEvent {
   std::string details;  // JSON
 
   friend bool operator==(const AuditEvent&, const AuditEvent&) = default;
+};
+
+/// Answered by StateReply. Reads what is kept for whoever holds a lease, or replaces it.
+struct StateRequest {
+  std::string name;                // of the lease, and so of the state
+  std::uint64_t token = 0;         // of the lease; a put with another one is kFailedPrecondition
+  std::optional<std::string> put;  // any bytes, at most kStateBytesMax
+  std::uint64_t revision = 0;      // a put: of what it replaces; 0: there is none yet
+
+  friend bool operator==(const StateRequest&, const StateRequest&) = default;
+};
+
+struct StateReply {
+  std::uint64_t revision = 0;  // rises with every put; 0: nothing is kept
+  std::string data;            // of a put: empty
+
+  friend bool operator==(const StateReply&, const StateReply&) = default;
 };
 
 }  // namespace conclave::wire

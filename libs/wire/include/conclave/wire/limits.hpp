@@ -47,6 +47,17 @@ inline constexpr std::size_t kExpertsMax = 4096;
 inline constexpr std::size_t kAllExpertsMax = std::size_t{1} << 20;
 /// Entries of all pools of a routing table: four replicas of every one of so many experts.
 inline constexpr std::size_t kPoolEntriesMax = 4 * kAllExpertsMax;
+/// Versions of models that a node has open, or a fleet serves, at once: a backbone in every router
+/// each.
+inline constexpr std::size_t kVersionsMax = 8;
+/// Refused experts of one report: a file that is wrong throughout needs no longer list.
+inline constexpr std::size_t kRefusedMax = 64;
+/// Deployments, the versions that share one's traffic, and its pinning rules; all of them travel.
+inline constexpr std::size_t kDeploymentsMax = 1000;
+inline constexpr std::size_t kSplitsMax = 16;
+inline constexpr std::size_t kPinsMax = 64;
+/// What is kept for the holder of a lease: cordons, pins and the history of a scheduler's plans.
+inline constexpr std::size_t kStateBytesMax = std::size_t{256} << 10;
 /// Versions in one listing (longer ones are paged), and aliases of one version.
 inline constexpr std::size_t kListMax = 1000;
 /// Paths and queries of administration; a client's whole request line has 8 KiB in most servers.

@@ -32,7 +32,9 @@ using Message =
                  SetAlias, DigestsRequest, ModelDigests,                              // 23-25
                  AdminRequest, AdminReply,                                            // 26-27
                  KeyQuestion, KeyAnswer, UsageBatch, Recorded,                        // 28-31
-                 LeaseRequest, LeaseReply, AuditEvent>;                               // 32-34
+                 LeaseRequest, LeaseReply, AuditEvent,                                // 32-34
+                 DeploymentsRequest, DeploymentList, CatalogChanged,                  // 35-37
+                 StateRequest, StateReply>;                                           // 38-39
 
 inline constexpr std::size_t kMessageTypes = std::variant_size_v<Message>;
 

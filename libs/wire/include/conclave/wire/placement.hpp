@@ -60,6 +60,32 @@ struct NodeLoad {
   friend bool operator==(const NodeLoad&, const NodeLoad&) = default;
 };
 
+/// A version that a node has open.
+struct HostedModel {
+  ModelVersion model;
+  NodeState state = NodeState::kReady;  // a router serves it, or opens or leaves it
+  std::string reason;                   // why it is not ready, for people
+  ExpertBits ready;                     // worker: loaded and verified
+  /// worker: pairs computed by each expert of `ready`, in the order of its bits, since
+  /// it opened the model; empty: not said.
+  std::vector<std::uint64_t> expert_pairs;
+
+  friend bool operator==(const HostedModel&, const HostedModel&) = default;
+};
+
+/// What a worker, or a router, has read and does not use, since it is not what was registered.
+struct RefusedExpert {
+  /// As layer and index: not an expert, but the backbone.
+  static constexpr std::uint32_t kBackbone = UINT32_MAX;
+
+  ModelVersion model;
+  std::uint32_t layer = 0;
+  std::uint32_t index = 0;
+  std::string reason;
+
+  friend bool operator==(const RefusedExpert&, const RefusedExpert&) = default;
+};
+
 /// node -> scheduler, answered by ReportReply: once a second, and at once when something changed.
 struct NodeReport {
   std::string node;
@@ -74,12 +100,16 @@ struct NodeReport {
   std::uint64_t memory_used_bytes = 0;  // worker: what they take
   std::uint32_t slots = 0;              // worker: most experts it hosts; 0: as memory allows
   std::uint64_t epoch_seen = 0;         // of the newest assignment, table or fleet it applied
-  ModelVersion model;                   // what it has open; version 0: none
-  ExpertBits ready;                     // worker: loaded and verified
+  std::vector<HostedModel> models;      // what it has open, each version (from 1) once
   NodeLoad load;
-  /// worker: pairs computed by each expert of `ready`, in the order of its bits, since
-  /// it opened the model; empty: not said.
-  std::vector<std::uint64_t> expert_pairs;
+  std::vector<RefusedExpert> refused;  // what it was to load and its checks refuse
+  std::string zone;                    // where it stands: what fails together
+  std::vector<std::string> lost;  // router: workers of its tables that it cannot reach now, by node
+
+  /// The one of the same bytes; null: it has none.
+  [[nodiscard]] const HostedModel* hosted(const ModelVersion& model) const;
+  /// Of all versions.
+  [[nodiscard]] std::size_t experts_ready() const;
 
   friend bool operator==(const NodeReport&, const NodeReport&) = default;
 };
@@ -92,7 +122,8 @@ struct AssignedExpert {
   friend bool operator==(const AssignedExpert&, const AssignedExpert&) = default;
 };
 
-/// What a worker shall host: load what is missing, in this order; drop what is not listed.
+/// What a worker shall host of one version: load what is missing, in this order; drop what is not
+/// listed.
 struct Assignment {
   std::uint64_t epoch = 0;
   ModelVersion model;
@@ -116,7 +147,7 @@ enum class DegradedPolicy : std::uint8_t {
   kFail = 2,      // its requests fail
 };
 
-/// Where each expert may be called now: only workers that reported it ready.
+/// Where each expert of one version may be called now: only workers that reported it ready.
 struct RoutingTable {
   std::uint64_t epoch = 0;
   ModelVersion model;
@@ -128,6 +159,7 @@ struct RoutingTable {
   std::vector<std::uint32_t> first;
   std::vector<std::uint16_t> pool;
   DegradedPolicy policy = DegradedPolicy::kWait;
+  Sha256 backbone{};  // of the version; zeros: not recorded
 
   /// Empty outside of the range.
   [[nodiscard]] std::span<const std::uint16_t> pool_of(std::uint32_t layer,
@@ -144,27 +176,48 @@ struct NodeStatus {
   friend bool operator==(const NodeStatus&, const NodeStatus&) = default;
 };
 
+/// A version that the fleet serves, or is about to, or leaves.
+struct ServedModel {
+  ModelVersion model;
+  std::uint32_t experts_total = 0;
+  std::uint32_t experts_ready = 0;   // with at least one ready replica
+  bool complete = false;             // every expert has one
+  bool leaving = false;              // nobody wants it: what runs ends, nothing begins
+  std::string reason;                // why it is not complete, for people
+  std::vector<std::string> aliases;  // of its model, that point at it
+
+  friend bool operator==(const ServedModel&, const ServedModel&) = default;
+};
+
 /// All nodes with a lease, and what is served: for gateways and `conclave status`.
 struct Fleet {
   std::uint64_t epoch = 0;
-  ModelVersion model;  // version 0: none yet
-  std::uint32_t experts_total = 0;
-  std::uint32_t experts_ready = 0;  // with at least one ready replica
-  bool complete = false;            // every expert has one
-  std::string reason;               // why not, for people
+  std::vector<ServedModel> models;  // the first is that of `scheduler.model`, if it names one
+  std::string reason;               // why not all that is wanted is served, for people
   std::vector<NodeStatus> nodes;
+  std::uint64_t term = 0;  // of the scheduler that answers; 0: it needs no lease
+  std::string leader;      // address of the scheduler that leads; empty: this one
+
+  /// Null: no such version is served.
+  [[nodiscard]] const ServedModel* served(const std::string& name, std::uint32_t version) const;
+  /// There is a version, and none that is wanted lacks an expert.
+  [[nodiscard]] bool complete() const;
 
   friend bool operator==(const Fleet&, const Fleet&) = default;
 };
 
-/// What is newer than the report's epoch_seen, by role: assignment for workers, table for routers,
-/// fleet for gateways (always, as loads change).
+/// What is newer than the report's epoch_seen, by role: assignments for workers, tables for
+/// routers, fleet for gateways (always, as loads change). No assignments, or tables: no news.
+/// Otherwise they are the whole truth: a version without one is left; one of version 0 stands for
+/// none at all.
 struct ReportReply {
   std::uint32_t lease_ms = 0;  // the node is gone if it does not report for this long
   std::uint64_t epoch = 0;
-  std::optional<Assignment> assignment;
-  std::optional<RoutingTable> table;
+  std::vector<Assignment> assignments;
+  std::vector<RoutingTable> tables;
   std::optional<Fleet> fleet;
+  std::uint64_t term = 0;  // of the scheduler that answers; 0: it needs no lease
+  std::string leader;      // address of the scheduler to report to instead; empty: this one
 
   friend bool operator==(const ReportReply&, const ReportReply&) = default;
 };

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "conclave/wire/common.hpp"
+#include "conclave/wire/placement.hpp"
 
 namespace conclave::wire {
 
@@ -88,6 +89,65 @@ struct ModelDigests {
   std::vector<Sha256> expert;
 
   friend bool operator==(const ModelDigests&, const ModelDigests&) = default;
+};
+
+/// Answered by DeploymentList.
+struct DeploymentsRequest {
+  std::uint64_t revision = 0;  // of the list that the asker has; 0: none
+
+  friend bool operator==(const DeploymentsRequest&, const DeploymentsRequest&) = default;
+};
+
+/// How a request stays with one version of a split: by the user, or the session, that it names.
+enum class Stickiness : std::uint8_t { kNone = 0, kUser = 1, kSession = 2 };
+
+struct DeploymentSplit {
+  std::string reference;
+  ModelVersion model;  // what that means now; version 0: nothing that can serve
+  std::uint32_t weight = 0;
+
+  friend bool operator==(const DeploymentSplit&, const DeploymentSplit&) = default;
+};
+
+/// Experts that only workers of one group may host. Bounds are inclusive.
+struct DeploymentPin {
+  std::string worker_group;
+  std::uint32_t first_layer = 0;
+  std::uint32_t last_layer = UINT32_MAX;
+  std::uint32_t first_expert = 0;
+  std::uint32_t last_expert = UINT32_MAX;
+
+  friend bool operator==(const DeploymentPin&, const DeploymentPin&) = default;
+};
+
+/// What is served under one public name.
+struct Deployment {
+  std::string name;
+  std::vector<DeploymentSplit> splits;
+  Stickiness sticky = Stickiness::kNone;
+  ModelVersion shadow;  // whose answers nobody sees; version 0: none
+  std::uint32_t shadow_percent = 0;
+  std::vector<DeploymentPin> pins;
+  std::uint32_t replica_floor = 0;  // 0: the scheduler's setting
+  DegradedPolicy policy = DegradedPolicy::kWait;
+
+  friend bool operator==(const Deployment&, const Deployment&) = default;
+};
+
+struct DeploymentList {
+  std::uint64_t revision = 0;  // of the catalog; rises with every change
+  bool unchanged = false;      // it is what the asker has: no list follows
+  std::vector<Deployment> deployments;
+  bool stale = false;  // from a snapshot: the database is away
+
+  friend bool operator==(const DeploymentList&, const DeploymentList&) = default;
+};
+
+/// registry -> linked gateways and schedulers, cast: what was read before may not be true any more.
+struct CatalogChanged {
+  std::uint64_t revision = 0;  // of the newest change
+
+  friend bool operator==(const CatalogChanged&, const CatalogChanged&) = default;
 };
 
 }  // namespace conclave::wire

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace conclave::scheduler {
 
@@ -28,7 +29,7 @@ constexpr auto enum_names(WithoutReplica /*tag*/) {
 /// Section `scheduler`.
 struct SchedulerSettings {
   std::string listen = "tcp://127.0.0.1:7600";
-  std::string registry = "tcp://127.0.0.1:7601";
+  std::vector<std::string> registry{"tcp://127.0.0.1:7601"};
   std::string model;
   // With two, any one worker may die without a request noticing.
   std::uint32_t replicas = 2;
@@ -41,12 +42,14 @@ struct SchedulerSettings {
   std::chrono::milliseconds load_window{5000};
   double move_price = 0.1;
   WithoutReplica without_replica = WithoutReplica::kWait;
+  // Three series each, a megabyte of text in a scrape: what a Prometheus takes without a thought.
+  std::uint32_t expert_series_max = 4096;
 
   template <class Visitor>
   void visit(Visitor&& v) {
     using std::chrono::milliseconds;
     v("listen", listen, "Address for all other nodes");
-    v("registry", registry, "Address of the registry");
+    v("registry", registry, "Addresses of the registries, which are asked in this order");
     v("model", model,
       "Model to serve: name, name@alias or name:version (default: the registry's own)");
     v("replicas", replicas, 1u, 64u,
@@ -67,6 +70,8 @@ struct SchedulerSettings {
       "How long pairs are counted before the placement is judged by them");
     v("move-price", move_price, 0.0, 100.0,
       "How much the busiest worker's share (1: the mean) must fall to be worth moving all experts");
+    v("expert-series-max", expert_series_max, 0u, 16'384u,
+      "Most experts, of all versions, that /metrics shows one by one; with more, layers only");
   }
 };
 
