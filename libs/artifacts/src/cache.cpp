@@ -137,16 +137,17 @@ Status Cache::adopt(const Made& made, const fs::path& path) const {
 
 // ---- life
 
-Cache::Cache(fs::path directory, std::uint64_t bytes_max, telemetry::Metrics& metrics)
-    : directory_(std::move(directory)),
-      bytes_max_(bytes_max),
-      evicted_(metrics.counter("conclave_artifacts_cache_evicted_bytes_total",
-                               "Bytes of pieces of models that had to make room for others")),
-      bytes_(metrics.gauge("conclave_artifacts_cache_bytes",
-                           "Bytes of the pieces of models in the cache")) {}
+CacheMetrics::CacheMetrics(telemetry::Metrics& metrics)
+    : evicted(metrics.counter("conclave_artifacts_cache_evicted_bytes_total",
+                              "Bytes of pieces of models that had to make room for others")),
+      bytes(metrics.gauge("conclave_artifacts_cache_bytes",
+                          "Bytes of the pieces of models in the cache")) {}
+
+Cache::Cache(fs::path directory, std::uint64_t bytes_max, const CacheMetrics& metrics)
+    : directory_(std::move(directory)), bytes_max_(bytes_max), metrics_(metrics) {}
 
 Result<std::unique_ptr<Cache>> Cache::open(const fs::path& directory, std::uint64_t bytes_max,
-                                           telemetry::Metrics& metrics) {
+                                           const CacheMetrics& metrics) {
   CONCLAVE_TRY_VOID(make_directory(directory));
   struct stat info {};
   if (::stat(directory.c_str(), &info) != 0) return system_error(directory, errno);
@@ -253,7 +254,7 @@ void Cache::make_room(std::uint64_t bytes) const {
     std::error_code error;
     if (!fs::remove(blob.path, error)) continue;
     total -= blob.size;
-    evicted_.add(static_cast<double>(blob.size));
+    metrics_.evicted.add(static_cast<double>(blob.size));
   }
   count(total);
   forget_lost_names();
@@ -268,7 +269,7 @@ std::uint64_t Cache::counted() const {
 // A crash in between leaves a wrong count until somebody opens the cache, no longer.
 void Cache::count(std::uint64_t bytes) const {
   std::ofstream(directory_ / "bytes", std::ios::trunc) << bytes;
-  bytes_.set(static_cast<double>(bytes));
+  metrics_.bytes.set(static_cast<double>(bytes));
 }
 
 // ---- names

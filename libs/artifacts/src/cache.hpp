@@ -43,13 +43,21 @@ class Scratch {
   Descriptor held_;  // its lock; none after a move
 };
 
+/// Made with the process, so that they are there before a cache is.
+struct CacheMetrics {
+  explicit CacheMetrics(telemetry::Metrics& metrics);
+
+  telemetry::Counter& evicted;
+  telemetry::Gauge& bytes;
+};
+
 class Cache {
  public:
   /// Makes the directory if there is none, removes what was left in tmp/ and counts what is there.
   /// kUnavailable: the system refuses; kFailedPrecondition: others may write to the directory.
   static base::Result<std::unique_ptr<Cache>> open(const std::filesystem::path& directory,
                                                    std::uint64_t bytes_max,
-                                                   telemetry::Metrics& metrics);
+                                                   const CacheMetrics& metrics);
 
   /// Open for reading; stays readable whatever happens to the cache. Not known to be whole on a
   /// disk that rots: whoever reads it sums it, and drops it if it is wrong.
@@ -66,7 +74,7 @@ class Cache {
   base::Result<Scratch> scratch();
 
  private:
-  Cache(std::filesystem::path directory, std::uint64_t bytes_max, telemetry::Metrics& metrics);
+  Cache(std::filesystem::path directory, std::uint64_t bytes_max, const CacheMetrics& metrics);
 
   class Lock;
   struct Made;
@@ -82,8 +90,7 @@ class Cache {
 
   const std::filesystem::path directory_;
   const std::uint64_t bytes_max_;
-  telemetry::Counter& evicted_;
-  telemetry::Gauge& bytes_;
+  const CacheMetrics metrics_;
 };
 
 }  // namespace conclave::artifacts

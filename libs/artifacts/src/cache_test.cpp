@@ -27,7 +27,7 @@ class CacheTest : public ::testing::Test {
   ~CacheTest() override { fs::remove_all(directory_.parent_path()); }
 
   std::unique_ptr<Cache> open(std::uint64_t bytes_max = 1 << 20) {
-    return Cache::open(directory_, bytes_max, metrics_).value();
+    return Cache::open(directory_, bytes_max, CacheMetrics(metrics_)).value();
   }
 
   static model::Sha256 sum_of(const std::string& text) {
@@ -62,14 +62,14 @@ class CacheTest : public ::testing::Test {
   [[nodiscard]] std::size_t files_in(const char* part) const {
     std::size_t files = 0;
     for (const auto& entry : fs::recursive_directory_iterator(directory_ / part)) {
-      files += entry.is_regular_file() ? 1 : 0;
+      files += entry.is_regular_file() ? 1u : 0u;
     }
     return files;
   }
   [[nodiscard]] std::uint64_t bytes() const {
     std::uint64_t bytes = 0;
     for (const auto& entry : fs::recursive_directory_iterator(directory_ / "blobs")) {
-      bytes += entry.is_regular_file() ? entry.file_size() : 0;
+      bytes += entry.is_regular_file() ? entry.file_size() : 0u;
     }
     return bytes;
   }
@@ -174,7 +174,8 @@ TEST_F(CacheTest, RefusesADirectoryOfOthers) {
   fs::create_directories(directory_);
   ::chmod(directory_.c_str(), 0777);
 
-  EXPECT_EQ(Cache::open(directory_, 100, metrics_).error().code, ErrorCode::kFailedPrecondition);
+  EXPECT_EQ(Cache::open(directory_, 100, CacheMetrics(metrics_)).error().code,
+            ErrorCode::kFailedPrecondition);
 }
 
 TEST_F(CacheTest, AScratchDirectoryEndsWithItsOwner) {

@@ -31,7 +31,7 @@ class Store::Impl {
  public:
   Impl(const Settings& settings, WallClock wall_clock, telemetry::Metrics& metrics,
        telemetry::Logger log)
-      : metrics_(metrics),
+      : cache_metrics_(metrics),
         log_(std::move(log)),
         cached_bytes_(metrics.counter("conclave_artifacts_cached_bytes_total",
                                       "Bytes of remote models that the cache had")),
@@ -41,13 +41,13 @@ class Store::Impl {
     const std::lock_guard lock(mutex_);
     if (!cache_) {
       CONCLAVE_TRY(cache_, Cache::open(directory_of(sources_.settings),
-                                       sources_.settings.cache_bytes_max, metrics_));
+                                       sources_.settings.cache_bytes_max, cache_metrics_));
     }
     return ImageContext{sources_, *cache_, cached_bytes_, log_};
   }
 
  private:
-  telemetry::Metrics& metrics_;
+  const CacheMetrics cache_metrics_;
   telemetry::Logger log_;
   telemetry::Counter& cached_bytes_;
   SourceContext sources_;

@@ -206,7 +206,7 @@ TEST_F(FarModel, IsDownloadedInOrderAndOnce) {
   ASSERT_TRUE(download->wait({0, 0, file_.size()}).has_value());
 
   EXPECT_EQ(text(download->file().bytes({0, 0, file_.size()})), file_);
-  EXPECT_EQ(origin_->sent(), 1 + file_.size());
+  EXPECT_EQ(fetched(), static_cast<double>(file_.size()));
 }
 
 TEST_F(FarModel, ADownloadThatFailsSaysSoForEver) {
