@@ -28,11 +28,11 @@ struct Service {
 
 const std::vector<Service>& services() {
   static const std::vector<Service> all = {
-      {"registry", {"fabric"}},
-      {"scheduler", {"fabric"}},
-      {"expert-worker", {"fabric", "fabric.data", "fleet"}},
-      {"router", {"fabric", "fabric.data", "fleet"}},
-      {"gateway", {"fabric", "fleet"}},
+      {"registry", {"fabric", "tracing"}},
+      {"scheduler", {"fabric", "tracing"}},
+      {"expert-worker", {"fabric", "fabric.data", "fleet", "tracing"}},
+      {"router", {"fabric", "fabric.data", "fleet", "tracing"}},
+      {"gateway", {"fabric", "fleet", "tracing"}},
   };
   return all;
 }
@@ -157,8 +157,9 @@ std::string setting_problem(const std::string& setting) {
   const std::size_t equals = setting.find('=');
   if (is_known && equals != std::string::npos && setting.find('.') < equals) return "";
   return "'" + setting +
-         "' is not SECTION.KEY=VALUE of registry, scheduler, expert-worker, router, gateway, fleet "
-         "or fabric";
+         "' is not SECTION.KEY=VALUE of registry, scheduler, expert-worker, router, gateway, "
+         "fleet, "
+         "fabric or tracing";
 }
 
 }  // namespace conclave::cli

@@ -139,7 +139,8 @@ class GatewayService::Impl {
          [control = control_](const std::optional<wire::Sha256>& key, const std::string& model,
                               const Usage& usage) {
            caf::anon_send(control, Used{key, model, usage.prompt_tokens, usage.completion_tokens});
-         }},
+         },
+         context_.tracer},
         context_.log,
         context_.now};
     actor_ = process_->system().spawn<fabric::StateActor<GatewayActor, GatewayActorState>>(
