@@ -124,7 +124,7 @@ std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Mach
              std::move(arguments), {"CONCLAVE_REGISTRY_DATABASE=" + fleet.database});
   }
   plan.add("scheduler", "scheduler", kPlannerStage,
-           {"--scheduler.listen", scheduler, "--scheduler.registry", registries.front(),
+           {"--scheduler.listen", scheduler, "--scheduler.registry", joined(registries),
             "--scheduler.model", fleet.reference});
   const std::uint64_t memory = machine.memory_limit_bytes / 4 * 3 / fleet.workers;
   for (std::uint32_t i = 0; i < fleet.workers; ++i) {

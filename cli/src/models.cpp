@@ -11,7 +11,6 @@
 #include "conclave/catalog/reference.hpp"
 #include "conclave/gguf/file.hpp"
 #include "conclave/model/config.hpp"
-#include "conclave/telemetry/progress_bar.hpp"
 #include "models.hpp"
 
 namespace conclave::cli {
@@ -72,17 +71,6 @@ Result<Named> version_of(const AdminClient& client, const std::string& text) {
   CONCLAVE_TRY(const AdminAnswer alias,
                client.get(admin_path({"models", reference.name, "aliases", reference.alias})));
   return Named{reference.name, cell(alias.body, "/version")};
-}
-
-// Runs what `call` begins to its end, with a bar on a terminal.
-Result<AdminAnswer> run_operation(const AdminClient& client, const AdminCall& call,
-                                  const std::string& label) {
-  CONCLAVE_TRY(AdminAnswer begun, client.call(call));
-  telemetry::ProgressBar bar(label);
-  CONCLAVE_TRY(json::value result, await_operation(client, begun, [&bar](unsigned percent) {
-                 bar.update(percent, 100);
-               }));
-  return AdminAnswer{.status = 200, .body = std::move(result), .etag = "", .stale = false};
 }
 
 // ---- register

@@ -172,7 +172,7 @@ class Serve {
     all.push_back(recipe<scheduler::SchedulerService>([this](app::ServiceContext& context) {
       scheduler::SchedulerService::Settings settings;
       settings.scheduler.listen = kScheduler;
-      settings.scheduler.registry = kRegistry;
+      settings.scheduler.registry = {kRegistry};
       settings.scheduler.model = reference_;
       // One worker, here already: nobody else will report.
       settings.scheduler.settle = std::chrono::milliseconds(0);

@@ -36,7 +36,7 @@ class ControlPlaneTest : public ::testing::TestWithParam<bool> {
                                              const std::string& address = "") {
     scheduler::SchedulerService::Settings settings;
     settings.scheduler.listen = address.empty() ? world_.address("scheduler") : address;
-    settings.scheduler.registry = registry;
+    settings.scheduler.registry = {registry};
     settings.scheduler.model = model;
     settings.scheduler.lease = std::chrono::milliseconds(2000);
     settings.scheduler.settle = std::chrono::milliseconds(500);

@@ -284,6 +284,8 @@ std::span<const AnswerPart> LayerDispatch::answered(CallId id, const wire::Exper
     std::erase_if(waiting_, [&](const Waiting& w) { return w.expert == part.expert; });
   }
   if (counts) {
+    const double batch = std::max<double>(reply.batch_pairs, static_cast<double>(call->pairs));
+    stats_.device_us += reply.compute_us * (static_cast<double>(call->pairs) / batch);
     answer_ = std::move(call->parts);
   } else {
     ++stats_.late;

@@ -102,6 +102,22 @@ TEST_F(LayerDispatchTest, ExpertsOfOneWorkerGoFirstAndTheOthersAround) {
   EXPECT_THAT(experts[calls.at(1)], ElementsAre(2, 3));
 }
 
+TEST_F(LayerDispatchTest, CountsItsShareOfWhatWorkersComputed) {
+  begin({0, 1, 2, 3}, 3);
+  const auto calls = send();
+  // Six pairs of twelve that were computed together.
+  (void)core.answered(calls.at(0), {.compute_us = 1000, .batch_pairs = 12}, now);
+  EXPECT_DOUBLE_EQ(core.stats().device_us, 500);
+  (void)core.answered(calls.at(1), {.compute_us = 300, .batch_pairs = 6}, now);
+  EXPECT_DOUBLE_EQ(core.stats().device_us, 800);
+
+  begin({0, 1, 2, 3});
+  const auto late = send();
+  core.abandon();
+  (void)core.answered(late.at(0), {.compute_us = 1000, .batch_pairs = 2}, now);
+  EXPECT_DOUBLE_EQ(core.stats().device_us, 800);  // nobody had anything of it
+}
+
 TEST_F(LayerDispatchTest, ASlowWorkerGetsLess) {
   for (int i = 0; i < 50; ++i) {
     begin({0, 1, 2, 3});

@@ -156,7 +156,8 @@ RoutingTable table() {
                       {.node = "worker-2", .incarnation = 6, .address = "ipc:///run/w2"}},
           .first = {0, 1, 3, 3, 4},
           .pool = {1, 0, 1, 0},
-          .policy = DegradedPolicy::kNextBest};
+          .policy = DegradedPolicy::kNextBest,
+          .backbone = digest(7)};
 }
 
 Fleet fleet() {

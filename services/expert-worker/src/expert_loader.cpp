@@ -5,6 +5,7 @@
 
 #include "conclave/base/thread_pool.hpp"
 #include "conclave/model/digest.hpp"
+#include "conclave/wire/limits.hpp"
 
 namespace conclave::expert_worker {
 
@@ -114,6 +115,7 @@ void ExpertLoader::apply(const wire::Assignment& assignment) {
     return settle(loaded.error().message);
   }
   if (superseded()) return;
+  keep_refused(std::move(work.refused));
   log_.info("assignment_applied", {{"epoch", assignment.epoch},
                                    {"experts", assignment.experts.size()},
                                    {"refused", work.failed},
@@ -149,19 +151,36 @@ Status ExpertLoader::load_all(Work& work) {
     const wire::AssignedExpert& expert = work.experts[i];
     const Status status = load(expert, arena);
     const std::lock_guard lock(mutex);
-    if (!status) {
-      refused_.add();
-      if (work.failed++ != 0) return;
-      work.first_error = status.error().within("expert (" + std::to_string(expert.layer) + ", " +
-                                               std::to_string(expert.index) + ")");
-      return;
-    }
+    if (!status) return note_failure(work, expert, status.error());
     loaded_.add();
     ++work.loaded;
     note_progress(work);
     changed_(false);
   });
   return {};
+}
+
+// Under load_all()'s mutex. Wrong bytes are the file's fault and worth a record; no room is not.
+void ExpertLoader::note_failure(Work& work, const wire::AssignedExpert& expert,
+                                const base::Error& error) const {
+  refused_.add();
+  if (error.code == ErrorCode::kCorruptData && work.refused.size() < wire::kRefusedMax) {
+    work.refused.push_back({model_->version, expert.layer, expert.index, error.message});
+  }
+  if (work.failed++ != 0) return;
+  work.first_error = error.within("expert (" + std::to_string(expert.layer) + ", " +
+                                  std::to_string(expert.index) + ")");
+}
+
+// What was missing has all been tried, so of this model nothing else is refused.
+void ExpertLoader::keep_refused(std::vector<wire::RefusedExpert> refused) {
+  const std::lock_guard lock(mutex_);
+  refusals_ = std::move(refused);
+}
+
+std::vector<wire::RefusedExpert> ExpertLoader::refused() const {
+  const std::lock_guard lock(mutex_);
+  return refusals_;
 }
 
 void ExpertLoader::note_progress(const Work& work) {

@@ -60,6 +60,10 @@ class ExpertLoader {
   /// Why not everything assigned is hosted; empty if it is.
   [[nodiscard]] std::string problem() const;
 
+  /// Experts assigned whose bytes are not those that were registered, as far as they were read; at
+  /// most wire::kRefusedMax.
+  [[nodiscard]] std::vector<wire::RefusedExpert> refused() const;
+
  private:
   struct Model {
     wire::ModelVersion version;
@@ -72,6 +76,7 @@ class ExpertLoader {
     std::vector<wire::AssignedExpert> experts;
     std::size_t loaded = 0;
     std::size_t failed = 0;
+    std::vector<wire::RefusedExpert> refused;  // of those, the first with wrong bytes
     base::Error first_error;
   };
 
@@ -84,6 +89,8 @@ class ExpertLoader {
   [[nodiscard]] std::vector<wire::AssignedExpert> missing(const wire::Assignment& assignment) const;
   base::Status load_all(Work& work);
   void note_progress(const Work& work);
+  void note_failure(Work& work, const wire::AssignedExpert& expert, const base::Error& error) const;
+  void keep_refused(std::vector<wire::RefusedExpert> refused);
   base::Status load(const wire::AssignedExpert& expert, base::Arena& arena);
   [[nodiscard]] base::Result<model::Expert> read_checked(const wire::AssignedExpert& expert,
                                                          base::Arena& arena) const;
@@ -107,6 +114,7 @@ class ExpertLoader {
   std::optional<wire::Assignment> next_;
   std::uint64_t epoch_ = 0;
   std::string problem_ = "no assignment yet";
+  std::vector<wire::RefusedExpert> refusals_;
   bool stop_ = false;
 
   std::thread thread_;  // last: it uses everything above

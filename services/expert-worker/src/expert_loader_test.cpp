@@ -145,9 +145,19 @@ TEST_F(ExpertLoaderTest, RefusesBytesThatWereNotRegistered) {
   EXPECT_THAT(loader_->problem(), HasSubstr("1 experts refused"));
   EXPECT_THAT(loader_->problem(), HasSubstr("expert (0, 1)"));
   EXPECT_THAT(loader_->problem(), HasSubstr("not those that were registered"));
+  ASSERT_EQ(loader_->refused().size(), 1u);
+  EXPECT_EQ(loader_->refused()[0].model, model_.version);
+  EXPECT_EQ(loader_->refused()[0].layer, 0u);
+  EXPECT_EQ(loader_->refused()[0].index, 1u);
+  EXPECT_THAT(loader_->refused()[0].reason, HasSubstr("not those that were registered"));
   EXPECT_EQ(
       metrics_.counter("conclave_expert_worker_loads_total", "", {{"outcome", "refused"}}).value(),
       1);
+
+  assignment.epoch = 2;
+  assignment.experts.erase(assignment.experts.begin() + 1);
+  apply(assignment);
+  EXPECT_TRUE(loader_->refused().empty()) << "nobody wants it any more";
 }
 
 TEST_F(ExpertLoaderTest, HostsNoMoreThanItsMemory) {
@@ -216,6 +226,13 @@ TEST_F(ExpertLoaderTest, SaysHowFarItIs) {
   apply(first(2, 1));
 
   EXPECT_EQ(half_way, "loading experts (50 %)");
+}
+
+TEST_F(ExpertLoaderTest, WhatHasNoRoomIsNotWrong) {
+  start({.slots = 2});
+  apply(first(3, 1));
+  EXPECT_EQ(host_.size(), 2u);
+  EXPECT_TRUE(loader_->refused().empty());
 }
 
 TEST_F(ExpertLoaderTest, HostsNoMoreThanItsSlots) {

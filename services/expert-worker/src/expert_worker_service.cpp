@@ -230,6 +230,7 @@ class ExpertWorkerService::Impl {
                                .ready = std::move(hosted.ready),
                                .expert_pairs = std::move(hosted.pairs)});
     }
+    report.refused = loader_->refused();
     report.load.pairs_total = load.pairs;
     report.load.calls_total = load.calls;
     report.load.compute_us_total = load.compute_us;

@@ -138,7 +138,8 @@ class GatewayService::Impl {
          settings_.gateway.prefix_blocks_max,
          [control = control_](const std::optional<wire::Sha256>& key, const std::string& model,
                               const Usage& usage) {
-           caf::anon_send(control, Used{key, model, usage.prompt_tokens, usage.completion_tokens});
+           caf::anon_send(control, Used{key, model, usage.prompt_tokens, usage.completion_tokens,
+                                        usage.expert_pairs, usage.device_us});
          },
          context_.tracer},
         context_.log,
@@ -163,6 +164,8 @@ class GatewayService::Impl {
                        context_.wall_clock};
     control_ =
         process_->system().spawn<fabric::StateActor<ControlActor, ControlState>>(std::move(parts));
+    constexpr wire::NodeRole kRegistries[] = {wire::NodeRole::kRegistry};
+    node_->publish(fabric::kWatcherActor, control_, fabric::Run::kScheduled, kRegistries);
     node_->on_link([control = control_](const fabric::LinkEvent& event) {
       const wire::NodeRole role = event.peer.role;
       if (role != wire::NodeRole::kRegistry && role != wire::NodeRole::kScheduler) return;

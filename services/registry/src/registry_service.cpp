@@ -50,7 +50,7 @@ class RegistryService::Impl {
       caf::anon_send(actor, LinkRole{event.link, event.up, event.peer.role});
     });
     node_->publish(fabric::kCatalogActor, actor, fabric::Run::kScheduled);
-    start_control(identity.incarnation);
+    CONCLAVE_TRY_VOID(start_control(identity.incarnation));
     CONCLAVE_TRY(address_, node_->listen(settings_.registry.listen));
     CONCLAVE_TRY_VOID(register_files());
     context_.log.info(
@@ -74,6 +74,9 @@ class RegistryService::Impl {
   void stop() {
     drain();
     if (registrar_) registrar_->stop();  // its last answers still find the actor
+    if (jobs_) jobs_->stop();
+    if (operations_) operations_->stop();  // what has ended is written
+    watch_.reset();
     if (node_) node_->stop(std::chrono::milliseconds(200));
     end(files_actor_);
     end(admin_actor_);
@@ -124,15 +127,18 @@ class RegistryService::Impl {
   }
 
   // The ledger and the administration, each on a thread of its own beside the catalogue's.
-  void start_control(std::uint64_t incarnation) {
-    operations_ = std::make_unique<Operations>("op-" + std::to_string(incarnation));
+  Status start_control(std::uint64_t incarnation) {
+    operations_ = std::make_unique<Operations>(
+        *catalog_, context_.node_name + "/" + std::to_string(incarnation), context_.wall_clock,
+        context_.log);
+    jobs_ = std::make_unique<JobThread>();
     const RegistryMetrics metrics(context_.metrics);
     const auto ledger =
         process_->system().spawn<fabric::StateActor<LedgerActor, LedgerState>, caf::detached>(
-            std::make_unique<Ledger>(*catalog_, context_.wall_clock), metrics);
+            std::make_unique<Ledger>(*catalog_, context_.wall_clock), *node_, metrics);
     const auto admin =
         process_->system().spawn<fabric::StateActor<fabric::AdminActor, AdminState>, caf::detached>(
-            std::make_unique<AdminApi>(AdminParts{*catalog_, *registrar_, *operations_,
+            std::make_unique<AdminApi>(AdminParts{*catalog_, *registrar_, *jobs_, *operations_,
                                                   context_.wall_clock, context_.version}),
             metrics, context_.log);
     ledger_actor_ = caf::actor_cast<caf::actor>(ledger);
@@ -144,6 +150,10 @@ class RegistryService::Impl {
     constexpr wire::NodeRole kAdministrators[] = {wire::NodeRole::kGateway};
     node_->publish(fabric::kLedgerActor, ledger, fabric::Run::kScheduled);
     node_->publish(fabric::kAdminActor, admin, fabric::Run::kScheduled, kAdministrators);
+    CONCLAVE_TRY(watch_, catalog_->watch([ledger](std::uint64_t revision) {
+      caf::anon_send(ledger, wire::CatalogChanged{revision});
+    }));
+    return {};
   }
 
   // Where the sums of files are kept that have been read before.
@@ -206,8 +216,10 @@ class RegistryService::Impl {
 
   fleet::ProcessRef process_;
   std::unique_ptr<catalog::Catalog> catalog_;
+  std::unique_ptr<catalog::Watch> watch_;
   std::unique_ptr<Operations> operations_;
   std::unique_ptr<Registrar> registrar_;
+  std::unique_ptr<JobThread> jobs_;
   std::unique_ptr<fabric::Node> node_;
   caf::actor actor_;
   caf::actor ledger_actor_;

@@ -33,8 +33,10 @@ struct EngineJob {
 
 /// All come on the engine's thread; all but `load` must be short.
 struct EngineCallbacks {
-  /// Loads a model for the engine's thread; may take seconds.
-  std::function<base::Result<std::unique_ptr<ModelRun>>(const wire::ModelVersion&)> load;
+  /// Loads a model, whose backbone shall have this sum, for the engine's thread; may take seconds.
+  std::function<base::Result<std::unique_ptr<ModelRun>>(const wire::ModelVersion&,
+                                                        const wire::Sha256& backbone)>
+      load;
   std::function<void(EngineNews)> deliver;
   /// ready() or epoch() may have changed.
   std::function<void()> changed;
@@ -68,6 +70,8 @@ class InferenceEngine {
   [[nodiscard]] std::shared_ptr<const ServedModel> model() const;
   /// Ok if sequences would run now.
   [[nodiscard]] base::Status ready() const;
+  /// The backbone that it was to load and whose bytes are not those that were registered.
+  [[nodiscard]] std::optional<wire::RefusedExpert> refused() const;
   /// The epoch of the routing table in use; 0: none.
   [[nodiscard]] std::uint64_t epoch() const;
   /// As of the last step; counters go on over a change of models.
@@ -89,7 +93,7 @@ class InferenceEngine {
   void work();
   [[nodiscard]] bool stopping() const;
   void follow_table();
-  void serve(const wire::ModelVersion& version);
+  void serve(const wire::ModelVersion& version, const wire::Sha256& backbone);
   void drop_model(const base::Error& why);
   void take_commands();
   void obey(EngineJob& job);
@@ -112,6 +116,7 @@ class InferenceEngine {
   std::shared_ptr<const ServedModel> model_;    // of run_
   dispatch::RemoteExperts* experts_ = nullptr;  // of run_
   base::Status no_model_;                       // why there is none
+  std::optional<wire::RefusedExpert> refusal_;  // see refused()
   engine::BatcherStats stats_;
   bool stop_ = false;
 

@@ -87,7 +87,9 @@ class RouterService::Impl {
                                              settings_.fabric.links, context_.wall_clock));
     keep_engine(std::make_unique<InferenceEngine>(
         *client_,
-        EngineCallbacks{[this](const wire::ModelVersion& version) { return load(version); },
+        EngineCallbacks{[this](const wire::ModelVersion& version, const wire::Sha256& backbone) {
+                          return load(version, backbone);
+                        },
                         [this](EngineNews news) { deliver(std::move(news)); },
                         [this] {
                           if (fleet::Member* member = reporter_.load()) member->report_now();
@@ -118,9 +120,10 @@ class RouterService::Impl {
     return {};
   }
 
-  base::Result<std::unique_ptr<ModelRun>> load(const wire::ModelVersion& version) {
-    return ModelRun::load(version, compute_->compute(), settings_.batch, settings_.dispatch,
-                          *client_, context_.metrics, context_.log);
+  base::Result<std::unique_ptr<ModelRun>> load(const wire::ModelVersion& version,
+                                               const wire::Sha256& backbone) {
+    return ModelRun::load(version, backbone, compute_->compute(), settings_.batch,
+                          settings_.dispatch, *client_, context_.metrics, context_.log);
   }
 
   void start_actor() {
@@ -182,6 +185,7 @@ class RouterService::Impl {
     report.admin_address = context_.admin_address;
     report.epoch_seen = engine_->epoch();
     if (const auto model = engine_->model()) report.models.push_back({.model = model->version});
+    if (auto refused = engine_->refused()) report.refused.push_back(*std::move(refused));
     report.load.running = static_cast<std::uint32_t>(stats.running);
     report.load.waiting = static_cast<std::uint32_t>(stats.waiting);
     report.load.kv_tokens_used = stats.kv_tokens_used;

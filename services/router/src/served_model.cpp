@@ -1,11 +1,13 @@
 #include "served_model.hpp"
 
 #include <array>
+#include <cstring>
 #include <string>
 #include <utility>
 
 #include "conclave/devices/memory_limit.hpp"
 #include "conclave/engine/memory_needs.hpp"
+#include "conclave/model/digest.hpp"
 #include "conclave/wire/limits.hpp"
 
 namespace conclave::router {
@@ -39,16 +41,28 @@ base::Status check_fits(const gguf::File& file, const engine::BatcherOptions& ba
       "lower router.batch.kv-tokens-max, or take a router.batch.kv-type of fewer bits");
 }
 
+// Before it is loaded: reading it brings it into the system's cache, where loading finds it.
+base::Status check_backbone(const gguf::File& file, const wire::Sha256& recorded) {
+  if (recorded == wire::Sha256{}) return {};
+  CONCLAVE_TRY(const model::ModelConfig config, model::read_config(file));
+  CONCLAVE_TRY(const model::Sha256 found, model::backbone_digest(file, config));
+  if (std::memcmp(found.data(), recorded.data(), found.size()) == 0) return {};
+  return base::fail(base::ErrorCode::kCorruptData,
+                    "the bytes of its backbone are not those that were registered");
+}
+
 }  // namespace
 
 base::Result<std::unique_ptr<ModelRun>> ModelRun::load(
-    const wire::ModelVersion& version, const kernels::Compute& compute,
-    const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,
-    fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log) {
+    const wire::ModelVersion& version, const wire::Sha256& backbone,
+    const kernels::Compute& compute, const engine::BatcherOptions& batch,
+    const dispatch::DispatchSettings& dispatch, fabric::Calls& client, telemetry::Metrics& metrics,
+    telemetry::Logger log) {
   auto served = std::make_shared<ServedModel>();
   served->version = version;
   CONCLAVE_TRY(gguf::File opened, gguf::File::open(version.uri));
   CONCLAVE_TRY_VOID(check_fits(opened, batch));
+  CONCLAVE_TRY_VOID(check_backbone(opened, backbone));
   CONCLAVE_TRY(served->backbone, engine::BackboneModel::load(std::move(opened), compute));
   const gguf::File& file = served->backbone->file();
   const model::ModelConfig& config = served->backbone->config();

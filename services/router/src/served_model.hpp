@@ -27,11 +27,13 @@ struct ModelRun {
   /// Opens the file and loads the backbone; takes seconds. Errors of BackboneModel::load,
   /// PromptBuilder::create, make_kv_pool, make_kv_file and model::row_forms; kFailedPrecondition:
   /// it does not fit the memory that is available; kUnimplemented: tokens that are too long to be
-  /// sent. All that is borrowed must outlive it.
+  /// sent; kCorruptData: its backbone's sum is not `backbone`, which is zeros where none was
+  /// recorded. All that is borrowed must outlive it.
   static base::Result<std::unique_ptr<ModelRun>> load(
-      const wire::ModelVersion& version, const kernels::Compute& compute,
-      const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,
-      fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log);
+      const wire::ModelVersion& version, const wire::Sha256& backbone,
+      const kernels::Compute& compute, const engine::BatcherOptions& batch,
+      const dispatch::DispatchSettings& dispatch, fabric::Calls& client,
+      telemetry::Metrics& metrics, telemetry::Logger log);
 
   std::shared_ptr<ServedModel> model;
   std::unique_ptr<dispatch::RemoteExperts> experts;

@@ -92,7 +92,9 @@ void StreamBook::collect(engine::TokenEvent& event) {
                          .finish = wire_finish(event.finish),
                          .error = std::move(event.error),
                          .cached_tokens = event.cached_tokens,
-                         .degraded = event.degraded};
+                         .degraded = event.degraded,
+                         .pairs = event.pairs,
+                         .device_us = event.device_us};
     if (stream.logprobs && has_token) {
       add_logprobs(out, event.logprob, event.top, *stream.tokenizer);
     }

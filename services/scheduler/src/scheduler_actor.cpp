@@ -32,12 +32,18 @@ SchedulerActor::behavior_type SchedulerState::make_behavior() {
             send_nudges();
             return reply;
           },
-          [this](caf::tick_atom) { on_tick(); }, [this](caf::connect_atom) { resolve(); }};
+          [this](const wire::CatalogChanged&) { on_catalog_changed(); },
+          [this](caf::tick_atom) { on_tick(); },
+          [this](caf::connect_atom) {
+            resolve();
+            send_events();
+          }};
 }
 
 caf::result<wire::ReportReply> SchedulerState::on_report(const wire::NodeReport& report) {
   auto reply = parts_.core->on_report(report, parts_.now());
   send_nudges();
+  send_events();
   if (!reply) return fabric::to_caf(reply.error());
   return std::move(*reply);
 }
@@ -45,7 +51,7 @@ caf::result<wire::ReportReply> SchedulerState::on_report(const wire::NodeReport&
 void SchedulerState::on_tick() {
   self_->delayed_send(self_, parts_.settings.publish, caf::tick_atom_v);
   const Time now = parts_.now();
-  if (now >= resolve_at_) resolve();
+  if (now >= resolve_at_ || (resolve_again_ && !resolving_)) resolve();
   parts_.core->on_tick(now);
   send_nudges();
   parts_.metrics.show(parts_.core->stats());
@@ -54,28 +60,34 @@ void SchedulerState::on_tick() {
   parts_.metrics.show(parts_.core->model_numbers());
 }
 
+// A question that is under way may have been answered before the change.
+void SchedulerState::on_catalog_changed() {
+  resolve_again_ = resolving_;
+  resolve();
+}
+
 void SchedulerState::resolve() {
   resolve_at_ = parts_.now() + parts_.settings.resolve;
   if (resolving_) return;
+  resolve_again_ = false;
   if (parts_.settings.model.empty()) return unresolved("scheduler.model names none");
   resolving_ = true;
-  const auto registry =
-      parts_.node.remote<fabric::CatalogActor>(parts_.registry, fabric::kCatalogActor);
+  const fabric::LinkId link = parts_.registries.link();
+  const auto registry = parts_.node.remote<fabric::CatalogActor>(link, fabric::kCatalogActor);
   self_->request(registry, kRegistryTimeout, wire::ResolveModel{parts_.settings.model})
       .then([this](const wire::ModelRecord& record) { resolved(record); },
-            [this](const caf::error& error) {
-              unresolved("the registry: " + fabric::from_caf(error).message);
-            });
+            [this, link](const caf::error& error) { unanswered(link, fabric::from_caf(error)); });
 }
 
 void SchedulerState::resolved(const wire::ModelRecord& record) {
+  unanswered_ = 0;
   if (record.model == known_) {
     resolving_ = false;
     last_problem_.clear();
     return;
   }
-  const auto registry =
-      parts_.node.remote<fabric::CatalogActor>(parts_.registry, fabric::kCatalogActor);
+  const fabric::LinkId link = parts_.registries.link();
+  const auto registry = parts_.node.remote<fabric::CatalogActor>(link, fabric::kCatalogActor);
   self_
       ->request(registry, kRegistryTimeout,
                 wire::DigestsRequest{record.model.name, record.model.version})
@@ -88,9 +100,20 @@ void SchedulerState::resolved(const wire::ModelRecord& record) {
             known_ = record.model;
             send_nudges();
           },
-          [this](const caf::error& error) {
-            unresolved("the registry: " + fabric::from_caf(error).message);
-          });
+          [this, link](const caf::error& error) { unanswered(link, fabric::from_caf(error)); });
+}
+
+void SchedulerState::unanswered(fabric::LinkId registry, const base::Error& error) {
+  unresolved("the registry: " + error.message);
+  const bool is_silent = error.code == base::ErrorCode::kUnavailable ||
+                         error.code == base::ErrorCode::kDeadlineExceeded;
+  if (!is_silent) return;
+  parts_.registries.silent(registry);
+  if (++unanswered_ < parts_.registries.size()) {
+    resolve();
+  } else {
+    unanswered_ = 0;
+  }
 }
 
 // What is served stays; the registry is asked again.
@@ -117,6 +140,23 @@ void SchedulerState::send_nudges() {
     if (link == 0) continue;
     self_->send(parts_.node.remote<fabric::ReporterActor>(link, fabric::kReporterActor),
                 nudge.nudge);
+  }
+}
+
+// What cannot be told now is told at the next report of anybody: there is one all the time.
+void SchedulerState::send_events() {
+  const fabric::LinkId link = parts_.registries.link();
+  for (wire::AuditEvent& event : parts_.core->refusals().take_events()) {
+    const auto ledger = parts_.node.remote<fabric::LedgerActor>(link, fabric::kLedgerActor);
+    self_->request(ledger, kRegistryTimeout, event)
+        .then([](const wire::Recorded&) {},
+              [this, link, event](const caf::error& failed) {
+                const base::Error error = fabric::from_caf(failed);
+                parts_.log.debug("event_not_told", {{"error", error.to_string()}});
+                if (error.code == base::ErrorCode::kInvalidArgument) return;
+                if (error.code != base::ErrorCode::kOverloaded) parts_.registries.silent(link);
+                parts_.core->refusals().put_back(event);
+              });
   }
 }
 

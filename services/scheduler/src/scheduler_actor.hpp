@@ -12,6 +12,7 @@
 #include "conclave/fabric/node.hpp"
 #include "conclave/telemetry/log.hpp"
 #include "fleet_admin.hpp"
+#include "registry_list.hpp"
 #include "scheduler_core.hpp"
 #include "scheduler_metrics.hpp"
 
@@ -19,11 +20,12 @@ namespace conclave::scheduler {
 
 using SchedulerActor =
     fabric::FleetActor::extend<caf::replies_to<wire::AdminRequest>::with<wire::AdminReply>,
-                               caf::reacts_to<caf::tick_atom>, caf::reacts_to<caf::connect_atom>>;
+                               caf::reacts_to<wire::CatalogChanged>, caf::reacts_to<caf::tick_atom>,
+                               caf::reacts_to<caf::connect_atom>>;
 
 struct SchedulerParts {
   fabric::Node& node;
-  fabric::LinkId registry = 0;
+  RegistryList registries;
   SchedulerSettings settings;
   std::unique_ptr<SchedulerCore> core;
   SchedulerMetrics metrics;
@@ -43,10 +45,14 @@ class SchedulerState {
  private:
   caf::result<wire::ReportReply> on_report(const wire::NodeReport& report);
   void on_tick();
+  void on_catalog_changed();
   void resolve();
   void unresolved(const std::string& reason);
+  /// A registry could not be asked: the next one is, at once, unless all were.
+  void unanswered(fabric::LinkId registry, const base::Error& error);
   void resolved(const wire::ModelRecord& record);
   void send_nudges();
+  void send_events();
 
   SchedulerActor::pointer self_;
   SchedulerParts parts_;
@@ -54,9 +60,11 @@ class SchedulerState {
   Time resolve_at_{};
   Time show_models_at_{};
   bool resolving_ = false;
-  wire::ModelVersion known_;  // whose sums the core has
-  std::string last_problem_;  // with the registry: said once, not every two seconds
-  Time problem_since_{};      // if there is one
+  bool resolve_again_ = false;  // the catalog changed meanwhile
+  std::size_t unanswered_ = 0;  // registries in a row that did not answer
+  wire::ModelVersion known_;    // whose sums the core has
+  std::string last_problem_;    // with the registry: said once, not every two seconds
+  Time problem_since_{};        // if there is one
   bool problem_lasts_ = false;
 };
 

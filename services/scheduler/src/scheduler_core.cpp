@@ -70,6 +70,7 @@ base::Result<wire::ReportReply> SchedulerCore::on_report(const wire::NodeReport&
     log_.info("node_state",
               {{"node", report.node}, {"state", name_of(report.state)}, {"reason", report.reason}});
   }
+  refusals_.observe(report);
   if (report.role == NodeRole::kRouter) observe_router(report);
   if (report.role == NodeRole::kExpertWorker) {
     observe_worker(report, now);
@@ -137,6 +138,7 @@ void SchedulerCore::expire(Time now) {
                             {"lease_ms", settings_.lease.count()}});
     nudges_.erase(gone.node);
     routers_.erase(gone.node);
+    refusals_.forget(gone.node);
     nudge(NodeRole::kGateway);
     if (gone.role == NodeRole::kExpertWorker) forget_worker(gone.node);
   }
@@ -169,7 +171,8 @@ Status SchedulerCore::on_model(const wire::ModelRecord& record, const wire::Mode
   ServedModel model{
       record.model,
       {record.model.name, record.layers, record.dense_layers, record.experts, record.expert_bytes},
-      digests.expert};
+      digests.expert,
+      digests.backbone};
   if (!rollout_ || !rollout_->is_of(model)) {
     serve(std::move(model), now);
   } else if (!(rollout_->model() == model)) {

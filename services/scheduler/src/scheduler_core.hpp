@@ -20,6 +20,7 @@
 #include "conclave/wire/registry.hpp"
 #include "expert_numbers.hpp"
 #include "load_book.hpp"
+#include "refusal_book.hpp"
 #include "rollout.hpp"
 #include "roster.hpp"
 
@@ -96,6 +97,8 @@ class SchedulerCore {
   [[nodiscard]] std::vector<ModelNumbers> model_numbers() const;
   /// Every node once, however many reasons there were.
   std::vector<NudgeTo> take_nudges();
+  /// What nodes refused, for the registry to remember.
+  [[nodiscard]] RefusalBook& refusals() { return refusals_; }
 
  private:
   [[nodiscard]] bool is_settled() const { return phase_ == Phase::kSettled; }
@@ -159,6 +162,7 @@ class SchedulerCore {
   std::uint64_t refused_total_ = 0;
   std::map<std::string, RouterEpochs> routers_;
   std::map<std::string, std::uint64_t> nudges_;
+  RefusalBook refusals_;
 };
 
 }  // namespace conclave::scheduler

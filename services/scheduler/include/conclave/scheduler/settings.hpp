@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace conclave::scheduler {
 
@@ -28,7 +29,7 @@ constexpr auto enum_names(WithoutReplica /*tag*/) {
 /// Section `scheduler`.
 struct SchedulerSettings {
   std::string listen = "tcp://127.0.0.1:7600";
-  std::string registry = "tcp://127.0.0.1:7601";
+  std::vector<std::string> registry{"tcp://127.0.0.1:7601"};
   std::string model;
   // With two, any one worker may die without a request noticing.
   std::uint32_t replicas = 2;
@@ -48,7 +49,7 @@ struct SchedulerSettings {
   void visit(Visitor&& v) {
     using std::chrono::milliseconds;
     v("listen", listen, "Address for all other nodes");
-    v("registry", registry, "Address of the registry");
+    v("registry", registry, "Addresses of the registries, which are asked in this order");
     v("model", model,
       "Model to serve: name, name@alias or name:version (default: the registry's own)");
     v("replicas", replicas, 1u, 64u,
