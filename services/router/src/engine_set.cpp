@@ -152,6 +152,15 @@ std::vector<wire::HostedModel> EngineSet::open() const {
   return open;
 }
 
+std::vector<wire::RefusedExpert> EngineSet::refused() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<wire::RefusedExpert> refused;
+  for (const Entry& entry : entries_) {
+    if (auto one = entry.engine->refused()) refused.push_back(*std::move(one));
+  }
+  return refused;
+}
+
 engine::BatcherStats EngineSet::stats() const {
   const std::lock_guard lock(mutex_);
   engine::BatcherStats stats;

@@ -48,6 +48,8 @@ class EngineSet {
   [[nodiscard]] std::uint64_t epoch() const;
   /// What is open, for the scheduler: without versions that are leaving and compute nothing.
   [[nodiscard]] std::vector<wire::HostedModel> open() const;
+  /// Backbones that are not what was registered.
+  [[nodiscard]] std::vector<wire::RefusedExpert> refused() const;
   /// Of all versions; totals also of those that were closed.
   [[nodiscard]] engine::BatcherStats stats() const;
   /// What keys and values of the open versions may still take, in bytes.

@@ -21,12 +21,14 @@ engine::BatcherStats sum(const engine::BatcherStats& past, engine::BatcherStats 
 }  // namespace
 
 InferenceEngine::InferenceEngine(std::unique_ptr<fabric::Calls> client, EngineCallbacks callbacks,
-                                 telemetry::Logger log, std::chrono::milliseconds retry)
+                                 telemetry::Logger log, telemetry::Tracer tracer,
+                                 std::chrono::milliseconds retry)
     : client_(std::move(client)),
       callbacks_(std::move(callbacks)),
       log_(std::move(log)),
       retry_(retry),
       no_model_(fail(ErrorCode::kUnavailable, "the scheduler has named no model yet")),
+      streams_(std::move(tracer)),
       thread_([this] { work(); }) {}
 
 InferenceEngine::~InferenceEngine() { stop(); }
@@ -96,6 +98,11 @@ Status InferenceEngine::ready() const {
   return experts_ != nullptr ? experts_->reachable() : no_model_;
 }
 
+std::optional<wire::RefusedExpert> InferenceEngine::refused() const {
+  const std::lock_guard lock(mutex_);
+  return refusal_;
+}
+
 std::uint64_t InferenceEngine::epoch() const {
   const std::lock_guard lock(mutex_);
   return experts_ != nullptr ? experts_->epoch() : 0;
@@ -143,31 +150,39 @@ void InferenceEngine::work() {
 
 // Loads the model that the newest table names, if it is another one than is here.
 void InferenceEngine::follow_table() {
-  std::optional<wire::ModelVersion> wanted;
+  Table table;
   {
     const std::lock_guard lock(mutex_);
     if (!table_ || (model_ && is_same_bytes(model_->version, table_->model))) return;
-    wanted = table_->model;
+    table = table_;
   }
-  if (wanted == refused_ && Clock::now() < next_try_) return;
-  serve(*wanted);
+  if (table->model == refused_ && Clock::now() < next_try_) return;
+  serve(table->model, table->backbone);
 }
 
-void InferenceEngine::serve(const wire::ModelVersion& version) {
+void InferenceEngine::serve(const wire::ModelVersion& version, const wire::Sha256& backbone) {
   if (run_) drop_model({ErrorCode::kUnavailable, "the model was replaced"});
   if (version != refused_) {
     const std::lock_guard lock(mutex_);
     no_model_ = fail(ErrorCode::kUnavailable, "loading " + version.name);
   }
-  auto loaded = callbacks_.load(version, *client_);
+  auto loaded = callbacks_.load(version, backbone, *client_);
   if (!loaded) {
     log_.error("model_refused", {{"model", version.name},
                                  {"version", version.version},
                                  {"error", loaded.error().to_string()}});
     refused_ = version;
     next_try_ = Clock::now() + retry_;
-    const std::lock_guard lock(mutex_);
-    no_model_ = fail(loaded.error().within("cannot load " + version.uri));
+    {
+      const std::lock_guard lock(mutex_);
+      no_model_ = fail(loaded.error().within("cannot load " + version.uri));
+      refusal_.reset();
+      if (loaded.error().code == ErrorCode::kCorruptData) {
+        refusal_ = {version, wire::RefusedExpert::kBackbone, wire::RefusedExpert::kBackbone,
+                    loaded.error().message};
+      }
+    }
+    callbacks_.changed();
     return;
   }
   refused_.reset();
@@ -176,6 +191,7 @@ void InferenceEngine::serve(const wire::ModelVersion& version) {
                              {"version", version.version},
                              {"backbone_bytes", run_->model->backbone->backbone().bytes()}});
   const std::lock_guard lock(mutex_);
+  refusal_.reset();
   model_ = run_->model;
   experts_ = run_->experts.get();
   if (is_same_bytes(table_->model, version)) experts_->update(table_);
@@ -244,12 +260,13 @@ void InferenceEngine::obey(const Cancel& cancel) {
 }
 
 void InferenceEngine::run_step() {
-  run_->experts->trace(streams_.trace());
+  run_->experts->trace(streams_.begin_step());
   const Clock::time_point begin = Clock::now();
   const std::span<engine::TokenEvent> events = run_->batcher->step();
   const Clock::duration took = Clock::now() - begin;
   for (engine::TokenEvent& event : events) streams_.collect(event);
   run_->batcher->step_took(took);
+  streams_.end_step();
 }
 
 void InferenceEngine::wait_for_model() {

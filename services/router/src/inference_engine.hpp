@@ -33,8 +33,9 @@ struct EngineJob {
 
 /// All come on the engine's thread; all but `load` must be short.
 struct EngineCallbacks {
-  /// Loads a model for the engine's thread; may take seconds.
-  std::function<base::Result<std::unique_ptr<ModelRun>>(const wire::ModelVersion&, fabric::Calls&)>
+  /// Loads a model, whose backbone shall have this sum, for the engine's thread; may take seconds.
+  std::function<base::Result<std::unique_ptr<ModelRun>>(
+      const wire::ModelVersion&, const wire::Sha256& backbone, fabric::Calls&)>
       load;
   std::function<void(EngineNews)> deliver;
   /// ready() or epoch() may have changed.
@@ -50,7 +51,8 @@ class InferenceEngine {
 
   /// Throws std::system_error if the system gives no thread.
   InferenceEngine(std::unique_ptr<fabric::Calls> client, EngineCallbacks callbacks,
-                  telemetry::Logger log, std::chrono::milliseconds retry = kRetry);
+                  telemetry::Logger log, telemetry::Tracer tracer = {},
+                  std::chrono::milliseconds retry = kRetry);
   ~InferenceEngine();
   InferenceEngine(const InferenceEngine&) = delete;
   InferenceEngine& operator=(const InferenceEngine&) = delete;
@@ -69,6 +71,8 @@ class InferenceEngine {
   [[nodiscard]] std::shared_ptr<const ServedModel> model() const;
   /// Ok if sequences would run now.
   [[nodiscard]] base::Status ready() const;
+  /// The backbone that it was to load and whose bytes are not those that were registered.
+  [[nodiscard]] std::optional<wire::RefusedExpert> refused() const;
   /// The epoch of the routing table in use; 0: none.
   [[nodiscard]] std::uint64_t epoch() const;
   /// As of the last step; counters go on over a change of models.
@@ -98,7 +102,7 @@ class InferenceEngine {
   [[nodiscard]] bool stopping() const;
   [[nodiscard]] std::optional<base::Error> closing() const;
   void follow_table();
-  void serve(const wire::ModelVersion& version);
+  void serve(const wire::ModelVersion& version, const wire::Sha256& backbone);
   void drop_model(const base::Error& why);
   void take_commands();
   void obey(EngineJob& job);
@@ -121,6 +125,7 @@ class InferenceEngine {
   std::shared_ptr<const ServedModel> model_;    // of run_
   dispatch::RemoteExperts* experts_ = nullptr;  // of run_
   base::Status no_model_;                       // why there is none
+  std::optional<wire::RefusedExpert> refusal_;  // see refused()
   engine::BatcherStats stats_;
   bool stop_ = false;
   std::optional<base::Error> close_;  // nothing is taken any more, and why

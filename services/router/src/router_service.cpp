@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <caf/all.hpp>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <system_error>
@@ -60,6 +61,7 @@ class RouterService::Impl {
   // Nothing of the actor, which is waited for, and of the engines is left when their parts go.
   void stop() {
     admission_.close();
+    is_stopping_ = true;  // a model that is being fetched
     if (engines_) engines_->stop();
     reporter_ = nullptr;
     member_.reset();
@@ -80,6 +82,8 @@ class RouterService::Impl {
                  fleet::incarnation_at(context_.wall_clock())};
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity_,
                                              settings_.fabric.links, context_.wall_clock));
+    store_ = std::make_unique<artifacts::Store>(settings_.artifacts, context_.wall_clock,
+                                                context_.metrics, context_.log);
     keep_engines(std::make_unique<EngineSet>([this] { return make_engine(); }, context_.log));
     start_actor();
     CONCLAVE_TRY(address_, node_->listen(settings_.router.listen));
@@ -102,11 +106,13 @@ class RouterService::Impl {
     CONCLAVE_TRY(auto client, fabric::CallClient::create(process_->context(), identity_.name,
                                                          identity_.incarnation, settings_.data,
                                                          context_.wall_clock));
-    EngineCallbacks callbacks{[this](const wire::ModelVersion& version, fabric::Calls& calls) {
-                                return ModelRun::load(version, compute_->compute(), settings_.batch,
-                                                      settings_.dispatch, calls, context_.metrics,
-                                                      context_.log,
-                                                      engines_->promised_bytes(settings_.batch));
+    EngineCallbacks callbacks{[this](const wire::ModelVersion& version,
+                                     const wire::Sha256& backbone, fabric::Calls& calls) {
+                                return ModelRun::load(
+                                    version, backbone, *store_,
+                                    [this] { return is_stopping_.load(); }, compute_->compute(),
+                                    settings_.batch, settings_.dispatch, calls, context_.metrics,
+                                    context_.log, engines_->promised_bytes(settings_.batch));
                               },
                               [this](EngineNews news) { deliver(std::move(news)); },
                               [this] {
@@ -114,7 +120,7 @@ class RouterService::Impl {
                               }};
     try {
       return std::make_unique<InferenceEngine>(std::move(client), std::move(callbacks),
-                                               context_.log);
+                                               context_.log, context_.tracer);
     } catch (const std::system_error& error) {
       return fail(ErrorCode::kUnavailable, std::string("no thread: ") + error.what());
     }
@@ -187,6 +193,7 @@ class RouterService::Impl {
     report.admin_address = context_.admin_address;
     report.epoch_seen = engines_->epoch();
     report.models = engines_->open();
+    report.refused = engines_->refused();
     report.load.running = static_cast<std::uint32_t>(stats.running);
     report.load.waiting = static_cast<std::uint32_t>(stats.waiting);
     report.load.kv_tokens_used = stats.kv_tokens_used;
@@ -216,32 +223,40 @@ class RouterService::Impl {
          [](const Stats& s) { return number(s.kv_tokens_filed); }},
         {"kv_tokens_max", "Tokens of KV cache in all",
          [](const Stats& s) { return number(s.kv_tokens_max); }},
-        {"prompt_tokens", "Prompt tokens computed",
+        {"prompt_tokens_total", "Prompt tokens computed",
          [](const Stats& s) { return number(s.prompt_tokens); }},
-        {"prefix_cache_queried_tokens", "Prompt tokens looked for in the prefix cache",
+        {"prefix_cache_queried_tokens_total", "Prompt tokens looked for in the prefix cache",
          [](const Stats& s) { return number(s.queried_tokens); }},
-        {"prefix_cache_hit_tokens", "Prompt tokens found in the prefix cache",
+        {"prefix_cache_hit_tokens_total", "Prompt tokens found in the prefix cache",
          [](const Stats& s) { return number(s.cached_tokens); }},
-        {"prefix_cache_restored_tokens", "Prompt tokens read from the file",
+        {"prefix_cache_restored_tokens_total", "Prompt tokens read from the file",
          [](const Stats& s) { return number(s.restored_tokens); }},
-        {"preemptions", "Sequences that had to give their KV blocks back",
+        {"preemptions_total", "Sequences that had to give their KV blocks back",
          [](const Stats& s) { return number(s.preemptions); }},
-        {"recomputed_tokens", "Tokens computed again after preemptions",
+        {"recomputed_tokens_total", "Tokens computed again after preemptions",
          [](const Stats& s) { return number(s.recomputed_tokens); }},
-        {"degraded_pairs", "Pairs that went to next-best experts, as nobody had the gate's choice",
+        {"degraded_pairs_total",
+         "Pairs that went to next-best experts, as nobody had the gate's choice",
          [](const Stats& s) { return number(s.degraded_pairs); }},
-        {"generated_tokens", "Tokens generated",
+        {"generated_tokens_total", "Tokens generated",
          [](const Stats& s) { return number(s.generated_tokens); }},
-        {"steps", "Steps computed", [](const Stats& s) { return number(s.steps); }},
+        {"steps_total", "Steps computed", [](const Stats& s) { return number(s.steps); }},
     };
-    std::vector<telemetry::Gauge*> gauges;
+    std::vector<std::function<void(const Stats&)>> shown;
     for (const Row& row : kRows) {
-      gauges.push_back(
-          &context_.metrics.gauge(std::string("conclave_router_") + row.name, row.help));
+      const std::string name = std::string("conclave_router_") + row.name;
+      if (name.ends_with("_total")) {
+        auto& counter = context_.metrics.counter(name, row.help);
+        shown.emplace_back(
+            [&counter, &row](const Stats& stats) { counter.raise_to(row.value(stats)); });
+      } else {
+        auto& gauge = context_.metrics.gauge(name, row.help);
+        shown.emplace_back([&gauge, &row](const Stats& stats) { gauge.set(row.value(stats)); });
+      }
     }
-    hook_ = context_.metrics.on_scrape([this, gauges = std::move(gauges)] {
+    hook_ = context_.metrics.on_scrape([this, shown = std::move(shown)] {
       const Stats stats = engines_->stats();
-      for (std::size_t i = 0; i < gauges.size(); ++i) gauges[i]->set(kRows[i].value(stats));
+      for (const auto& show : shown) show(stats);
     });
   }
 
@@ -254,6 +269,8 @@ class RouterService::Impl {
   std::unique_ptr<engine::ComputeHost> own_compute_;
   engine::ComputeHost* compute_ = nullptr;
   fabric::NodeIdentity identity_;
+  std::unique_ptr<artifacts::Store> store_;
+  std::atomic<bool> is_stopping_{false};
   std::unique_ptr<fabric::Node> node_;
   mutable std::mutex life_mutex_;  // guards the next pointer for ready(), which anybody asks
   std::unique_ptr<EngineSet> engines_;

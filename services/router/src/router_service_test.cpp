@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "conclave/engine/generator.hpp"
+#include "conclave/model/digest.hpp"
 #include "conclave/testkit/direct_worker.hpp"
 #include "conclave/testkit/fake_scheduler.hpp"
 #include "conclave/testkit/placement.hpp"
@@ -747,6 +748,38 @@ TEST_F(RouterServiceTest, SaysWhyAModelCannotBeLoaded) {
   EXPECT_THAT(service_->ready().error().message, HasSubstr("/no/such/file.gguf"));
 }
 
+TEST_F(RouterServiceTest, RefusesABackboneThatWasNotRegistered) {
+  ASSERT_TRUE(start_service());
+  worker_ = start_worker("worker");
+  wire::RoutingTable wrong = table(worker_->endpoint());
+  const wire::Sha256 sum = *model::backbone_digest(whole_->file(), whole_->config());
+  wrong.backbone = sum;
+  wrong.backbone[31] ^= 1;
+  scheduler_->publish(wrong);
+
+  const auto report = scheduler_->wait_report(
+      kNode, [](const wire::NodeReport& some) { return !some.refused.empty(); });
+
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->state, wire::NodeState::kStarting);
+  EXPECT_EQ(report->refused[0].model, version_);
+  EXPECT_EQ(report->refused[0].layer, wire::RefusedExpert::kBackbone);
+  EXPECT_THAT(report->reason, HasSubstr("backbone"));
+}
+
+TEST_F(RouterServiceTest, ServesABackboneThatWasRegistered) {
+  ASSERT_TRUE(start_service());
+  worker_ = start_worker("worker");
+  wire::RoutingTable right = table(worker_->endpoint());
+  right.backbone = *model::backbone_digest(whole_->file(), whole_->config());
+  scheduler_->publish(right);
+
+  const auto report = wait_report(wire::NodeState::kReady);
+
+  ASSERT_TRUE(report);
+  EXPECT_TRUE(report->refused.empty());
+}
+
 TEST_F(RouterServiceTest, IsNotReadyWithoutALinkToEveryExpert) {
   ASSERT_TRUE(start_service());
   scheduler_->publish(table({"worker", 1, "direct://worker"}));
@@ -901,7 +934,8 @@ TEST_F(RouterServiceTest, AnotherModelReplacesTheFirst) {
   EXPECT_EQ(heard.choices[0].finish, FinishReason::kError);
   EXPECT_EQ(heard.choices[0].error.code, ErrorCode::kUnavailable);
   const auto report = scheduler_->wait_report(kNode, [&](const wire::NodeReport& some) {
-    return some.hosted(version) != nullptr && some.state == wire::NodeState::kReady;
+    return some.models.size() == 1 && some.models[0].model == version &&
+           some.state == wire::NodeState::kReady;
   });
   ASSERT_TRUE(report);
   EXPECT_GT(report->load.tokens_total, 0u) << "totals go on";

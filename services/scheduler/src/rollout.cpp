@@ -179,6 +179,7 @@ void Rollout::publish(std::uint64_t epoch, Time now) {
   table_.model = model_.version;
   table_.policy = options_.policy;
   table_.leaving = leaving_;
+  table_.backbone = model_.backbone;
   table_.layers = model_.shape.layers;
   table_.experts = model_.shape.experts;
   std::vector<const ExpertBits*> hosted;

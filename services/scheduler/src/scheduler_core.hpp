@@ -19,6 +19,8 @@
 #include "conclave/telemetry/log.hpp"
 #include "conclave/wire/placement.hpp"
 #include "conclave/wire/registry.hpp"
+#include "expert_numbers.hpp"
+#include "refusal_book.hpp"
 #include "roster.hpp"
 #include "served_version.hpp"
 
@@ -102,8 +104,12 @@ class SchedulerCore {
 
   [[nodiscard]] wire::Fleet fleet(Time now) const;
   [[nodiscard]] SchedulerStats stats() const;
+  /// Of every version that is served, for metrics.
+  [[nodiscard]] std::vector<ModelNumbers> model_numbers() const;
   /// Every node once, however many reasons there were.
   std::vector<NudgeTo> take_nudges();
+  /// What nodes refused, for the registry to remember.
+  [[nodiscard]] RefusalBook& refusals() { return refusals_; }
 
  private:
   [[nodiscard]] bool is_settled() const { return phase_ == Phase::kSettled; }
@@ -114,6 +120,7 @@ class SchedulerCore {
   void observe_worker(const wire::NodeReport& report, Time now);
   void forget_worker(const std::string& worker);
   void expire(Time now);
+  [[nodiscard]] bool hears_nobody(Time now) const;
   void settle(Time now);
   void refresh(Time now);
   void nudge(wire::NodeRole role);
@@ -165,8 +172,9 @@ class SchedulerCore {
   std::unique_ptr<placement::Planner> planner_;
   telemetry::Logger log_;
   Roster roster_;
-  std::list<ServedVersion> versions_;          // at most wire::kVersionsMax
-  std::vector<WantedModel> wanted_;            // empty: the registry has not answered yet
+  std::list<ServedVersion> versions_;  // at most wire::kVersionsMax
+  std::vector<WantedModel> wanted_;    // empty: the registry has not answered yet
+  PairTimes pair_times_;
   std::map<std::string, Standing> standings_;  // of those that are not in service
   std::string no_model_ = "the registry has not answered yet";
   std::string left_out_;  // why more is not wanted
@@ -175,6 +183,7 @@ class SchedulerCore {
   Phase phase_ = Phase::kWaiting;
   const Time started_;
   Time last_call_;
+  Time heard_;  // a report of any node
   Time settle_until_{};
   std::optional<Time> published_;
 
@@ -187,6 +196,7 @@ class SchedulerCore {
   std::uint64_t refused_total_ = 0;
   std::map<std::string, RouterEpochs> routers_;
   std::map<std::string, std::uint64_t> nudges_;
+  RefusalBook refusals_;
 };
 
 }  // namespace conclave::scheduler

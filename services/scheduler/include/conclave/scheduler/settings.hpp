@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace conclave::scheduler {
 
@@ -38,7 +39,7 @@ constexpr auto enum_names(WithoutReplica /*tag*/) {
 /// Section `scheduler`.
 struct SchedulerSettings {
   std::string listen = "tcp://127.0.0.1:7600";
-  std::string registry = "tcp://127.0.0.1:7601";
+  std::vector<std::string> registry{"tcp://127.0.0.1:7601"};
   std::string model;
   // With two, any one worker may die without a request noticing.
   std::uint32_t replicas = 2;
@@ -52,12 +53,14 @@ struct SchedulerSettings {
   double move_price = 0.1;
   WithoutReplica without_replica = WithoutReplica::kWait;
   VersionChange version_change = VersionChange::kWait;
+  // Three series each, a megabyte of text in a scrape: what a Prometheus takes without a thought.
+  std::uint32_t expert_series_max = 4096;
 
   template <class Visitor>
   void visit(Visitor&& v) {
     using std::chrono::milliseconds;
     v("listen", listen, "Address for all other nodes");
-    v("registry", registry, "Address of the registry");
+    v("registry", registry, "Addresses of the registries, which are asked in this order");
     v("model", model,
       "Model to serve: name, name@alias or name:version (default: the registry's own)");
     v("replicas", replicas, 1u, 64u,
@@ -79,9 +82,10 @@ struct SchedulerSettings {
     v("move-price", move_price, 0.0, 100.0,
       "How much the busiest worker's share (1: the mean) must fall to be worth moving all experts");
     v("version-change", version_change,
-      "Where a new version has no room beside the old one: wait (the old one is served) or gap "
-      "(the "
-      "old one goes first)");
+      "Where a new version has no room beside the old one: wait (the old one is served) or gap (it "
+      "goes first)");
+    v("expert-series-max", expert_series_max, 0u, 16'384u,
+      "Most experts, of all versions, that /metrics shows one by one; with more, layers only");
   }
 };
 
