@@ -84,7 +84,7 @@ struct RefusedExpert {
   # What a node has read and does not use, since it is not what was registered.
 
   model @0 :Common.ModelVersion;
-  layer @1 :UInt32;
+  layer @1 :UInt32;  # 2^32 - 1, as the index: the backbone
   index @2 :UInt32;
   reason @3 :Text;  # for people; cut like an error's message
 }
@@ -114,7 +114,7 @@ struct NodeReport {
   further @16 :List(HostedModel);  # versions that it has open beside `model`
   modelState @17 :NodeState;       # of `model`, as HostedModel's; unset: `state`
   modelReason @18 :Text;           # of `model`, as HostedModel's
-  refused @19 :List(RefusedExpert);  # worker: what it was to load and its checks refuse
+  refused @19 :List(RefusedExpert);  # worker, router: what it was to load and its checks refuse
   zone @20 :Text;                  # where it stands: what fails together; at most kNameBytesMax
   lost @21 :List(Text);            # router: workers of its tables that it cannot reach now, by node
 }
@@ -164,7 +164,8 @@ struct RoutingTable {
   # The workers of expert e of layer l are pool[first[i]] up to, not with, pool[first[i + 1]], where
   # i = l * experts + e. Each is an index into `workers`.
   policy @7 :DegradedPolicy;
-  leaving @8 :Bool;
+  backbone @8 :Data;  # SHA-256 of the version's backbone, 32 bytes; empty: not recorded
+  leaving @9 :Bool;
   # Nobody wants this version any more. A router keeps it open, and goes on with what it is brought,
   # but leaves it out of its reports while it computes nothing of it.
 }

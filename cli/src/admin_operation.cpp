@@ -5,6 +5,8 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "conclave/telemetry/progress_bar.hpp"
+
 namespace conclave::cli {
 
 using base::ErrorCode;
@@ -79,6 +81,16 @@ Result<json::value> await_operation(const AdminClient& client, const AdminAnswer
       return fail(answer.error());
     }
   }
+}
+
+Result<AdminAnswer> run_operation(const AdminClient& client, const AdminCall& call,
+                                  const std::string& label) {
+  CONCLAVE_TRY(AdminAnswer begun, client.call(call));
+  telemetry::ProgressBar bar(label);
+  CONCLAVE_TRY(json::value result, await_operation(client, begun, [&bar](unsigned percent) {
+                 bar.update(percent, 100);
+               }));
+  return AdminAnswer{.status = 200, .body = std::move(result), .etag = "", .stale = false};
 }
 
 }  // namespace conclave::cli

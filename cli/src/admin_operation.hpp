@@ -17,4 +17,8 @@ base::Result<boost::json::value> await_operation(
     const AdminClient& client, const AdminAnswer& begun,
     const std::function<void(unsigned percent)>& progress);
 
+/// Runs what `call` begins to its end, with a bar on a terminal.
+base::Result<AdminAnswer> run_operation(const AdminClient& client, const AdminCall& call,
+                                        const std::string& label);
+
 }  // namespace conclave::cli

@@ -2,6 +2,7 @@
 #include <iostream>
 #include <memory>
 
+#include "admin_operation.hpp"
 #include "commands.hpp"
 #include "conclave/config/bind.hpp"
 #include "models.hpp"
@@ -52,7 +53,9 @@ Status export_lines(const Options& options, const AdminClient& client) {
 }
 
 Status verify(const Options& options, const AdminClient& client) {
-  CONCLAVE_TRY(const AdminAnswer found, client.get(admin_path({"audit"}, ":verify")));
+  CONCLAVE_TRY(const AdminAnswer found,
+               run_operation(client, {.method = "POST", .path = admin_path({"audit"}, ":verify")},
+                             "verifying the audit"));
   const std::string bad = cell(found.body, "/first_bad");
   const std::string records = cell(found.body, "/records");
   if (options.format == OutputFormat::kJson) print_json(found.body);

@@ -28,11 +28,11 @@ struct Service {
 
 const std::vector<Service>& services() {
   static const std::vector<Service> all = {
-      {"registry", {"fabric"}},
-      {"scheduler", {"fabric"}},
-      {"expert-worker", {"fabric", "fabric.data", "fleet"}},
-      {"router", {"fabric", "fabric.data", "fleet"}},
-      {"gateway", {"fabric", "fleet"}},
+      {"registry", {"artifacts", "fabric", "tracing"}},
+      {"scheduler", {"fabric", "tracing"}},
+      {"expert-worker", {"artifacts", "fabric", "fabric.data", "fleet", "tracing"}},
+      {"router", {"artifacts", "fabric", "fabric.data", "fleet", "tracing"}},
+      {"gateway", {"fabric", "fleet", "tracing"}},
   };
   return all;
 }
@@ -87,6 +87,9 @@ class Plan {
                            "text",
                            "--fabric.keys",
                            fleet_.keys};
+    if (has_section(*service, "artifacts")) {
+      arguments.insert(arguments.end(), {"--artifacts.cache", artifacts_cache(fleet_).string()});
+    }
     for (const Arguments* some : {&common, &std::as_const(arguments)}) {
       child.arguments.insert(child.arguments.end(), some->begin(), some->end());
     }
@@ -104,6 +107,8 @@ class Plan {
 };
 
 }  // namespace
+
+std::filesystem::path artifacts_cache(const LocalFleet& fleet) { return fleet.state / "artifacts"; }
 
 std::string scheduler_addresses(const LocalFleet& fleet) {
   std::vector<std::string> addresses;
@@ -132,7 +137,7 @@ std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Mach
     plan.add(is_only ? "scheduler" : "scheduler-" + std::to_string(i + 1), "scheduler",
              kPlannerStage,
              {"--scheduler.listen", tcp(fleet.scheduler_ports[i]), "--scheduler.registry",
-              registries.front(), "--scheduler.model", fleet.reference,
+              joined(registries), "--scheduler.model", fleet.reference,
               std::string("--scheduler.elect=") + (is_only ? "false" : "true")});
   }
   const std::uint64_t memory = machine.memory_limit_bytes / 4 * 3 / fleet.workers;
@@ -166,8 +171,8 @@ std::string setting_problem(const std::string& setting) {
   const std::size_t equals = setting.find('=');
   if (is_known && equals != std::string::npos && setting.find('.') < equals) return "";
   return "'" + setting +
-         "' is not SECTION.KEY=VALUE of registry, scheduler, expert-worker, router, gateway, fleet "
-         "or fabric";
+         "' is not SECTION.KEY=VALUE of registry, scheduler, expert-worker, router, gateway, "
+         "artifacts, fleet, fabric or tracing";
 }
 
 }  // namespace conclave::cli

@@ -99,6 +99,8 @@ TEST(LocalFleetTest, RegistriesShareADatabaseThatOnlyTheySee) {
   }
   EXPECT_EQ(value(child(children, "gateway"), "--gateway.registry"),
             "tcp://127.0.0.1:11,tcp://127.0.0.1:13");
+  EXPECT_EQ(value(child(children, "scheduler"), "--scheduler.registry"),
+            "tcp://127.0.0.1:11,tcp://127.0.0.1:13");
   EXPECT_GT(child(children, "postgres").stage, child(children, "registry-1").stage);
   for (const ChildSpec& each : children) {
     for (const std::string& argument : each.arguments) {

@@ -91,6 +91,21 @@ base::Result<wire::Fleet> ask_leader(const std::string& schedulers, const std::s
   return fleet;
 }
 
+json::array refused_json(const wire::NodeReport& report) {
+  json::array all;
+  for (const wire::RefusedExpert& refused : report.refused) {
+    json::object shown{{"model", refused.model.name},
+                       {"version", refused.model.version},
+                       {"reason", refused.reason}};
+    if (refused.layer != wire::RefusedExpert::kBackbone) {
+      shown["layer"] = refused.layer;
+      shown["expert"] = refused.index;
+    }
+    all.push_back(std::move(shown));
+  }
+  return all;
+}
+
 json::object node_json(const wire::NodeStatus& status) {
   const wire::NodeReport& report = status.report;
   json::object node{{"node", report.node},
@@ -102,6 +117,7 @@ json::object node_json(const wire::NodeStatus& status) {
                     {"zone", report.zone},
                     {"silent_ms", status.silent_ms},
                     {"epoch_seen", report.epoch_seen}};
+  if (!report.refused.empty()) node["refused"] = refused_json(report);
   if (report.role == wire::NodeRole::kExpertWorker) {
     node["device"] = report.device;
     node["experts_ready"] = report.experts_ready();
@@ -165,6 +181,21 @@ std::string load_of(const wire::NodeStatus& status) {
   }
 }
 
+// What does not have the bytes that were registered, a line each.
+void print_refused(const wire::Fleet& fleet) {
+  for (const wire::NodeStatus& status : fleet.nodes) {
+    for (const wire::RefusedExpert& refused : status.report.refused) {
+      const bool is_backbone = refused.layer == wire::RefusedExpert::kBackbone;
+      std::cout << "refused  "
+                << (is_backbone ? "backbone"
+                                : "expert (" + std::to_string(refused.layer) + ", " +
+                                      std::to_string(refused.index) + ")")
+                << " of " << refused.model.name << ":" << refused.model.version << " by "
+                << status.report.node << ": " << refused.reason << "\n";
+    }
+  }
+}
+
 void print_table(const wire::Fleet& fleet) {
   if (fleet.models.empty()) std::cout << "model    none\n";
   for (const wire::ServedModel& model : fleet.models) {
@@ -174,6 +205,7 @@ void print_table(const wire::Fleet& fleet) {
               << (model.reason.empty() ? "" : ": " + model.reason) << "\n";
   }
   if (!fleet.reason.empty()) std::cout << "waiting  " << fleet.reason << "\n";
+  print_refused(fleet);
   std::cout << "epoch    " << fleet.epoch;
   if (fleet.term != 0) std::cout << ", term " << fleet.term;
   std::cout << "\n\n";

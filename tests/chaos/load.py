@@ -124,33 +124,40 @@ class Endless:
 
     def __init__(self, stack, wanted: list[dict], expected: list):
         self.wrong: list[str] = []
-        self.answers = 0
-        self.gaps: list[tuple[float, float]] = []
+        self.streams: list[list[Stream]] = [[] for _ in wanted]  # one after another, the last one plays
         self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._run, args=(stack, request, answer))
-                         for request, answer in zip(wanted, expected)]
+        self._threads = [threading.Thread(target=self._run, args=(stack, request, answer, streams))
+                         for request, answer, streams in zip(wanted, expected, self.streams)]
         for thread in self._threads:
             thread.start()
 
-    def _run(self, stack, request: dict, expected) -> None:
+    def _run(self, stack, request: dict, expected, streams: list[Stream]) -> None:
         while not self._stop.is_set():
             stream = Stream()
+            streams.append(stream)
             run(stack.connection(300), request, stream)
-            with self._lock:
-                self.answers += 1
-                self.gaps += stream.gaps
-                if stream.answer != expected:
-                    self.wrong.append(difference(expected, stream.answer))
+            if stream.answer != expected:
+                self.wrong.append(difference(expected, stream.answer))
+
+    @property
+    def answers(self) -> int:
+        return sum(len(streams) - 1 for streams in self.streams)
+
+    def tokens(self) -> int:
+        return sum(stream.tokens for streams in self.streams for stream in list(streams))
 
     def stop(self) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()
 
+    def longest_gaps(self, since: float, until: float) -> list[float]:
+        """Of each request, among those that ended then."""
+        return [max((gap for stream in list(streams) for end, gap in list(stream.gaps) if since < end <= until),
+                    default=0.0) for streams in self.streams]
+
     def longest_gap(self, since: float) -> float:
-        with self._lock:
-            return max((gap for end, gap in self.gaps if end > since), default=0.0)
+        return max(self.longest_gaps(since, float("inf")))
 
 
 def difference(expected, answer) -> str:

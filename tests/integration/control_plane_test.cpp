@@ -36,7 +36,7 @@ class ControlPlaneTest : public ::testing::TestWithParam<bool> {
                                              const std::string& address = "") {
     scheduler::SchedulerService::Settings settings;
     settings.scheduler.listen = address.empty() ? world_.address("scheduler") : address;
-    settings.scheduler.registry = registry;
+    settings.scheduler.registry = {registry};
     settings.scheduler.model = model;
     settings.scheduler.lease = std::chrono::milliseconds(2000);
     settings.scheduler.settle = std::chrono::milliseconds(500);
@@ -186,8 +186,8 @@ TEST_P(ControlPlaneTest, OperatorsRegisterAndMoveAliases) {
 
   EXPECT_EQ(ask(wire::ResolveModel{"demo@none"}).error().code, ErrorCode::kNotFound);
   EXPECT_EQ(ask(wire::RegisterModel{"", "/no/such.gguf", {}}).error().code, ErrorCode::kNotFound);
-  EXPECT_EQ(ask(wire::RegisterModel{"", "s3://b/m.gguf", {}}).error().code,
-            ErrorCode::kUnimplemented);
+  EXPECT_EQ(ask(wire::RegisterModel{"", "gopher://b/m.gguf", {}}).error().code,
+            ErrorCode::kInvalidArgument);
   EXPECT_EQ(ask(wire::RegisterModel{"", demo_model(), {"not an alias"}}).error().code,
             ErrorCode::kInvalidArgument);
   EXPECT_EQ(ask(wire::RegisterModel{"", std::string(CONCLAVE_SOURCE_DIR) + "/README.md", {}})

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A byte is flipped in one expert of a registered file: `conclave models verify` names exactly that expert,
-and a worker that loads anew refuses exactly that one.
+and a worker that loads anew refuses exactly that one, which status, /admin/v1/experts and, once, the audit say.
+Then one in the backbone: a router that loads anew refuses that.
 
 Usage: registry_damage_test.py CONCLAVE MODEL [SEED]
 """
@@ -38,6 +39,19 @@ def damage(path: pathlib.Path, layers: int, experts: int) -> tuple[int, int]:
 def verify(conclave: str, stack: Stack, reference: str) -> tuple[int, dict]:
     done = run(conclave, stack, "models", "verify", reference)
     return done.returncode, json.loads(done.stdout)
+
+
+def spoil_backbone(path: pathlib.Path) -> None:
+    offset, size = tensors(path)["output_norm.weight"]
+    flip(path, offset + random.randrange(size), 1 << random.randrange(8))
+
+
+def remembered(admin, action: str, expected: dict) -> None:
+    """The audit has one event of this action, with these details."""
+    events = wait_for(action, lambda: admin.list(f"/audit?action={action}"), 30)
+    assert len(events) == 1 and events[0]["subject"] == "conclave-demo:1", events
+    assert expected.items() <= events[0]["after"].items(), (expected, events)
+    assert events[0]["actor"] == "node:scheduler", events
 
 
 def main() -> int:
@@ -78,7 +92,26 @@ def main() -> int:
             assert "1 experts refused" in worker["reason"], worker
             named = re.search(r"expert \((\d+), (\d+)\)", worker["reason"])
             assert named and (int(named[1]), int(named[2])) == (layer, expert), (layer, expert, worker)
+            told = [(r["layer"], r["expert"]) for r in worker["refused"]]
+            assert told == [(layer, expert)], worker
             print(f"layer {layer} expert {expert} of {total}: verify and the worker name it and no other")
+
+            listed = admin.get(f"/experts?layer={layer}&limit=1000")["data"]
+            assert [e["expert"] for e in listed if e["refused"]] == [expert], listed
+            remembered(admin, "expert.refused", {"node": "worker-1", "layer": layer, "expert": expert})
+
+            spoil_backbone(copy)
+            code, found = verify(conclave, stack, "conclave-demo:1")
+            assert code == 1 and not found["backbone_ok"], found
+            os.kill(stack.pids()["router-1"], signal.SIGKILL)
+            remembered(admin, "backbone.refused", {"node": "router-1"})
+            # It is tried again and again, and remembered once for every life.
+            assert len(admin.list("/audit?action=expert.refused")) == 1
+            done = run(conclave, stack, "status")
+            routers = [n for n in json.loads(done.stdout)["nodes"] if n["role"] == "router"]
+            assert [r["state"] for r in routers] == ["starting"], routers
+            assert "backbone" in routers[0]["reason"] and routers[0]["refused"], routers
+            print("the backbone: verify and the router refuse it")
     return 0
 
 

@@ -161,7 +161,7 @@ def main() -> int:
                 wrong.append((request[:60], expected, status))
         after = [admin.get("/models"), admin.list("/audit"), admin.get("/keys?limit=1000")]
         assert before == after, "something of it was done"
-        assert admin.get("/audit:verify")["ok"]
+        assert admin.verify_audit()["ok"]
         print(f"{len(CASES) + len(RAW)} hostile calls, {len(wrong)} with another status than expected")
         print("\n".join(map(str, wrong)))
         # Its key is 0600, and no process shows it on its command line.

@@ -215,7 +215,7 @@ def main() -> int:
                 wait_for("the registry answers", lambda: answers(admin))
                 pause.wait(random.random() * ALIVE_SECONDS)
                 victim.registry.kill()
-                check = steady.get("/audit:verify")
+                check = steady.verify_audit()
                 assert check["ok"], (number, check)
                 for task in tasks[:-1]:
                     task.check(steady)
@@ -233,7 +233,7 @@ def main() -> int:
         requests = tasks[-1]
         expected = (requests.requests, requests.prompt, requests.completion)
         wait_for("usage has arrived", lambda: used(steady, model) == expected, 30)
-        check = steady.get("/audit:verify")
+        check = steady.verify_audit()
         assert check["ok"], check
         assert writers[0].acknowledged and all(writer.acknowledged for writer in writers), \
             [writer.acknowledged for writer in writers]

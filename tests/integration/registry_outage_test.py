@@ -109,7 +109,7 @@ def main() -> int:
         # And stays so: no batch is counted again.
         Pause().wait(3)
         assert used(admin, key["id"]) == told, (used(admin, key["id"]), told)
-        assert admin.get("/audit:verify")["ok"]
+        assert admin.verify_audit()["ok"]
         print(f"PostgreSQL away for {seconds:g} s and more: {told[0]} requests, {during} of them"
               f" meanwhile, none failed; usage {told} arrived once")
     return 0

@@ -103,7 +103,7 @@ def main() -> int:
             wait_for("the second gateway has its registry", answers)
             race_registrations(admins, pathlib.Path(folder))
             race_moves(admins, moves)
-            check = first.get("/audit:verify")
+            check = first.verify_audit()
             assert check["ok"], check
     return 0
 

@@ -68,6 +68,13 @@ class Admin:
         return wait_for(f"operation {operation['id']}",
                         lambda: (now := self.get(path))["state"] != "running" and now)
 
+    def verify_audit(self) -> dict:
+        """What a walk over all of the audit found."""
+        status, body, _ = self.call("POST", "/audit:verify")
+        ended = self.finish(status, body)
+        assert ended["state"] == "done", ended
+        return ended["result"]
+
     def register(self, name: str, uri: str, **more) -> dict:
         """The version that a file becomes."""
         status, body, _ = self.call("POST", f"/models/{name}/versions", {"uri": uri, **more})

@@ -29,10 +29,20 @@ class Stack:
         if arguments[0] == "up":
             command += ["--state", self.state.name]
         self.log_path = log or pathlib.Path(self.state.name) / "log"
-        self.log = open(self.log_path, "wb")
+        self._start = lambda: self._run(command, env)
+        self._start()
+
+    def _run(self, command: list[str], env: dict[str, str]) -> None:
+        self.log = open(self.log_path, "ab")
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, env=env)
         self.buffer = b""
         self.url = self._wait_ready()
+
+    def restart(self, between=lambda: None) -> None:
+        """Ends it, and starts it again with the same state directory; `between` is called while it is down."""
+        self.close()
+        between()
+        self._start()
 
     def _wait_ready(self) -> str:
         end = time.monotonic() + READY_SECONDS

@@ -92,7 +92,7 @@ Result<json::object> Call::body(std::initializer_list<std::string_view> members)
   for (const auto& member : body) {
     if (std::ranges::find(members, std::string_view(member.key())) == members.end()) {
       return fail(ErrorCode::kInvalidArgument,
-                  "there is no member " + base::shown(member.key()) + " here");
+                  base::printable(member.key()) + std::string(kNoSuchMember));
     }
   }
   return body;

@@ -45,6 +45,17 @@ std::string_view type_of(std::uint16_t status) {
   return status < 500 ? "invalid_request_error" : "server_error";
 }
 
+wire::AdminReply refused(std::uint16_t status, std::string_view code, std::string_view message,
+                         std::string_view param) {
+  const json::value field = param.empty() ? json::value() : json::value(param);
+  wire::AdminReply reply = json_reply(
+      {{"error",
+        {{"message", message}, {"type", type_of(status)}, {"param", field}, {"code", code}}}},
+      0, status);
+  if (status == 429 || status == 503) reply.retry_after_s = kRetryAfterS;
+  return reply;
+}
+
 }  // namespace
 
 std::string etag_of(std::uint64_t revision) { return '"' + std::to_string(revision) + '"'; }
@@ -67,16 +78,11 @@ wire::AdminReply lines_reply(std::string lines) {
 
 wire::AdminReply error_reply(std::uint16_t status, std::string_view code,
                              std::string_view message) {
-  wire::AdminReply reply = json_reply(
-      {{"error",
-        {{"message", message}, {"type", type_of(status)}, {"param", nullptr}, {"code", code}}}},
-      0, status);
-  if (status == 429 || status == 503) reply.retry_after_s = kRetryAfterS;
-  return reply;
+  return refused(status, code, message, {});
 }
 
-wire::AdminReply error_reply(const base::Error& error) {
-  return error_reply(status_of(error.code), to_string(error.code), error.message);
+wire::AdminReply error_reply(const base::Error& error, std::string_view param) {
+  return refused(status_of(error.code), to_string(error.code), error.message, param);
 }
 
 }  // namespace conclave::admin

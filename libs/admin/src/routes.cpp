@@ -107,6 +107,40 @@ json::object operation_of(const Route& route) {
   return operation;
 }
 
+// Of "pins[0].worker_group is ..", all of the first word; of "limit: ..", what is before the colon.
+std::string_view first_word(std::string_view text) {
+  return text.substr(0, std::min(text.find_first_of(" :"), text.size()));
+}
+
+void drop(std::string_view& text, std::string_view start) {
+  if (text.starts_with(start)) text.remove_prefix(start.size());
+}
+
+bool has_field(const Route& route, std::string_view name) {
+  const auto is_it = [name](const Argument& argument) { return argument.name == name; };
+  return std::ranges::any_of(route.arguments, is_it) || std::ranges::any_of(route.body, is_it) ||
+         route.pattern.find("{" + std::string(name) + "}") != std::string::npos;
+}
+
+// The field that an error names, as routes.hpp says; empty: none.
+std::string_view param_of(const Route& route, const base::Error& error) {
+  if (error.code != base::ErrorCode::kInvalidArgument) return {};
+  std::string_view text = error.message;
+  if (text.ends_with(kNoSuchMember)) return text.substr(0, text.size() - kNoSuchMember.size());
+  drop(text, "the ");
+  for (const std::string_view kind : {"model ", "deployment "}) {
+    if (text.starts_with(std::string(kind) + "name")) drop(text, kind);
+  }
+  const std::string_view word = first_word(text);
+  const std::string_view field = word.substr(0, std::min(word.find_first_of(".["), word.size()));
+  return field == "If-Match" || has_field(route, field) ? word : std::string_view();
+}
+
+wire::AccessRole least_of(const Route& route) {
+  if (route.least != wire::AccessRole::kNone) return route.least;
+  return route.method == "GET" ? wire::AccessRole::kRead : wire::AccessRole::kAdmin;
+}
+
 std::string lower(std::string text) {
   std::ranges::transform(text, text.begin(), [](unsigned char c) { return std::tolower(c); });
   return text;
@@ -131,7 +165,7 @@ wire::AdminReply Routes::serve(const wire::AdminRequest& request) const {
       allowed += (allowed.empty() ? "" : ", ") + route.method;
       continue;
     }
-    const auto least = route.method == "GET" ? wire::AccessRole::kRead : wire::AccessRole::kAdmin;
+    const wire::AccessRole least = least_of(route);
     if (request.subject.role < least) {
       return error_reply(403, "forbidden",
                          least == wire::AccessRole::kRead
@@ -139,7 +173,7 @@ wire::AdminReply Routes::serve(const wire::AdminRequest& request) const {
                              : "this key may look, and change nothing: it takes the role admin");
     }
     auto reply = route.handler(Call(request, *std::move(parameters)));
-    return reply ? *std::move(reply) : refusal_(reply.error());
+    return reply ? *std::move(reply) : refusal_(reply.error(), param_of(route, reply.error()));
   }
   if (!allowed.empty()) {
     return error_reply(405, "method_not_allowed", "this path takes " + allowed);

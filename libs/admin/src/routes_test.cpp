@@ -74,6 +74,25 @@ TEST_F(RoutesTest, GivesARequestToTheHandlerOfItsPattern) {
   EXPECT_EQ(seen.at("version").to_number<int>(), 7);
 }
 
+TEST_F(RoutesTest, NamesTheFieldThatIsAtFault) {
+  const auto param_of = [this](const std::string& query, const std::string& body,
+                               const std::string& if_match = "") {
+    AdminRequest asked = request("GET", "/admin/v1/models/tiny");
+    asked.query = query;
+    asked.body = body;
+    asked.if_match = if_match;
+    const json::value error = json::parse(routes.serve(asked).body).at("error");
+    return error.at("param").is_null() ? "none" : std::string(error.at("param").as_string());
+  };
+
+  EXPECT_EQ(param_of("limit=ten", ""), "limit");
+  EXPECT_EQ(param_of("", R"({"text":7})"), "text");
+  EXPECT_EQ(param_of("", R"({"nonsense":7})"), "nonsense");
+  EXPECT_EQ(param_of("", "", "x"), "If-Match");
+  EXPECT_EQ(param_of("", "[]"), "none");               // the body as a whole
+  EXPECT_EQ(param_of("", R"({"number":8})"), "none");  // which the route does not say it has
+}
+
 TEST_F(RoutesTest, ReadsArgumentsConditionAndBody) {
   AdminRequest asked = request("GET", "/admin/v1/models");
   asked.query = "limit=5&dry_run=true";

@@ -66,7 +66,7 @@ Status check_tags(const std::map<std::string, std::string>& tags) {
   CONCLAVE_TRY_VOID(check_count("tags", tags.size(), kTagsMax));
   for (const auto& [key, value] : tags) {
     if (key.empty()) return refuse("tags", "has a tag without a name");
-    CONCLAVE_TRY_VOID(check_text("a name in tags", key, kTagBytesMax));
+    CONCLAVE_TRY_VOID(check_text("tags: a name", key, kTagBytesMax));
     CONCLAVE_TRY_VOID(check_text("tags." + base::printable(key), value, kTagBytesMax));
   }
   return {};

@@ -37,6 +37,8 @@ const char* lock_statement(sql::Lock lock) {
       return "LOCK TABLE usage_batch IN EXCLUSIVE MODE";
     case sql::Lock::kLeases:
       return "LOCK TABLE lease IN EXCLUSIVE MODE";
+    case sql::Lock::kOperations:
+      return "LOCK TABLE operation IN EXCLUSIVE MODE";
   }
   CONCLAVE_CHECK(false);
 }

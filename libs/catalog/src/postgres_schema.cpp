@@ -214,6 +214,24 @@ CREATE TRIGGER state_told AFTER UPDATE ON state
   FOR EACH ROW EXECUTE FUNCTION tell_watchers();
 )sql",
     R"sql(
+CREATE TABLE operation (
+  id TEXT COLLATE "C" PRIMARY KEY,
+  what TEXT COLLATE "C" NOT NULL,
+  subject TEXT COLLATE "C" NOT NULL,
+  request TEXT COLLATE "C" NOT NULL,
+  owner TEXT COLLATE "C" NOT NULL,
+  state TEXT COLLATE "C" NOT NULL CHECK (state IN ('running', 'done', 'failed')),
+  percent BIGINT NOT NULL,
+  result TEXT COLLATE "C" NOT NULL,
+  error_code TEXT COLLATE "C" NOT NULL,
+  error TEXT COLLATE "C" NOT NULL,
+  started_unix_ms BIGINT NOT NULL,
+  beat_unix_ms BIGINT NOT NULL,
+  ended_unix_ms BIGINT NOT NULL
+);
+CREATE INDEX operation_started ON operation (started_unix_ms DESC, id DESC);
+)sql",
+    R"sql(
 CREATE TABLE lease_state (
   name TEXT COLLATE "C" PRIMARY KEY,
   revision BIGINT NOT NULL,

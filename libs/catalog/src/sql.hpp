@@ -120,7 +120,7 @@ enum class End { kCommit, kRollBack };
 using Body = std::function<base::Result<End>(Session&)>;
 
 /// Writers of one kind follow each other; they would only collide on the row they all change.
-enum class Lock { kCatalog, kUsage, kLeases };
+enum class Lock { kCatalog, kUsage, kLeases, kOperations };
 
 struct Outcome {
   base::Status status;

@@ -126,6 +126,18 @@ class SqlCatalog final : public Catalog {
                                               std::uint64_t revision,
                                               std::string_view data) override;
 
+  base::Result<Operation> begin_operation(const NewOperation& operation,
+                                          std::int64_t now_unix_ms) override;
+  base::Status interrupt_former(const std::string& owner, std::int64_t now_unix_ms) override;
+  base::Status beat_operations(const std::string& owner, std::span<const OperationBeat> beats,
+                               std::int64_t now_unix_ms) override;
+  base::Result<Operation> end_operation(const std::string& id, const std::string& owner,
+                                        const OperationOutcome& outcome,
+                                        std::int64_t now_unix_ms) override;
+  base::Result<Operation> find_operation(const std::string& id, std::int64_t now_unix_ms) override;
+  base::Result<std::vector<Operation>> list_operations(std::uint32_t limit,
+                                                       std::int64_t now_unix_ms) override;
+
   base::Result<std::uint64_t> revision() override;
   base::Result<std::unique_ptr<Watch>> watch(
       std::function<void(std::uint64_t revision)> changed) override;

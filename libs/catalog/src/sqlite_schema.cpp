@@ -206,6 +206,24 @@ CREATE TRIGGER digest_frozen BEFORE UPDATE ON digest
   BEGIN SELECT RAISE(ABORT, 'sums never change'); END;
 )sql",
     R"sql(
+CREATE TABLE operation (
+  id TEXT PRIMARY KEY,
+  what TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  request TEXT NOT NULL,
+  owner TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed')),
+  percent INTEGER NOT NULL,
+  result TEXT NOT NULL,
+  error_code TEXT NOT NULL,
+  error TEXT NOT NULL,
+  started_unix_ms INTEGER NOT NULL,
+  beat_unix_ms INTEGER NOT NULL,
+  ended_unix_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX operation_started ON operation (started_unix_ms DESC, id DESC);
+)sql",
+    R"sql(
 CREATE TABLE lease_state (
   name TEXT PRIMARY KEY,
   revision INTEGER NOT NULL,

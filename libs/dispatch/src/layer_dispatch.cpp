@@ -145,7 +145,7 @@ void LayerDispatch::hedge(Call& call, TimePoint now) {
   if (hedges_left_ < 1.0) return;
   bool any = false;
   for (const AnswerPart& part : call.parts) {
-    const bool alone = part.counts && owners_[part.expert] == 1;
+    const bool alone = part.counts && pairs_[part.expert] > 0 && owners_[part.expert] == 1;
     if (!alone || !has_other(part.expert, call.worker, now)) continue;
     waiting_.push_back({part.expert, call.worker});
     any = true;
@@ -284,6 +284,8 @@ std::span<const AnswerPart> LayerDispatch::answered(CallId id, const wire::Exper
     std::erase_if(waiting_, [&](const Waiting& w) { return w.expert == part.expert; });
   }
   if (counts) {
+    const double batch = std::max<double>(reply.batch_pairs, static_cast<double>(call->pairs));
+    stats_.device_us += reply.compute_us * (static_cast<double>(call->pairs) / batch);
     answer_ = std::move(call->parts);
   } else {
     ++stats_.late;

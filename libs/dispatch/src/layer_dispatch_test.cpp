@@ -102,6 +102,22 @@ TEST_F(LayerDispatchTest, ExpertsOfOneWorkerGoFirstAndTheOthersAround) {
   EXPECT_THAT(experts[calls.at(1)], ElementsAre(2, 3));
 }
 
+TEST_F(LayerDispatchTest, CountsItsShareOfWhatWorkersComputed) {
+  begin({0, 1, 2, 3}, 3);
+  const auto calls = send();
+  // Six pairs of twelve that were computed together.
+  (void)core.answered(calls.at(0), {.compute_us = 1000, .batch_pairs = 12}, now);
+  EXPECT_DOUBLE_EQ(core.stats().device_us, 500);
+  (void)core.answered(calls.at(1), {.compute_us = 300, .batch_pairs = 6}, now);
+  EXPECT_DOUBLE_EQ(core.stats().device_us, 800);
+
+  begin({0, 1, 2, 3});
+  const auto late = send();
+  core.abandon();
+  (void)core.answered(late.at(0), {.compute_us = 1000, .batch_pairs = 2}, now);
+  EXPECT_DOUBLE_EQ(core.stats().device_us, 800);  // nobody had anything of it
+}
+
 TEST_F(LayerDispatchTest, ASlowWorkerGetsLess) {
   for (int i = 0; i < 50; ++i) {
     begin({0, 1, 2, 3});
@@ -392,6 +408,24 @@ TEST_F(HedgeTest, AHedgeWhoseFirstCallFailsIsNotSentAgain) {
   EXPECT_TRUE(core.done());
 }
 
+TEST_F(HedgeTest, WhatIsAnsweredIsNotAskedForAgain) {
+  practise();
+  apply(3, {{0}, {0}, {2}, {2}});
+  begin({0, 2});
+  const auto calls = send();
+  apply(3, {{0, 1}, {0}, {2, 1}, {2}});
+  // At one moment worker 0 is slow and worker 2 refuses: worker 1 is asked for both in one call.
+  now = core.next(now);
+  core.refused(calls.at(2), now);
+  const auto both = send();
+  ASSERT_THAT(experts[both.at(1)], ElementsAre(0, 2));
+  EXPECT_THAT(answer(calls.at(0)), ElementsAre(0));
+  for (auto again = send(); core.stats().resends < 3; again = send()) {
+    for (const auto& [worker, call] : again) EXPECT_THAT(experts[call], ElementsAre(2));
+    now = core.next(now);
+  }
+}
+
 TEST_F(HedgeTest, HedgesStayWithinTheirShare) {
   practise(1000);  // two calls each
   const auto calls_before = next_call;
@@ -510,6 +544,9 @@ TEST(LayerDispatchFuzzTest, EveryExpertIsAnsweredOnceWhateverHappens) {
       while (!core.done() && ++turns < 2000) {
         for (const Order& order : core.plan(now)) {
           ASSERT_FALSE(order.experts.empty());
+          for (const std::uint32_t expert : order.experts) {
+            ASSERT_EQ(counted[expert], 0) << "is asked for again: " << expert;
+          }
           if (below(20) == 0) {
             core.not_sent(order, now);
             continue;

@@ -57,6 +57,10 @@ RemoteExperts::RemoteExperts(const model::ModelConfig& config, std::vector<model
                                 "Calls whose deadline passed, so that their worker was suspected")),
       stalls_(metrics.counter("conclave_router_expert_stalls_total",
                               "Steps that waited for an expert that no worker had ready")),
+      // 50 us, a worker of this host with little to do, to 26 s, one call's longest time-outs.
+      layer_seconds_(metrics.histogram("conclave_router_expert_layer_seconds",
+                                       "From a layer's pairs to their outputs",
+                                       telemetry::exponential_buckets(5e-5, 2, 20))),
       reachable_(fail(ErrorCode::kUnavailable, "no routing table has come yet")),
       // Routers that start at different times draw differently.
       core_(config.gate.experts, settings.options(),
@@ -239,7 +243,8 @@ Status RemoteExperts::run(std::uint32_t layer, const float* x, std::size_t rows,
   CONCLAVE_TRY_VOID(order_.sort(pairs, rows, config_.gate.experts));
   start(layer, x, rows);
 
-  const TimePoint give_up = now_() + milliseconds(settings_.reload_wait_ms);
+  const TimePoint begin = now_();
+  const TimePoint give_up = begin + milliseconds(settings_.reload_wait_ms);
   while (!core_.done()) {
     Status status;
     if (stopped_) status = fail(ErrorCode::kCancelled, "the router stops");
@@ -253,6 +258,7 @@ Status RemoteExperts::run(std::uint32_t layer, const float* x, std::size_t rows,
     }
   }
   count();
+  layer_seconds_.observe(std::chrono::duration<double>(now_() - begin).count());
   for (std::size_t pair = 0; pair < pairs.size(); ++pair) {
     outputs[pair] = sorted_outputs_[order_.places()[pair]];
   }

@@ -105,10 +105,12 @@ bool Batcher::cancel(SequenceId id) {
   event.finish = FinishReason::kCancelled;
   if (waiting != waiting_.end()) {
     event.cached_tokens = waiting->second->cached_tokens();
+    waiting->second->say_cost(event);
     if (waiting->second->was_preempted()) --preempted_;
     waiting_.erase(waiting);
   } else if (running != running_.end()) {
     event.cached_tokens = (*running)->cached_tokens();
+    (*running)->say_cost(event);
     (*running)->leave(blocks_);
     running_.erase(running);
   } else {
@@ -311,6 +313,7 @@ void Batcher::finish_share(Share& share) {
   event.id = sequence.id();
   event.cached_tokens = sequence.cached_tokens();
   note_replaced(share);
+  sequence.note_cost(cost_of(share));
   sequence.advance(blocks_, share.rows);
   if (!sequence.finished()) sequence.finish_scoring(event);
   if (event.token != tokenizer::kNoToken) ++stats_.generated_tokens;
@@ -318,7 +321,17 @@ void Batcher::finish_share(Share& share) {
                               event.finish != FinishReason::kNone;
   if (!says_something) return;
   event.degraded = sequence.take_degraded();
+  sequence.say_cost(event);
   events_.push_back(std::move(event));
+}
+
+// By rows, since each has as many pairs as the others; in whole microseconds that add up.
+StepCost Batcher::cost_of(const Share& share) const {
+  const StepCost& all = forward_.cost();
+  const auto until = [&](std::uint64_t what, std::size_t row) { return what * row / rows_.size(); };
+  const std::size_t end = share.first + share.rows;
+  return {until(all.pairs, end) - until(all.pairs, share.first),
+          until(all.device_us, end) - until(all.device_us, share.first)};
 }
 
 // Before its rows are there for others.
@@ -336,6 +349,7 @@ void Batcher::fail_share(Share& share, const base::Error& error) {
   TokenEvent& event = events_.emplace_back();
   event.id = share.sequence->id();
   event.cached_tokens = share.sequence->cached_tokens();
+  share.sequence->say_cost(event);
   event.finish = FinishReason::kError;
   event.error = error;
 }

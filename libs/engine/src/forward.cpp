@@ -32,6 +32,8 @@ base::Status Forward::prepare(std::span<const StepRow> rows) {
 base::Result<std::span<const float>> Forward::step(std::span<const StepRow> rows) {
   const model::ModelConfig& config = backbone_.config();
   replaced_.clear();
+  cost_ = {};
+  const std::uint64_t device_us = experts_.device_us();
   CONCLAVE_TRY_VOID(prepare(rows));
   x_.resize(rows.size() * config.hidden);
   h_.resize(x_.size());
@@ -46,6 +48,7 @@ base::Result<std::span<const float>> Forward::step(std::span<const StepRow> rows
       backbone_.dense(layer, h_.data(), x_.data());
     }
   }
+  cost_.device_us = experts_.device_us() - device_us;
   logits_.resize(selected_.size() * config.vocab);
   if (!selected_.empty()) backbone_.logits(selected_, x_.data(), logits_.data());
   return std::span<const float>(logits_);
@@ -69,6 +72,7 @@ base::Status Forward::experts(std::uint32_t layer, std::size_t rows) {
         status.error().code == ErrorCode::kUnavailable && experts_.absences() != absences;
     if (!gate_again) return status;
   }
+  cost_.pairs += pairs_.size();
   if (observer_ != nullptr) observer_->routed(layer, routing_);
   if (!routing_.replaced.empty()) {
     replaced_.resize(rows, 0);

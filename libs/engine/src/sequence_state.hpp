@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "conclave/base/result.hpp"
+#include "conclave/engine/forward.hpp"
 #include "conclave/engine/sampler.hpp"
 #include "conclave/engine/sequence.hpp"
 #include "conclave/engine/stop_matcher.hpp"
@@ -97,6 +98,16 @@ class SequenceState {
   }
   /// Pairs noted since the last call.
   [[nodiscard]] std::uint32_t take_degraded() { return std::exchange(degraded_, 0); }
+  /// What was computed for it, until an event says so.
+  void note_cost(const StepCost& cost) {
+    cost_.pairs += cost.pairs;
+    cost_.device_us += cost.device_us;
+  }
+  void say_cost(TokenEvent& event) {
+    const StepCost cost = std::exchange(cost_, {});
+    event.pairs = cost.pairs;
+    event.device_us = cost.device_us;
+  }
   [[nodiscard]] bool was_preempted() const { return was_preempted_; }
   void note_preemption() { was_preempted_ = true; }
   [[nodiscard]] std::size_t prompt_tokens() const { return prompt_; }
@@ -153,6 +164,7 @@ class SequenceState {
   std::uint32_t reached_ = 0;  // positions computed at some time
   std::uint32_t cached_tokens_ = 0;
   std::uint32_t degraded_ = 0;
+  StepCost cost_;
   std::uint64_t served_ = 0;
   bool scores_prompt_;
   std::uint32_t scored_ = 0;  // positions whose next token's log-probabilities are reported

@@ -71,6 +71,8 @@ void Outcome::add(const TokenEvent& event) {
   stop_string = event.stop_string;
   cached_tokens = event.cached_tokens;
   degraded += event.degraded;
+  pairs += event.pairs;
+  device_us += event.device_us;
   error = event.error;
 }
 
@@ -96,6 +98,7 @@ base::Status FaultyExperts::run(std::uint32_t layer, const float* x, std::size_t
     --fail_calls;
     return base::fail(ErrorCode::kUnavailable, "no worker has the expert");
   }
+  device_us_ += us_per_call;
   if (layer < layers_.size()) {
     Layer& here = layers_[layer];
     const auto lost = std::ranges::find_if(

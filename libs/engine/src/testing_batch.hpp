@@ -41,6 +41,8 @@ struct Outcome {
   std::int32_t stop_string = -1;
   std::uint32_t cached_tokens = 0;
   std::uint32_t degraded = 0;
+  std::uint64_t pairs = 0;
+  std::uint64_t device_us = 0;
   base::Error error;
 
   void add(const TokenEvent& event);
@@ -58,6 +60,7 @@ class FaultyExperts final : public model::ExpertBackend {
                    std::span<const float*> outputs) override;
   std::span<const std::uint8_t> absent(std::uint32_t layer) const override;
   std::uint64_t absences() const override { return absences_; }
+  std::uint64_t device_us() const override { return device_us_; }
 
   /// From now on nobody has the expert; who asks for it for the first time is told, and who asks
   /// again has waited until it was there.
@@ -66,6 +69,7 @@ class FaultyExperts final : public model::ExpertBackend {
   void recover();
 
   int fail_calls = 0;
+  std::uint64_t us_per_call = 0;              // that devices say they take
   std::optional<std::uint32_t> poisoned_row;  // gets NaN from its experts
   int waited = 0;                             // for a best expert
 
@@ -75,6 +79,7 @@ class FaultyExperts final : public model::ExpertBackend {
   };
   std::vector<Layer> layers_;
   std::uint64_t absences_ = 0;
+  std::uint64_t device_us_ = 0;
   std::vector<float> poison_;
 };
 

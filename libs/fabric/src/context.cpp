@@ -176,6 +176,17 @@ void Context::Internal::turned_away(std::string_view peer, std::string_view deta
   }
 }
 
+std::optional<std::string> Context::Internal::endpoint(const std::string& address) {
+  const auto now = std::chrono::steady_clock::now();
+  auto numeric = host_names_.numeric(address, now);
+  if (numeric) return std::move(*numeric);
+  if (const auto skipped = repeats_.admit("no address of " + address, now)) {
+    log_.warn("no_address",
+              {{"peer", address}, {"error", numeric.error().message}, {"skipped", *skipped}});
+  }
+  return std::nullopt;
+}
+
 void Context::Internal::serve_zap(zmq::socket_t socket) {
   try {
     for (;;) {

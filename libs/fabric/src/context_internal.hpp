@@ -21,13 +21,21 @@
 #include "conclave/wire/limits.hpp"
 #include "control/direct_nodes.hpp"
 #include "direct_registry.hpp"
+#include "host_names.hpp"
 
 namespace conclave::fabric {
+
+/// ZeroMQ aborts the process when a heartbeat is due on a connection that broke while a full queue
+/// kept it from being read (libzmq issues 4364 and 3937). Without a limit the queue is
+/// never full; peers of the data plane have proved their role and bound the calls that they have
+/// open.
+inline constexpr int kUnboundedForHeartbeats = 0;
 
 /// What callers of configure_* choose; the rest is the same for all sockets.
 struct SocketLimits {
   /// Messages that one peer's pipe holds. 0: no limit, for senders that count bytes themselves.
   int send_messages = 0;
+  /// kUnboundedForHeartbeats for sockets with ZeroMQ's own heartbeats.
   int receive_messages = 256;
   /// A larger frame ends the connection inside ZeroMQ, uncounted. The slack lets a frame that is a
   /// little too large through, to be counted.
@@ -99,6 +107,10 @@ class Context::Internal {
   /// whom the handler below did not see.
   [[nodiscard]] std::optional<wire::NodeRole> sender_role(zmq::message_t& message) const;
 
+  /// What ZeroMQ can connect to without a name server; see HostNames::numeric. A name that has no
+  /// address is logged, rarely, and not known yet.
+  std::optional<std::string> endpoint(const std::string& address);
+
   /// The servers of this process that its clients call without a socket.
   DirectRegistry& direct() { return direct_; }
 
@@ -123,6 +135,7 @@ class Context::Internal {
   std::atomic<std::uint64_t> next_id_{1};
   DirectRegistry direct_;
   DirectNodes direct_nodes_;
+  HostNames host_names_;
   zmq::context_t zmq_;
   std::thread zap_;
 };

@@ -111,4 +111,11 @@ Result<std::vector<const gguf::TensorInfo*>> backbone_tensors(const gguf::File& 
   return backbone;
 }
 
+Result<Sha256> backbone_digest(const gguf::File& file, const ModelConfig& config) {
+  CONCLAVE_TRY(const auto tensors, backbone_tensors(file, config));
+  Sha256Hasher hasher;
+  for (const gguf::TensorInfo* tensor : tensors) hasher.update(file.bytes(tensor->range));
+  return hasher.finish();
+}
+
 }  // namespace conclave::model

@@ -141,6 +141,19 @@ TEST(ExpertDigestTest, ThereIsNoneForAnExpertThatIsNotThere) {
   }
 }
 
+TEST(BackboneDigestTest, IsTheSumOfItsTensorsOneAfterTheOther) {
+  for (const char* name : {"qwen3moe-q8_0.gguf", "olmoe-f32.gguf"}) {
+    const gguf::File file = open_golden(name);
+    const ModelConfig config = read_config(file).value();
+    Sha256Hasher hasher;
+    const auto tensors = backbone_tensors(file, config).value();
+    for (const gguf::TensorInfo* tensor : tensors) {
+      hasher.update(file.bytes(tensor->range));
+    }
+    EXPECT_EQ(backbone_digest(file, config).value(), hasher.finish()) << name;
+  }
+}
+
 TEST(BackboneTensorsTest, BackboneAndExpertsTogetherAreAllBytesOnce) {
   for (const char* name : kEveryLayout) {
     const gguf::File file = open_golden(name);

@@ -8,6 +8,7 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
 #include <list>
 #include <mutex>
 #include <utility>
@@ -20,6 +21,9 @@ namespace conclave::telemetry {
 void Counter::add(double n) {
   CONCLAVE_CHECK(n >= 0);
   counter_.Increment(n);
+}
+void Counter::raise_to(double total) {
+  if (const double more = total - counter_.Value(); more > 0) counter_.Increment(more);
 }
 double Counter::value() const { return counter_.Value(); }
 
@@ -82,22 +86,27 @@ using Names = std::map<std::string, Series<Handle, Metric>>;
 }  // namespace
 
 struct Metrics::Impl {
-  std::mutex mutex;  // guards the four maps; prometheus-cpp guards its own
+  std::mutex mutex;  // guards the five maps; prometheus-cpp guards its own
   prometheus::Registry registry;
   Names<Counter, prometheus::Counter> counters;
   Names<Gauge, prometheus::Gauge> gauges;
   Names<Histogram, prometheus::Histogram> histograms;
+  std::map<std::string, prometheus::MetricFamily> tables;
 
   // Hooks run under their own lock: they set gauges and may even register new ones.
   std::mutex hooks_mutex;
   std::list<std::function<void()>> hooks;
+
+  [[nodiscard]] bool is_known(const std::string& name) const {
+    return counters.contains(name) || gauges.contains(name) || histograms.contains(name);
+  }
 
   template <class Handle, class Metric, class Builder>
   Series<Handle, Metric>& series(Names<Handle, Metric>& names, Builder builder,
                                  const std::string& name, const std::string& help) {
     if (const auto found = names.find(name); found != names.end()) return found->second;
     check_name(name);
-    CONCLAVE_CHECK(counters.count(name) + gauges.count(name) + histograms.count(name) == 0);
+    CONCLAVE_CHECK(!is_known(name) && !tables.contains(name));
     auto& family = builder.Name(name).Help(help).Register(registry);
     return names.try_emplace(name, Series<Handle, Metric>{family, {}}).first->second;
   }
@@ -124,6 +133,22 @@ Histogram& Metrics::histogram(const std::string& name, const std::string& help,
       .at(printable(labels), buckets);
 }
 
+void Metrics::table(const std::string& name, const std::string& help,
+                    const std::vector<Sample>& samples) {
+  check_name(name);
+  prometheus::MetricFamily family{name, help, prometheus::MetricType::Gauge, {}};
+  family.metric.reserve(std::min(samples.size(), kSeriesPerNameMax));
+  for (const Sample& sample : samples) {
+    if (family.metric.size() == kSeriesPerNameMax) break;
+    prometheus::ClientMetric& metric = family.metric.emplace_back();
+    for (auto& [label, value] : printable(sample.labels)) metric.label.push_back({label, value});
+    metric.gauge.value = sample.value;
+  }
+  const std::lock_guard lock(impl_->mutex);
+  CONCLAVE_CHECK(!impl_->is_known(name));
+  impl_->tables.insert_or_assign(name, std::move(family));
+}
+
 Metrics::ScrapeHook Metrics::on_scrape(std::function<void()> refresh) {
   const std::lock_guard lock(impl_->hooks_mutex);
   const auto place = impl_->hooks.insert(impl_->hooks.end(), std::move(refresh));
@@ -138,7 +163,12 @@ std::string Metrics::expose() const {
     const std::lock_guard lock(impl_->hooks_mutex);
     for (const auto& refresh : impl_->hooks) refresh();
   }
-  return prometheus::TextSerializer().Serialize(impl_->registry.Collect());
+  std::vector<prometheus::MetricFamily> families = impl_->registry.Collect();
+  {
+    const std::lock_guard lock(impl_->mutex);
+    for (const auto& [name, family] : impl_->tables) families.push_back(family);
+  }
+  return prometheus::TextSerializer().Serialize(families);
 }
 
 }  // namespace conclave::telemetry

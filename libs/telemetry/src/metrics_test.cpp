@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <optional>
 #include <thread>
 
@@ -69,6 +70,41 @@ TEST(MetricsTest, FoldsSeriesBeyondTheBoundIntoOne) {
   }
   EXPECT_EQ(metrics.counter("conclave_calls_total", "Calls", {{"key", "other"}}).value(), 50);
   EXPECT_EQ(metrics.counter("conclave_calls_total", "Calls", {{"key", "0"}}).value(), 1);
+}
+
+TEST(MetricsTest, RaisesACounterToWhatAnotherOneCounts) {
+  Metrics metrics;
+  Counter& steps = metrics.counter("conclave_steps_total", "Steps");
+  steps.raise_to(5);
+  EXPECT_EQ(steps.value(), 5);
+  steps.raise_to(3);
+  EXPECT_EQ(steps.value(), 5) << "a counter never falls";
+  steps.raise_to(7);
+  EXPECT_EQ(steps.value(), 7);
+}
+
+TEST(MetricsTest, ATableIsAllThatItsNameHas) {
+  Metrics metrics;
+  metrics.table("conclave_copies", "Copies", {{{{"expert", "0"}}, 2}, {{{"expert", "1"}}, 3}});
+  EXPECT_EQ(metrics.expose(),
+            "# HELP conclave_copies Copies\n# TYPE conclave_copies gauge\n"
+            "conclave_copies{expert=\"0\"} 2\nconclave_copies{expert=\"1\"} 3\n");
+
+  metrics.table("conclave_copies", "Copies", {{{{"expert", "1"}}, 1}});
+
+  EXPECT_THAT(metrics.expose(), HasSubstr("conclave_copies{expert=\"1\"} 1\n"));
+  EXPECT_THAT(metrics.expose(), testing::Not(HasSubstr("expert=\"0\"")));
+}
+
+TEST(MetricsTest, ATableHasNoMoreThanItsBound) {
+  Metrics metrics;
+  std::vector<Metrics::Sample> samples;
+  for (std::size_t i = 0; i <= kSeriesPerNameMax; ++i) {
+    samples.push_back({{{"expert", std::to_string(i)}}, 1});
+  }
+  metrics.table("conclave_copies", "Copies", samples);
+  const std::string text = metrics.expose();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), kSeriesPerNameMax + 2);
 }
 
 TEST(MetricsTest, CallsScrapeHooksBeforeEveryExpositionWhileTheyLive) {

@@ -87,6 +87,8 @@ std::vector<Message> earlier_of(Message message) {
   keep();
   if (auto* reply = std::get_if<ReportReply>(&message)) reply->tables[0].leaving = false;
   keep();
+  if (auto* reply = std::get_if<ReportReply>(&message)) reply->tables[0].backbone = {};
+  keep();
   forget_versions(message);
   each_token(message, [](TokenEvent& event) { event.pairs = event.device_us = 0; });
   keep();

@@ -66,6 +66,8 @@ void write(Encoder& encoder, schema::RoutingTable::Builder to, const RoutingTabl
   encoder.numbers(to.initPool(encoder.size(from.pool.size(), kPoolEntriesMax, "table.pool")),
                   from.pool);
   to.setPolicy(static_cast<schema::DegradedPolicy>(from.policy));
+  const auto backbone = digest_data(from.backbone);
+  if (backbone.size() != 0) to.setBackbone(backbone);
   to.setLeaving(from.leaving);
 }
 
@@ -86,6 +88,7 @@ void read(Decoder& decoder, schema::RoutingTable::Reader from, RoutingTable& to)
   decoder.numbers(from.getPool(), to.pool, kPoolEntriesMax, "table.pool");
   check_table(ErrorCode::kCorruptData, to);
   to.policy = decoder.enumerant_or_zero(from.getPolicy(), DegradedPolicy::kFail, "table.policy");
+  to.backbone = read_digest(from.getBackbone(), "table.backbone");
   to.leaving = from.getLeaving();
 }
 

@@ -13,6 +13,7 @@
 #include "conclave/fabric/call_server.hpp"
 #include "conclave/kernels/matmul.hpp"
 #include "conclave/model/expert_set.hpp"
+#include "conclave/telemetry/trace.hpp"
 #include "conclave/wire/placement.hpp"
 
 namespace conclave::expert_worker {
@@ -26,6 +27,7 @@ struct HostLoad {
   std::uint64_t calls = 0;
   std::uint64_t pairs = 0;
   std::uint64_t compute_us = 0;
+  std::uint64_t queue_us = 0;      // that calls waited, their sum
   std::uint64_t merged_calls = 0;  // that were computed together with another one
 };
 
@@ -36,7 +38,8 @@ class ExpertHost {
   using Calls = std::vector<fabric::IncomingCall*>;
 
   /// The threads of `compute` must outlive the host and are used by serve_next() only.
-  explicit ExpertHost(const kernels::Compute& compute) : compute_(compute) {}
+  explicit ExpertHost(const kernels::Compute& compute, telemetry::Tracer tracer = {})
+      : compute_(compute), tracer_(std::move(tracer)) {}
 
   /// Takes in experts of this version from now on, too. Of one that is open, only its place
   /// changes.
@@ -91,7 +94,10 @@ class ExpertHost {
   void gather(std::size_t rows);
   void scatter();
 
+  void record(const fabric::IncomingCall& call, const wire::ExpertReply& reply) const;
+
   kernels::Compute compute_;
+  telemetry::Tracer tracer_;
 
   std::mutex turn_;   // held while one waits for the next
   std::mutex mutex_;  // guards the experts, what describes them, and the room of a batch

@@ -180,7 +180,7 @@ TEST_P(ExpertHostTest, NamesTheExpertThatIsNotHere) {
   const LayerWork work(model_->config, 5, 1);
   const std::uint32_t index = work.pairs.front().expert;
   host_->erase(model_->version, {layer(), index});
-  EXPECT_FALSE(host_->ready().test(layer(), index));
+  EXPECT_FALSE(host_->ready(model_->version).test(layer(), index));
 
   const Outputs refused = finish(start(router(model_->version, kImpatient), work, layer()));
 

@@ -1,12 +1,14 @@
 #include "expert_loader.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <new>
 #include <utility>
 
 #include "conclave/base/thread_pool.hpp"
 #include "conclave/model/digest.hpp"
 #include "conclave/wire/expert.hpp"
+#include "conclave/wire/limits.hpp"
 
 namespace conclave::expert_worker {
 
@@ -27,10 +29,11 @@ auto within_memory(Function function) -> decltype(function()) {
 
 }  // namespace
 
-ExpertLoader::ExpertLoader(ExpertHost& host, const LoaderOptions& options,
+ExpertLoader::ExpertLoader(ExpertHost& host, artifacts::Store& store, const LoaderOptions& options,
                            std::function<void(bool)> changed, telemetry::Metrics& metrics,
                            telemetry::Logger log)
     : host_(host),
+      store_(store),
       options_(options),
       changed_(std::move(changed)),
       log_(std::move(log)),
@@ -125,12 +128,13 @@ std::string ExpertLoader::apply(const wire::Assignment& assignment) {
                                  {"error", opened.error().to_string()}});
     return "cannot open " + assignment.model.uri + ": " + opened.error().message;
   }
-  Work work{**opened, missing(assignment), 0, 0, {}};
+  Work work{**opened, missing(assignment), 0, 0, {}, {}};
   if (const Status loaded = load_all(work); !loaded) {
     log_.error("assignment_refused", {{"error", loaded.error().to_string()}});
     return loaded.error().message;
   }
   if (superseded()) return {};
+  keep_refused(assignment.model, std::move(work.refused));
   log_.info("assignment_applied", {{"epoch", assignment.epoch},
                                    {"model", assignment.model.name},
                                    {"version", assignment.model.version},
@@ -151,6 +155,10 @@ void ExpertLoader::close_unlisted(const Assignments& assignments) {
                                        });
     if (is_listed) return false;
     host_.close(entry.second->version);
+    {
+      const std::lock_guard lock(mutex_);
+      forget_refused(entry.second->version);
+    }
     log_.info("model_closed",
               {{"model", entry.second->version.name}, {"version", entry.second->version.version}});
     return true;
@@ -182,20 +190,49 @@ Status ExpertLoader::load_all(Work& work) {
     if (superseded()) return;
     const wire::AssignedExpert& expert = work.experts[i];
     const Status status = load(work.model, expert, arena);
+    if (!status && superseded()) return;  // it may have been given up for that
     const std::lock_guard lock(mutex);
-    if (!status) {
-      refused_.add();
-      if (work.failed++ != 0) return;
-      work.first_error = status.error().within("expert (" + std::to_string(expert.layer) + ", " +
-                                               std::to_string(expert.index) + ")");
-      return;
-    }
+    if (!status) return note_failure(work, expert, status.error());
     loaded_.add();
     ++work.loaded;
     note_progress(work);
     changed_(false);
   });
   return {};
+}
+
+// Under load_all()'s mutex. Wrong bytes are the file's fault and worth a record; no room is not.
+void ExpertLoader::note_failure(Work& work, const wire::AssignedExpert& expert,
+                                const base::Error& error) const {
+  refused_.add();
+  if (error.code == ErrorCode::kCorruptData && work.refused.size() < wire::kRefusedMax) {
+    work.refused.push_back({work.model.version, expert.layer, expert.index, error.message});
+  }
+  if (work.failed++ != 0) return;
+  work.first_error = error.within("expert (" + std::to_string(expert.layer) + ", " +
+                                  std::to_string(expert.index) + ")");
+}
+
+// What was missing has all been tried, so of this version nothing else is refused.
+void ExpertLoader::keep_refused(const wire::ModelVersion& model,
+                                std::vector<wire::RefusedExpert> refused) {
+  const std::lock_guard lock(mutex_);
+  forget_refused(model);
+  const std::size_t room = wire::kRefusedMax - std::min(wire::kRefusedMax, refusals_.size());
+  refused.resize(std::min(refused.size(), room));
+  std::move(refused.begin(), refused.end(), std::back_inserter(refusals_));
+}
+
+// Under mutex_.
+void ExpertLoader::forget_refused(const wire::ModelVersion& model) {
+  std::erase_if(refusals_, [&](const wire::RefusedExpert& refused) {
+    return is_same_bytes(refused.model, model);
+  });
+}
+
+std::vector<wire::RefusedExpert> ExpertLoader::refused() const {
+  const std::lock_guard lock(mutex_);
+  return refusals_;
 }
 
 void ExpertLoader::note_progress(const Work& work) {
@@ -211,9 +248,11 @@ base::Result<ExpertLoader::Model*> ExpertLoader::open(const wire::ModelVersion& 
       known != models_.end() && known->second->version == version) {
     return known->second.get();
   }
-  CONCLAVE_TRY(gguf::File file, gguf::File::open(version.uri));
-  CONCLAVE_TRY(const model::ModelConfig config, model::read_config(file));
-  auto model = std::make_unique<Model>(Model{version, std::move(file), config});
+  CONCLAVE_TRY(artifacts::OpenModel file,
+               store_.open(version.uri, version.sha256, [this] { return superseded(); }));
+  CONCLAVE_TRY(const model::ModelConfig config, model::read_config(file.file));
+  auto model =
+      std::make_unique<Model>(Model{version, std::move(file.file), config, std::move(file.image)});
   Model* const opened = model.get();
   models_[key] = std::move(model);
   host_.open(version, config);
@@ -242,13 +281,26 @@ Status ExpertLoader::load(const Model& model, const wire::AssignedExpert& expert
   const model::ExpertId id{expert.layer, expert.index};
   CONCLAVE_TRY(const std::size_t bytes, model::packed_expert_bytes(model.file, model.config, id));
   CONCLAVE_TRY_VOID(take_room(bytes));
-  base::Result<model::Expert> read =
-      within_memory([&] { return read_checked(model, expert, arena); });
+  base::Result<model::Expert> read = within_memory([&] { return bring(model, expert, arena); });
   const std::lock_guard lock(room_mutex_);
   loading_bytes_ -= bytes;
   --loading_;
   if (!read) return fail(read.error());
   return within_memory([&] { return host_.insert(model.version, id, std::move(*read)); });
+}
+
+// What was packed is needed no more.
+base::Result<model::Expert> ExpertLoader::bring(const Model& model,
+                                                const wire::AssignedExpert& expert,
+                                                base::Arena& arena) {
+  if (!model.image) return read_checked(model, expert, arena);
+  CONCLAVE_TRY(const std::vector<gguf::ByteRange> ranges,
+               model::expert_ranges(model.file, model.config, {expert.layer, expert.index}));
+  CONCLAVE_TRY_VOID(
+      model.image->fetch_expert(ranges, expert.sha256, [this] { return superseded(); }));
+  auto read = read_checked(model, expert, arena);
+  model.image->release(ranges);
+  return read;
 }
 
 // The sum is made on the way, of the bytes that are packed.

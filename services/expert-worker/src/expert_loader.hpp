@@ -1,6 +1,7 @@
 // Turns assignments into hosted experts: opens each version's file, reads the bytes of what is
 // missing, checks them against the registry's sums, packs them and hands them to the host, about in
-// the order of the assignment. It never touches other bytes of the file.
+// the order of the assignment. It never touches other bytes of the file; of one that is elsewhere
+// no others come over.
 //
 // The first experts of a model are loaded by all threads, since nothing can be computed before.
 // Those that come later, beside calls, by one.
@@ -17,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "conclave/artifacts/store.hpp"
 #include "conclave/base/arena.hpp"
 #include "conclave/gguf/file.hpp"
 #include "conclave/telemetry/log.hpp"
@@ -40,10 +42,11 @@ struct LoaderOptions {
 class ExpertLoader {
  public:
   /// `changed(settled)` is called after every expert that came, and with true when an assignment is
-  /// done with; on the loader's threads, one at a time. The host must outlive the loader. Throws
-  /// std::system_error if the system gives no thread.
-  ExpertLoader(ExpertHost& host, const LoaderOptions& options, std::function<void(bool)> changed,
-               telemetry::Metrics& metrics, telemetry::Logger log);
+  /// done with; on the loader's threads, one at a time. Host and store must outlive the loader.
+  /// Throws std::system_error if the system gives no thread.
+  ExpertLoader(ExpertHost& host, artifacts::Store& store, const LoaderOptions& options,
+               std::function<void(bool)> changed, telemetry::Metrics& metrics,
+               telemetry::Logger log);
   ~ExpertLoader() { stop(); }
   ExpertLoader(const ExpertLoader&) = delete;
   ExpertLoader& operator=(const ExpertLoader&) = delete;
@@ -61,11 +64,16 @@ class ExpertLoader {
   /// Why not everything assigned is hosted; empty if it is.
   [[nodiscard]] std::string problem() const;
 
+  /// Experts assigned whose bytes are not those that were registered, as far as they were read; at
+  /// most wire::kRefusedMax.
+  [[nodiscard]] std::vector<wire::RefusedExpert> refused() const;
+
  private:
   struct Model {
     wire::ModelVersion version;
     gguf::File file;
     model::ModelConfig config;
+    std::unique_ptr<artifacts::Image> image;  // null: the file has all of its bytes
   };
 
   // What an assignment adds.
@@ -74,6 +82,7 @@ class ExpertLoader {
     std::vector<wire::AssignedExpert> experts;
     std::size_t loaded = 0;
     std::size_t failed = 0;
+    std::vector<wire::RefusedExpert> refused;  // of those, the first with wrong bytes
     base::Error first_error;
   };
 
@@ -90,7 +99,12 @@ class ExpertLoader {
   [[nodiscard]] std::vector<wire::AssignedExpert> missing(const wire::Assignment& assignment) const;
   base::Status load_all(Work& work);
   void note_progress(const Work& work);
+  void note_failure(Work& work, const wire::AssignedExpert& expert, const base::Error& error) const;
+  void keep_refused(const wire::ModelVersion& model, std::vector<wire::RefusedExpert> refused);
+  void forget_refused(const wire::ModelVersion& model);
   base::Status load(const Model& model, const wire::AssignedExpert& expert, base::Arena& arena);
+  base::Result<model::Expert> bring(const Model& model, const wire::AssignedExpert& expert,
+                                    base::Arena& arena);
   [[nodiscard]] static base::Result<model::Expert> read_checked(const Model& model,
                                                                 const wire::AssignedExpert& expert,
                                                                 base::Arena& arena);
@@ -98,6 +112,7 @@ class ExpertLoader {
   void settle(std::string problem);
 
   ExpertHost& host_;
+  artifacts::Store& store_;
   const LoaderOptions options_;
   std::function<void(bool)> changed_;
   telemetry::Logger log_;
@@ -115,6 +130,7 @@ class ExpertLoader {
   Assignments next_;  // empty: none
   std::uint64_t epoch_ = 0;
   std::string problem_ = "no assignment yet";
+  std::vector<wire::RefusedExpert> refusals_;
   bool stop_ = false;
 
   std::thread thread_;  // last: it uses everything above

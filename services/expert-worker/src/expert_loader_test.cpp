@@ -31,7 +31,7 @@ class ExpertLoaderTest : public ::testing::Test {
     if (options.memory_bytes == 0) options.memory_bytes = ~std::uint64_t{0};
     if (options.retry == LoaderOptions{}.retry) options.retry = kNever;
     loader_ = std::make_unique<ExpertLoader>(
-        host_, options,
+        host_, store_, options,
         [this](bool settled) {
           if (on_change_) on_change_(settled);
           if (settled) settled_.add(true);
@@ -53,6 +53,7 @@ class ExpertLoaderTest : public ::testing::Test {
 
   TestModel model_;
   telemetry::Metrics metrics_;
+  artifacts::Store store_{{}, [] { return std::chrono::system_clock::now(); }, metrics_, {}};
   ExpertHost host_;
   testkit::Events<bool> settled_;
   std::function<void(bool)> on_change_;  // on the loader's thread
@@ -146,9 +147,19 @@ TEST_F(ExpertLoaderTest, RefusesBytesThatWereNotRegistered) {
   EXPECT_THAT(loader_->problem(), HasSubstr("1 experts refused"));
   EXPECT_THAT(loader_->problem(), HasSubstr("expert (0, 1)"));
   EXPECT_THAT(loader_->problem(), HasSubstr("not those that were registered"));
+  ASSERT_EQ(loader_->refused().size(), 1u);
+  EXPECT_EQ(loader_->refused()[0].model, model_.version);
+  EXPECT_EQ(loader_->refused()[0].layer, 0u);
+  EXPECT_EQ(loader_->refused()[0].index, 1u);
+  EXPECT_THAT(loader_->refused()[0].reason, HasSubstr("not those that were registered"));
   EXPECT_EQ(
       metrics_.counter("conclave_expert_worker_loads_total", "", {{"outcome", "refused"}}).value(),
       1);
+
+  assignment.epoch = 2;
+  assignment.experts.erase(assignment.experts.begin() + 1);
+  apply(assignment);
+  EXPECT_TRUE(loader_->refused().empty()) << "nobody wants it any more";
 }
 
 TEST_F(ExpertLoaderTest, HostsNoMoreThanItsMemory) {
@@ -217,6 +228,13 @@ TEST_F(ExpertLoaderTest, SaysHowFarItIs) {
   apply(first(2, 1));
 
   EXPECT_EQ(half_way, "loading experts (50 %)");
+}
+
+TEST_F(ExpertLoaderTest, WhatHasNoRoomIsNotWrong) {
+  start({.slots = 2});
+  apply(first(3, 1));
+  EXPECT_EQ(host_.size(), 2u);
+  EXPECT_TRUE(loader_->refused().empty());
 }
 
 TEST_F(ExpertLoaderTest, HostsNoMoreThanItsSlots) {

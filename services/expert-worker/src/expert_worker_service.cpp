@@ -100,7 +100,7 @@ class ExpertWorkerService::Impl {
     CONCLAVE_TRY(process_, fleet::ProcessRef::take(lent_.process, settings_.fabric.keys,
                                                    wire::NodeRole::kExpertWorker, context_.log,
                                                    context_.metrics));
-    host_ = std::make_unique<ExpertHost>(compute_->compute());
+    host_ = std::make_unique<ExpertHost>(compute_->compute(), context_.tracer);
     identity_ = {context_.node_name, wire::NodeRole::kExpertWorker,
                  fleet::incarnation_at(context_.wall_clock())};
     CONCLAVE_TRY(server_, fabric::CallServer::create(process_->context(), identity_.name,
@@ -109,8 +109,10 @@ class ExpertWorkerService::Impl {
     CONCLAVE_TRY_VOID(listen());
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity_,
                                              settings_.fabric.links, context_.wall_clock));
+    store_ = std::make_unique<artifacts::Store>(settings_.artifacts, context_.wall_clock,
+                                                context_.metrics, context_.log);
     keep_loader(std::make_unique<ExpertLoader>(
-        *host_,
+        *host_, *store_,
         LoaderOptions{.memory_bytes = memory_bytes_,
                       .slots = settings_.worker.slots,
                       .threads = compute_->threads(),
@@ -225,6 +227,7 @@ class ExpertWorkerService::Impl {
     report.slots = settings_.worker.slots;
     report.epoch_seen = loader_->epoch();
     report.models = host_->hosted();
+    report.refused = loader_->refused();
     report.load.pairs_total = load.pairs;
     report.load.calls_total = load.calls;
     report.load.compute_us_total = load.compute_us;
@@ -236,20 +239,30 @@ class ExpertWorkerService::Impl {
     telemetry::Metrics& metrics = context_.metrics;
     auto& experts = metrics.gauge("conclave_expert_worker_experts", "Experts hosted");
     auto& bytes = metrics.gauge("conclave_expert_worker_expert_bytes", "Memory that they take");
-    auto& calls = metrics.gauge("conclave_expert_worker_calls", "Calls computed since the start");
-    auto& merged = metrics.gauge("conclave_expert_worker_merged_calls",
-                                 "Of those, computed together with another one");
-    auto& pairs = metrics.gauge("conclave_expert_worker_pairs", "Pairs computed since the start");
-    auto& seconds = metrics.gauge("conclave_expert_worker_compute_seconds",
-                                  "Time spent computing since the start");
-    hook_ = metrics.on_scrape([this, &experts, &bytes, &calls, &merged, &pairs, &seconds] {
+    auto& calls = metrics.counter("conclave_expert_worker_calls_total", "Calls computed");
+    auto& merged = metrics.counter("conclave_expert_worker_merged_calls_total",
+                                   "Of those, computed together with another one");
+    auto& pairs = metrics.counter("conclave_expert_worker_pairs_total", "Pairs computed");
+    auto& seconds =
+        metrics.counter("conclave_expert_worker_compute_seconds_total", "Time spent computing");
+    auto& queued = metrics.counter("conclave_expert_worker_queue_seconds_total",
+                                   "Time that calls waited before they were computed, their sum");
+    metrics.gauge("conclave_expert_worker_memory_bytes", "Memory that experts may take")
+        .set(static_cast<double>(memory_bytes_));
+    metrics
+        .gauge("conclave_expert_worker_device_info", "Always 1; the labels say what computes",
+               {{"device", settings_.worker.device},
+                {"isa", std::string(kernels::to_string(compute_->compute().kernels.isa))}})
+        .set(1);
+    hook_ = metrics.on_scrape([this, &experts, &bytes, &calls, &merged, &pairs, &seconds, &queued] {
       const HostLoad load = host_->load();
       experts.set(static_cast<double>(host_->size()));
       bytes.set(static_cast<double>(host_->bytes()));
-      calls.set(static_cast<double>(load.calls));
-      merged.set(static_cast<double>(load.merged_calls));
-      pairs.set(static_cast<double>(load.pairs));
-      seconds.set(static_cast<double>(load.compute_us) * 1e-6);
+      calls.raise_to(static_cast<double>(load.calls));
+      merged.raise_to(static_cast<double>(load.merged_calls));
+      pairs.raise_to(static_cast<double>(load.pairs));
+      seconds.raise_to(static_cast<double>(load.compute_us) * 1e-6);
+      queued.raise_to(static_cast<double>(load.queue_us) * 1e-6);
     });
   }
 
@@ -263,6 +276,7 @@ class ExpertWorkerService::Impl {
   fleet::ProcessRef process_;
   fabric::NodeIdentity identity_;
   std::unique_ptr<ExpertHost> host_;
+  std::unique_ptr<artifacts::Store> store_;
   std::unique_ptr<fabric::CallServer> server_;
   std::string address_;
   std::unique_ptr<fabric::Node> node_;

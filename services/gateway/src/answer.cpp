@@ -70,7 +70,10 @@ void Answer::accept(std::size_t prompt, std::uint32_t prompt_tokens) {
 }
 
 Usage Answer::usage() const {
-  Usage usage{.completion_tokens = completion_tokens_, .degraded_pairs = degraded_pairs_};
+  Usage usage{.completion_tokens = completion_tokens_,
+              .degraded_pairs = degraded_pairs_,
+              .expert_pairs = expert_pairs_,
+              .device_us = device_us_};
   for (const Prompt& prompt : prompts_) {
     usage.prompt_tokens += prompt.tokens;
     usage.cached_tokens += prompt.cached_tokens;
@@ -108,6 +111,8 @@ void Answer::add_token(std::size_t index, const wire::TokenEvent& event) {
   if (!choice.started) start(index);
   choice.changed = true;
   degraded_pairs_ += event.degraded;
+  expert_pairs_ += event.pairs;
+  device_us_ += event.device_us;
   if (event.token >= 0) {
     ++completion_tokens_;
     choice.piece.add_token(format_, event, true, choice.offset);

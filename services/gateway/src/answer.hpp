@@ -30,6 +30,8 @@ struct Usage {
   /// Pairs that went to next-best experts, for want of the gate's choice. Written only if there are
   /// any, as `conclave_degraded`; 0: the answer is what the model says.
   std::uint64_t degraded_pairs = 0;
+  std::uint64_t expert_pairs = 0;  // that were computed; not written
+  std::uint64_t device_us = 0;     // of workers' devices, for these; not written
 
   friend bool operator==(const Usage&, const Usage&) = default;
 };
@@ -103,6 +105,8 @@ class Answer {
   std::size_t unfinished_;
   std::uint64_t completion_tokens_ = 0;
   std::uint64_t degraded_pairs_ = 0;
+  std::uint64_t expert_pairs_ = 0;
+  std::uint64_t device_us_ = 0;
   bool said_degraded_ = false;
 };
 

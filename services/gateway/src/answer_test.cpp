@@ -134,6 +134,19 @@ TEST(AnswerTest, UsageCountsWhatTheFirstChoiceOfEachPromptFoundCached) {
   EXPECT_NE(out.find(R"("prompt_tokens_details":{"cached_tokens":3})"), std::string::npos);
 }
 
+TEST(AnswerTest, CountsWhatWasComputedForAllChoices) {
+  Answer answer = answer_to({.choices = 2}, {text_prompt()});
+  wire::TokenEvent first = token(5, "a");
+  first.pairs = 10;
+  first.device_us = 700;
+  wire::TokenEvent second = end(FinishReason::kStop, 1);
+  second.pairs = 4;
+  second.device_us = 30;
+  added(answer, {first, second});
+  EXPECT_EQ(answer.usage().expert_pairs, 14u);
+  EXPECT_EQ(answer.usage().device_us, 730u);
+}
+
 TokenEvent degraded(TokenEvent event, std::uint32_t pairs) {
   event.degraded = pairs;
   return event;

@@ -59,7 +59,8 @@ ControlState::~ControlState() { save_usage(); }
 ControlActor::behavior_type ControlState::make_behavior() {
   self_->set_default_handler(caf::drop);
   self_->delayed_send(self_, kTick, caf::tick_atom_v);
-  return {[this](const AdminMessage& call) { on_admin(call); },
+  return {[this](const wire::CatalogChanged&) { keys_.doubt(); },
+          [this](const AdminMessage& call) { on_admin(call); },
           [this](const Used& used) { on_used(used); },
           [this](const OwnerLink& link) { on_link(link); }, [this](caf::tick_atom) { on_tick(); }};
 }
@@ -200,6 +201,8 @@ void ControlState::add_usage(const Used& used, const wire::KeyAnswer* key) {
   row.requests = 1;
   row.prompt_tokens = used.prompt_tokens;
   row.completion_tokens = used.completion_tokens;
+  row.expert_pairs = used.expert_pairs;
+  row.device_us = used.device_us;
   usage_.add(row);
 }
 

@@ -27,6 +27,8 @@ struct Used {
   std::string model;
   std::uint64_t prompt_tokens = 0;
   std::uint64_t completion_tokens = 0;
+  std::uint64_t expert_pairs = 0;
+  std::uint64_t device_us = 0;
 };
 
 /// The link to a registry or a scheduler came up or went down.
@@ -45,8 +47,9 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::gateway::OwnerLink)
 
 namespace conclave::gateway {
 
-using ControlActor = caf::typed_actor<caf::reacts_to<AdminMessage>, caf::reacts_to<Used>,
-                                      caf::reacts_to<OwnerLink>, caf::reacts_to<caf::tick_atom>>;
+using ControlActor =
+    fabric::WatcherActor::extend<caf::reacts_to<AdminMessage>, caf::reacts_to<Used>,
+                                 caf::reacts_to<OwnerLink>, caf::reacts_to<caf::tick_atom>>;
 
 struct ControlParts {
   fabric::Node& node;

@@ -134,12 +134,14 @@ class GatewayService::Impl {
         metrics_,
         status_,
         {context_.node_name, settings_.gateway.request_timeout,
-         [this] { return unix_seconds(context_.wall_clock()); }, settings_.gateway.resume_timeout,
-         settings_.gateway.prefix_blocks_max,
+         [this] { return unix_seconds(context_.wall_clock()); }, [this] { return random_(); },
+         settings_.gateway.resume_timeout, settings_.gateway.prefix_blocks_max,
          [control = control_](const std::optional<wire::Sha256>& key, const std::string& model,
                               const Usage& usage) {
-           caf::anon_send(control, Used{key, model, usage.prompt_tokens, usage.completion_tokens});
-         }},
+           caf::anon_send(control, Used{key, model, usage.prompt_tokens, usage.completion_tokens,
+                                        usage.expert_pairs, usage.device_us});
+         },
+         context_.tracer},
         context_.log,
         context_.now};
     actor_ = process_->system().spawn<fabric::StateActor<GatewayActor, GatewayActorState>>(
@@ -147,8 +149,11 @@ class GatewayService::Impl {
     constexpr wire::NodeRole kRouters[] = {wire::NodeRole::kRouter};
     node_->publish(fabric::kStreamsActor, actor_, fabric::Run::kScheduled, kRouters);
     node_->on_link([actor = actor_](const fabric::LinkEvent& event) {
-      if (event.peer.role != wire::NodeRole::kRouter) return;
-      caf::anon_send(actor, LinkChange{RouterId{event.link}, event.up});
+      if (event.peer.role == wire::NodeRole::kRouter) {
+        caf::anon_send(actor, LinkChange{RouterId{event.link}, event.up});
+      } else if (event.peer.role == wire::NodeRole::kRegistry) {
+        caf::anon_send(actor, RegistryLink{event.link, event.up});
+      }
     });
   }
 
@@ -162,6 +167,8 @@ class GatewayService::Impl {
                        context_.wall_clock};
     control_ =
         process_->system().spawn<fabric::StateActor<ControlActor, ControlState>>(std::move(parts));
+    constexpr wire::NodeRole kRegistries[] = {wire::NodeRole::kRegistry};
+    node_->publish(fabric::kWatcherActor, control_, fabric::Run::kScheduled, kRegistries);
     node_->on_link([control = control_](const fabric::LinkEvent& event) {
       const wire::NodeRole role = event.peer.role;
       if (role != wire::NodeRole::kRegistry && role != wire::NodeRole::kScheduler) return;
@@ -208,16 +215,17 @@ class GatewayService::Impl {
     telemetry::Metrics& metrics = context_.metrics;
     auto& connections = metrics.gauge("conclave_gateway_connections", "Open HTTP connections");
     auto& streams = metrics.gauge("conclave_gateway_streams", "Prompts that are open");
-    auto& rejected = metrics.gauge("conclave_gateway_http_rejected",
-                                   "Requests answered by the HTTP server: malformed or too large");
-    auto& overflowed = metrics.gauge("conclave_gateway_slow_clients",
-                                     "Streams given up because their client was too slow");
+    auto& rejected =
+        metrics.counter("conclave_gateway_http_rejected_total",
+                        "Requests answered by the HTTP server: malformed or too large");
+    auto& overflowed = metrics.counter("conclave_gateway_slow_clients_total",
+                                       "Streams given up because their client was too slow");
     hook_ = metrics.on_scrape([this, &connections, &streams, &rejected, &overflowed] {
       const http::ServerStats stats = server_->stats();
       connections.set(static_cast<double>(stats.connections_open));
       streams.set(static_cast<double>(admission_->open()));
-      rejected.set(static_cast<double>(stats.requests_rejected));
-      overflowed.set(static_cast<double>(stats.streams_overflowed));
+      rejected.raise_to(static_cast<double>(stats.requests_rejected));
+      overflowed.raise_to(static_cast<double>(stats.streams_overflowed));
     });
   }
 

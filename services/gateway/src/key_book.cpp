@@ -32,9 +32,10 @@ wire::Sha256 secret_sum(std::string_view secret) {
   return sum;
 }
 
-void KeyBook::Shelf::keep(const wire::Sha256& sum, wire::KeyAnswer answer, TimePoint now) {
+void KeyBook::Shelf::keep(const wire::Sha256& sum, wire::KeyAnswer answer, TimePoint now,
+                          std::uint64_t certainty) {
   forget(sum);
-  entries_[sum] = {std::move(answer), now, ++kept_};
+  entries_[sum] = {std::move(answer), now, certainty, ++kept_};
   by_age_[kept_] = sum;
   while (entries_.size() > entries_max_) forget(wire::Sha256(by_age_.begin()->second));
 }
@@ -54,13 +55,24 @@ const KeyBook::Entry* KeyBook::Shelf::find(const wire::Sha256& sum) const {
 void KeyBook::keep(const wire::Sha256& sum, wire::KeyAnswer answer, TimePoint now) {
   const bool is_guess = answer.subject.key_id.empty();
   (is_guess ? keys_ : guesses_).forget(sum);
-  (is_guess ? guesses_ : keys_).keep(sum, std::move(answer), now);
+  (is_guess ? guesses_ : keys_).keep(sum, std::move(answer), now, certainty_);
+}
+
+const KeyBook::Entry* KeyBook::entry(const wire::Sha256& sum) const {
+  const Entry* known = keys_.find(sum);
+  return known != nullptr ? known : guesses_.find(sum);
+}
+
+std::optional<wire::KeyAnswer> KeyBook::fresh(const wire::Sha256& sum, TimePoint now,
+                                              WallTime wall) const {
+  const Entry* known = entry(sum);
+  if (known == nullptr || known->certainty != certainty_) return std::nullopt;
+  return find(sum, now, wall, kFresh);
 }
 
 std::optional<wire::KeyAnswer> KeyBook::find(const wire::Sha256& sum, TimePoint now, WallTime wall,
                                              std::chrono::seconds age) const {
-  const Entry* known = keys_.find(sum);
-  if (known == nullptr) known = guesses_.find(sum);
+  const Entry* known = entry(sum);
   if (known == nullptr || now - known->said > age) return std::nullopt;
   const std::int64_t expires = known->answer.expires_unix_ms;
   const bool is_over = expires != 0 && wall >= WallTime(std::chrono::milliseconds(expires));

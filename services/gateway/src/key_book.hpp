@@ -30,18 +30,19 @@ class KeyBook {
   /// Keys that are in use at once; some 200 bytes each.
   static constexpr std::size_t kKeysMax = 10'000;
   static constexpr std::size_t kGuessesMax = 1'000;
-  /// A key that was revoked opens doors for so long at most.
+  /// A key that was revoked opens doors for so long at most, where nobody says that it was.
   static constexpr std::chrono::seconds kFresh{10};
   /// While the registry is away, reads go on with what it said last, for so long.
   static constexpr std::chrono::seconds kUsable{3600};
 
   void keep(const wire::Sha256& sum, wire::KeyAnswer answer, TimePoint now);
 
-  /// What was said at most kFresh ago, and has not expired by `wall`.
+  /// What was said so far may not be true any more: fresh() forgets it, usable() does not.
+  void doubt() { ++certainty_; }
+
+  /// What was said at most kFresh ago and not doubted since, and has not expired by `wall`.
   [[nodiscard]] std::optional<wire::KeyAnswer> fresh(const wire::Sha256& sum, TimePoint now,
-                                                     WallTime wall) const {
-    return find(sum, now, wall, kFresh);
-  }
+                                                     WallTime wall) const;
   /// What was said at most kUsable ago, and has not expired: for when nobody can be asked.
   [[nodiscard]] std::optional<wire::KeyAnswer> usable(const wire::Sha256& sum, TimePoint now,
                                                       WallTime wall) const {
@@ -52,12 +53,14 @@ class KeyBook {
   struct Entry {
     wire::KeyAnswer answer;
     TimePoint said{};
-    std::uint64_t number = 0;  // of all that a shelf kept, in their order
+    std::uint64_t certainty = 0;  // when it was said
+    std::uint64_t number = 0;     // of all that a shelf kept, in their order
   };
   class Shelf {
    public:
     explicit Shelf(std::size_t entries_max) : entries_max_(entries_max) {}
-    void keep(const wire::Sha256& sum, wire::KeyAnswer answer, TimePoint now);
+    void keep(const wire::Sha256& sum, wire::KeyAnswer answer, TimePoint now,
+              std::uint64_t certainty);
     void forget(const wire::Sha256& sum);
     [[nodiscard]] const Entry* find(const wire::Sha256& sum) const;
 
@@ -67,11 +70,13 @@ class KeyBook {
     std::map<std::uint64_t, wire::Sha256> by_age_;
     std::uint64_t kept_ = 0;
   };
+  [[nodiscard]] const Entry* entry(const wire::Sha256& sum) const;
   [[nodiscard]] std::optional<wire::KeyAnswer> find(const wire::Sha256& sum, TimePoint now,
                                                     WallTime wall, std::chrono::seconds age) const;
 
   Shelf keys_{kKeysMax};
   Shelf guesses_{kGuessesMax};
+  std::uint64_t certainty_ = 0;  // doubts so far
 };
 
 }  // namespace conclave::gateway

@@ -45,6 +45,22 @@ TEST(KeyBookTest, AsksAgainAfterAWhileAndHelpsOutForLonger) {
   EXPECT_FALSE(book.usable(sum, start + seconds(3601), kWall));
 }
 
+TEST(KeyBookTest, WhatIsDoubtedIsAskedAgainAndStillHelpsOut) {
+  KeyBook book;
+  const KeyBook::TimePoint now{};
+  const wire::Sha256 sum = secret_sum("a");
+  book.keep(sum, answer("acme"), now);
+  book.keep(secret_sum("guess"), wire::KeyAnswer{}, now);
+
+  book.doubt();
+
+  EXPECT_FALSE(book.fresh(sum, now, kWall));
+  EXPECT_FALSE(book.fresh(secret_sum("guess"), now, kWall));
+  EXPECT_TRUE(book.usable(sum, now, kWall));
+  book.keep(sum, answer("acme"), now);
+  EXPECT_TRUE(book.fresh(sum, now, kWall));
+}
+
 TEST(KeyBookTest, ForgetsTheOldestBeyondItsBound) {
   KeyBook book;
   const KeyBook::TimePoint now{};

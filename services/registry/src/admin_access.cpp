@@ -1,11 +1,12 @@
 // The part of the administration that is about people: tenants, keys, quotas, usage and the audit.
+#include <algorithm>
 #include <boost/json/array.hpp>
 #include <boost/json/serialize.hpp>
 #include <utility>
 
 #include "admin_api.hpp"
+#include "admin_pages.hpp"
 #include "conclave/catalog/access.hpp"
-#include "conclave/catalog/json.hpp"
 
 namespace conclave::registry {
 
@@ -20,11 +21,10 @@ namespace {
 // What a question about usage covers if it does not say: a month.
 constexpr std::int32_t kUsageDays = 30;
 
-template <class Record>
-json::array array_of(const std::vector<Record>& records) {
-  json::array array;
-  for (const Record& record : records) array.push_back(to_json(record));
-  return array;
+Result<std::int32_t> day_argument(std::string_view name, const std::string& text) {
+  auto day = catalog::parse_day(text);
+  if (!day) return fail(day.error().within(name));
+  return day;
 }
 
 Result<catalog::NewApiKey> new_key(const json::object& body) {
@@ -65,7 +65,7 @@ void AdminApi::add_access() {
                               parts_.catalog.list_tenants(call.argument("after"), limit));
                  json::value next;
                  if (tenants.size() == limit) next = tenants.back().name;
-                 return json_reply({{"data", array_of(tenants)}, {"next", std::move(next)}});
+                 return page(array_of(tenants), std::move(next));
                }});
   routes_.add({"POST",
                "/admin/v1/tenants",
@@ -96,7 +96,7 @@ void AdminApi::add_access() {
                                                        call.argument("after"), limit));
                  json::value next;
                  if (keys.size() == limit) next = keys.back().id;
-                 return json_reply({{"data", array_of(keys)}, {"next", std::move(next)}});
+                 return page(array_of(keys), std::move(next));
                }});
   routes_.add({"POST",
                "/admin/v1/keys",
@@ -181,11 +181,11 @@ AdminApi::Reply AdminApi::usage(const Call& call) const {
   query.model = call.argument("model");
   query.last_day = catalog::day_of(now_unix_ms());
   if (const std::string to = call.argument("to"); !to.empty()) {
-    CONCLAVE_TRY(query.last_day, catalog::parse_day(to));
+    CONCLAVE_TRY(query.last_day, day_argument("to", to));
   }
   query.first_day = query.last_day - kUsageDays + 1;
   if (const std::string from = call.argument("from"); !from.empty()) {
-    CONCLAVE_TRY(query.first_day, catalog::parse_day(from));
+    CONCLAVE_TRY(query.first_day, day_argument("from", from));
   }
   const std::string by = call.argument("by");
   const auto known = catalog::usage_by_of(by.empty() ? "day" : by);
@@ -194,7 +194,7 @@ AdminApi::Reply AdminApi::usage(const Call& call) const {
   }
   query.by = *known;
   CONCLAVE_TRY(const auto sums, parts_.catalog.usage(query));
-  return json_reply({{"data", array_of(sums)}, {"next", nullptr}});
+  return page(array_of(sums), nullptr);
 }
 
 void AdminApi::add_audit() {
@@ -209,19 +209,35 @@ void AdminApi::add_audit() {
                 {"format", "json, or jsonl: a record a line"}},
                {},
                [this](const Call& call) { return audit(call); }});
-  routes_.add({"GET",
+  routes_.add({"POST",
                "/admin/v1/audit:verify",
-               "Walks the chain of all records.",
+               "Walks the chain of all records; answers with an operation.",
                {},
                {},
-               [this](const Call&) -> Reply {
-                 CONCLAVE_TRY(const catalog::AuditCheck check,
-                              parts_.catalog.verify_audit([](std::uint64_t) { return true; }));
-                 return json_reply({{"ok", check.first_bad == 0},
-                                    {"records", check.records},
-                                    {"first_bad", check.first_bad},
-                                    {"problem", check.problem}});
-               }});
+               [this](const Call& call) { return verify_audit(call); },
+               wire::AccessRole::kRead});
+}
+
+AdminApi::Reply AdminApi::verify_audit(const Call& call) const {
+  CONCLAVE_TRY_VOID(call.body({}));
+  return begin("verify", "audit", "", [this](const std::string& id) {
+    return parts_.jobs.run([this, id](const std::function<bool()>& go_on) {
+      const auto walk = [&]() -> Result<json::value> {
+        CONCLAVE_TRY(const std::uint64_t records, parts_.catalog.revision());
+        const auto progress = [&](std::uint64_t read) {
+          const std::uint64_t all = std::max({records, read, std::uint64_t{1}});
+          parts_.operations.progress(id, static_cast<unsigned>(read * 100 / all));
+          return go_on();
+        };
+        CONCLAVE_TRY(const catalog::AuditCheck check, parts_.catalog.verify_audit(progress));
+        return json::value{{"ok", check.first_bad == 0},
+                           {"records", check.records},
+                           {"first_bad", check.first_bad},
+                           {"problem", check.problem}};
+      };
+      parts_.operations.end(id, walk());
+    });
+  });
 }
 
 AdminApi::Reply AdminApi::audit(const Call& call) const {
@@ -235,15 +251,15 @@ AdminApi::Reply AdminApi::audit(const Call& call) const {
   if (!format.empty() && format != "json" && format != "jsonl") {
     return fail(ErrorCode::kInvalidArgument, "format must be json or jsonl");
   }
-  CONCLAVE_TRY(const catalog::AuditPage page, parts_.catalog.audit(query));
+  CONCLAVE_TRY(const catalog::AuditPage found, parts_.catalog.audit(query));
   if (format == "jsonl") {
     std::string lines;
-    for (const auto& record : page.records) lines += json::serialize(to_json(record)) + "\n";
+    for (const auto& record : found.records) lines += json::serialize(to_json(record)) + "\n";
     return admin::lines_reply(std::move(lines));
   }
   json::value next;
-  if (page.more) next = page.records.back().sequence;
-  return json_reply({{"data", array_of(page.records)}, {"next", std::move(next)}});
+  if (found.more) next = found.records.back().sequence;
+  return page(array_of(found.records), std::move(next));
 }
 
 }  // namespace conclave::registry

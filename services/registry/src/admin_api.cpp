@@ -3,7 +3,7 @@
 #include <boost/json/array.hpp>
 #include <utility>
 
-#include "conclave/catalog/json.hpp"
+#include "admin_pages.hpp"
 #include "conclave/catalog/reference.hpp"
 
 namespace conclave::registry {
@@ -17,21 +17,9 @@ namespace json = boost::json;
 namespace {
 
 // Somebody else was faster: 412 where the condition was the client's.
-wire::AdminReply refusal(const base::Error& error) {
+wire::AdminReply refusal(const base::Error& error, std::string_view param) {
   if (catalog::is_conflict(error)) return admin::error_reply(412, "conflict", error.message);
-  return admin::error_reply(error);
-}
-
-template <class Record>
-json::array array_of(const std::vector<Record>& records) {
-  json::array array;
-  for (const Record& record : records) array.push_back(to_json(record));
-  return array;
-}
-
-// `next` is what `after` (or `before`) of the following page must be; null: this was the last.
-wire::AdminReply page(json::array data, json::value next) {
-  return json_reply({{"data", std::move(data)}, {"next", std::move(next)}});
+  return admin::error_reply(error, param);
 }
 
 constexpr auto kDryRun = "true: check and answer, and do nothing";
@@ -62,6 +50,7 @@ AdminApi::AdminApi(AdminParts parts) : parts_(std::move(parts)), routes_(refusal
   add_access();
   add_usage();
   add_audit();
+  add_operations();
   add_document();
 }
 
@@ -81,9 +70,20 @@ Result<catalog::Change> AdminApi::change(const Call& call) const {
   return change;
 }
 
-wire::AdminReply AdminApi::accepted(const std::string& operation) const {
-  wire::AdminReply reply = json_reply(*parts_.operations.find(operation), 0, 202);
-  reply.location = "/admin/v1/operations/" + operation;
+AdminApi::Reply AdminApi::begin(
+    std::string what, std::string subject, std::string request,
+    const std::function<base::Status(const std::string& id)>& start) const {
+  CONCLAVE_TRY(const Operations::Begun begun,
+               parts_.operations.begin(std::move(what), std::move(subject), std::move(request)));
+  const std::string& id = begun.operation.id;
+  if (begun.is_new) {
+    if (const base::Status started = start(id); !started) {
+      parts_.operations.end(id, fail(started.error()));
+      return fail(started.error());
+    }
+  }
+  wire::AdminReply reply = json_reply(to_json(begun.operation), 0, 202);
+  reply.location = "/admin/v1/operations/" + id;
   return reply;
 }
 
@@ -251,17 +251,29 @@ void AdminApi::add_deployments() {
                }});
 }
 
-void AdminApi::add_document() {
+void AdminApi::add_operations() {
+  routes_.add({"GET",
+               "/admin/v1/operations",
+               "Lists work that takes long, of all registries, the newest first.",
+               {{"limit", "1 to 1000"}},
+               {},
+               [this](const Call& call) -> Reply {
+                 CONCLAVE_TRY(const std::uint32_t limit, call.limit());
+                 CONCLAVE_TRY(json::array operations, parts_.operations.list(limit));
+                 return page(std::move(operations), nullptr);
+               }});
   routes_.add({"GET",
                "/admin/v1/operations/{id}",
                "Shows work that takes long.",
                {},
                {},
                [this](const Call& call) -> Reply {
-                 auto operation = parts_.operations.find(call.text("id"));
-                 if (!operation) return fail(ErrorCode::kNotFound, "there is no such operation");
-                 return json_reply(*std::move(operation));
+                 CONCLAVE_TRY(json::object operation, parts_.operations.find(call.text("id")));
+                 return json_reply(std::move(operation));
                }});
+}
+
+void AdminApi::add_document() {
   routes_.add(
       {"GET", "/admin/v1/openapi.json", "This document.", {}, {}, [this](const Call&) -> Reply {
          return json_reply(admin::openapi(routes_.all(), parts_.version));

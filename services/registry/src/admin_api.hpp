@@ -8,15 +8,17 @@
 
 #include "conclave/admin/routes.hpp"
 #include "conclave/catalog/catalog.hpp"
+#include "job_thread.hpp"
 #include "operations.hpp"
 #include "registrar.hpp"
 
 namespace conclave::registry {
 
-/// What is borrowed must outlive the API, and what it gave to the registrar.
+/// What is borrowed must outlive the API, and what it gave to the registrar and the jobs.
 struct AdminParts {
   catalog::Catalog& catalog;
   Registrar& registrar;
+  JobThread& jobs;
   Operations& operations;
   std::function<std::chrono::system_clock::time_point()> wall_clock;
   std::string version;  // of the program, for the document
@@ -43,6 +45,7 @@ class AdminApi {
   void add_access();
   void add_usage();
   void add_audit();
+  void add_operations();
   void add_document();
 
   [[nodiscard]] Reply create_version(const Call& call) const;
@@ -50,11 +53,14 @@ class AdminApi {
   [[nodiscard]] Reply create_key(const Call& call) const;
   [[nodiscard]] Reply usage(const Call& call) const;
   [[nodiscard]] Reply audit(const Call& call) const;
+  [[nodiscard]] Reply verify_audit(const Call& call) const;
 
   /// Who asks, on which condition, and whether only to see.
   [[nodiscard]] base::Result<catalog::Change> change(const Call& call) const;
   [[nodiscard]] std::int64_t now_unix_ms() const;
-  [[nodiscard]] wire::AdminReply accepted(const std::string& operation) const;
+  /// Begins one, and `start`s its work unless the same is under way already; 202.
+  [[nodiscard]] Reply begin(std::string what, std::string subject, std::string request,
+                            const std::function<base::Status(const std::string& id)>& start) const;
 
   AdminParts parts_;
   admin::Routes routes_;

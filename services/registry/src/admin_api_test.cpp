@@ -27,16 +27,19 @@ const fs::path kModels = fs::path(CONCLAVE_SOURCE_DIR) / "tests/golden/models";
 struct AdminApiTest : testing::Test {
   telemetry::Metrics metrics;
   std::unique_ptr<catalog::Catalog> catalog = catalog::open_catalog(":memory:").value();
-  Operations operations{"op-1"};
-  Registrar registrar{nullptr, metrics, [] { return std::chrono::steady_clock::now(); }, {}};
-  AdminApi api{{*catalog, registrar, operations,
-                [] {
-                  return std::chrono::system_clock::time_point(
-                      std::chrono::milliseconds(1'760'000'000'000));
-                },
-                "1.2.3"}};
+  static std::chrono::system_clock::time_point wall_clock() {
+    return std::chrono::system_clock::time_point(std::chrono::milliseconds(1'760'000'000'000));
+  }
+  Operations operations{*catalog, "registry-1/1", wall_clock, {}};
+  JobThread jobs;
+  artifacts::Store store{{}, wall_clock, metrics, {}};
+  Registrar registrar{store, nullptr, metrics, [] { return std::chrono::steady_clock::now(); }, {}};
+  AdminApi api{{*catalog, registrar, jobs, operations, wall_clock, "1.2.3"}};
 
-  ~AdminApiTest() override { registrar.stop(); }
+  ~AdminApiTest() override {
+    registrar.stop();
+    jobs.stop();
+  }
 
   AdminReply send(const std::string& method, const std::string& target,
                   const std::string& body = "", const std::string& if_match = "",
@@ -61,10 +64,12 @@ struct AdminApiTest : testing::Test {
   // What came of the operation that a reply names, once it has ended.
   json::value outcome(const AdminReply& accepted) {
     EXPECT_EQ(accepted.status, 202) << accepted.body;
-    // The registrar works in order: when a second job is done, so is the first.
+    // Both threads work in order: when a second job is done, so is the first.
+    std::promise<void> ran;
+    EXPECT_TRUE(jobs.run([&](const auto&) { ran.set_value(); }).has_value());
+    ran.get_future().wait();
     std::promise<void> done;
-    Registrar::Job job;
-    job.path = "/nowhere";
+    Registrar::Job job{.where = artifacts::Location::parse("/nowhere").value()};
     job.done = [&](auto) { done.set_value(); };
     EXPECT_TRUE(registrar.scan(std::move(job)).has_value());
     done.get_future().wait();
@@ -220,7 +225,47 @@ TEST_F(AdminApiTest, TellsWhatWasUsedAndWhoDidWhat) {
   EXPECT_EQ(audit.at("data").at(0).at("actor").as_string(), "key:key-1");
   EXPECT_EQ(audit.at("data").at(0).at("request_id").as_string(), "req-1");
   EXPECT_EQ(send("GET", "/admin/v1/audit?format=jsonl").content_type, "application/jsonl");
-  EXPECT_TRUE(body_of(send("GET", "/admin/v1/audit:verify")).at("ok").as_bool());
+}
+
+TEST_F(AdminApiTest, WhoMayLookMayHaveTheAuditVerified) {
+  send("POST", "/admin/v1/models", R"({"name":"tiny"})");
+
+  const json::value ended =
+      outcome(send("POST", "/admin/v1/audit:verify", "", "", AccessRole::kRead));
+
+  EXPECT_EQ(ended.at("state").as_string(), "done") << json::serialize(ended);
+  EXPECT_TRUE(ended.at("result").at("ok").as_bool());
+  EXPECT_EQ(ended.at("result").at("records").to_number<int>(), 1);
+  EXPECT_EQ(send("POST", "/admin/v1/audit:verify", "", "", AccessRole::kInference).status, 403);
+  const json::value listed = body_of(send("GET", "/admin/v1/operations"));
+  EXPECT_EQ(listed.at("data").at(0).at("id"), ended.at("id"));
+}
+
+TEST_F(AdminApiTest, NamesTheFieldThatIsAtFault) {
+  const auto param_of = [this](const char* method, const std::string& target,
+                               const std::string& body) {
+    const json::value error =
+        body_of(send(method, "/admin/v1/" + target, body)).at("error").at("param");
+    return error.is_string() ? std::string(error.as_string()) : std::string("none");
+  };
+  const std::string bad_tag(300, 'x');
+
+  EXPECT_EQ(param_of("POST", "models", R"({"name":"Not A Name"})"), "name");
+  EXPECT_EQ(param_of("POST", "models", R"({"name":"a","tags":{"k":1}})"), "tags.k");
+  EXPECT_EQ(param_of("POST", "models", R"({"name":"a","tags":{")" + bad_tag + R"(":"v"}})"),
+            "tags");
+  EXPECT_EQ(param_of("POST", "models", R"({"name":"a","nonsense":1})"), "nonsense");
+  EXPECT_EQ(param_of("GET", "models?limit=0", ""), "limit");
+  EXPECT_EQ(param_of("GET", "models/Not%20A%20Name", ""), "name");
+  EXPECT_EQ(param_of("POST", "models/m/versions", R"({"uri":"/x","aliases":["No"]})"), "aliases");
+  EXPECT_EQ(param_of("PUT", "models/m/aliases/a", R"({"version":-1})"), "version");
+  EXPECT_EQ(param_of("PUT", "deployments/chat", R"({"split":[{"weight":-1}]})"), "split[0].weight");
+  EXPECT_EQ(param_of("PUT", "deployments/chat", R"({"sort":1})"), "sort");
+  EXPECT_EQ(param_of("POST", "keys", R"({"tenant":"acme","role":"root"})"), "role");
+  EXPECT_EQ(param_of("GET", "usage?from=yesterday", ""), "from");
+  EXPECT_EQ(param_of("GET", "usage?by=moon", ""), "by");
+  EXPECT_EQ(param_of("POST", "models", "{"), "none");
+  EXPECT_EQ(param_of("GET", "models/nobody", ""), "none");
 }
 
 TEST_F(AdminApiTest, DescribesEveryPath) {
@@ -288,7 +333,7 @@ std::vector<Hostile> hostile() {
       {"GET", models + "/tiny/versions/1", "", 404},
       {"POST", models + "/tiny/versions", "{}", 400},
       {"POST", models + "/tiny/versions", R"({"uri":"relative.gguf"})", 400},
-      {"POST", models + "/tiny/versions", R"({"uri":"gopher://x/y"})", 501},
+      {"POST", models + "/tiny/versions", R"({"uri":"gopher://x/y"})", 400},
       {"POST", models + "/tiny/versions", R"({"uri":"/x","draft":"yes"})", 400},
       {"POST", models + "/tiny/versions", R"({"uri":"/x","aliases":"production"})", 400},
       {"POST", models + "/tiny/versions", R"({"uri":"/x","aliases":["Not A Name"]})", 400},

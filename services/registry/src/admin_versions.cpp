@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "admin_api.hpp"
-#include "conclave/catalog/json.hpp"
+#include "admin_pages.hpp"
 #include "conclave/catalog/reference.hpp"
 
 namespace conclave::registry {
@@ -13,7 +13,6 @@ using admin::json_reply;
 using base::ErrorCode;
 using base::fail;
 using base::Result;
-using base::Status;
 namespace json = boost::json;
 
 namespace {
@@ -45,26 +44,45 @@ Result<catalog::NewVersion> new_version(const json::object& body) {
   for (const json::value& alias : aliases->get_array()) {
     if (!alias.is_string()) return fail(ErrorCode::kInvalidArgument, "aliases must be names");
     version.aliases.emplace_back(alias.get_string());
-    CONCLAVE_TRY_VOID(catalog::check_name("alias", version.aliases.back()));
+    const auto named = catalog::check_name("alias", version.aliases.back());
+    if (!named) return fail(named.error().within("aliases"));
   }
   return version;
 }
+
+// Experts that are named one by one: a file that is another one altogether need not be listed.
+constexpr std::size_t kBadListed = 10'000;
+constexpr std::size_t kBadAudited = 1'000;
 
 // What of a file is not what was recorded.
 json::object compare(const wire::ModelRecord& record, const wire::ModelDigests& recorded,
                      const catalog::ModelScan& found) {
   json::array bad;
+  std::size_t bad_count = 0;
   const bool is_shape = recorded.layers == found.digests.layers &&
                         recorded.experts == found.digests.experts &&
                         recorded.expert.size() == found.digests.expert.size();
   for (std::size_t i = 0; is_shape && i < recorded.expert.size(); ++i) {
     if (recorded.expert[i] == found.digests.expert[i]) continue;
+    if (++bad_count > kBadListed) continue;
     bad.push_back({{"layer", i / recorded.experts}, {"expert", i % recorded.experts}});
   }
   const bool file_ok = record.model.sha256 == found.record.model.sha256;
   const bool backbone_ok = is_shape && recorded.backbone == found.digests.backbone;
-  return {{"ok", file_ok},        {"model", record.model.name}, {"version", record.model.version},
-          {"shape_ok", is_shape}, {"backbone_ok", backbone_ok}, {"bad_experts", std::move(bad)}};
+  return {{"ok", file_ok},
+          {"model", record.model.name},
+          {"version", record.model.version},
+          {"shape_ok", is_shape},
+          {"backbone_ok", backbone_ok},
+          {"bad_count", bad_count},
+          {"bad_experts", std::move(bad)}};
+}
+
+// The same, short enough for an audit record.
+json::object for_audit(json::object found) {
+  json::array& bad = found.at("bad_experts").as_array();
+  if (bad.size() > kBadAudited) bad.resize(kBadAudited);
+  return found;
 }
 
 }  // namespace
@@ -83,11 +101,9 @@ void AdminApi::add_versions() {
                  CONCLAVE_TRY(const catalog::VersionPage found,
                               parts_.catalog.list_versions(
                                   call.text("name"), static_cast<std::uint32_t>(before), limit));
-                 json::array data;
-                 for (const auto& version : found.versions) data.push_back(to_json(version));
                  json::value next;
                  if (found.more) next = found.versions.back().record.model.version;
-                 return json_reply({{"data", std::move(data)}, {"next", std::move(next)}});
+                 return page(array_of(found.versions), std::move(next));
                }});
   routes_.add({"POST",
                "/admin/v1/models/{name}/versions",
@@ -155,27 +171,25 @@ AdminApi::Reply AdminApi::create_version(const Call& call) const {
     return fail(ErrorCode::kInvalidArgument, "aliases: nothing may point at a draft");
   }
   CONCLAVE_TRY_VOID(catalog::check_name("model name", call.text("name")));
-  CONCLAVE_TRY(const std::filesystem::path path, catalog::path_of_uri(version.uri));
-  version.uri = path.string();  // workers and routers open it
+  CONCLAVE_TRY(const artifacts::Location where, artifacts::Location::parse(version.uri));
+  version.uri = where.text();  // workers and routers open it
   CONCLAVE_TRY(const catalog::Change change, this->change(call));
-  const std::string id = parts_.operations.begin("register", call.text("name"));
-  Registrar::Job job;
-  job.path = path;
-  job.name = call.text("name");
-  job.progress = [this, id](unsigned percent) { parts_.operations.progress(id, percent); };
-  job.done = [this, id, version, change](Result<catalog::ModelScan> scan) {
-    const auto add = [&]() -> Result<json::value> {
-      CONCLAVE_TRY(const catalog::ModelScan read, std::move(scan));
-      CONCLAVE_TRY(const catalog::Version added, parts_.catalog.add_version(read, version, change));
-      return json::value(to_json(added));
+  const std::string asked = (change.dry_run ? "dry " : "") + json::serialize(body);
+  return begin("register", call.text("name"), asked, [&](const std::string& id) {
+    Registrar::Job job{.where = where};
+    job.name = call.text("name");
+    job.progress = [this, id](unsigned percent) { parts_.operations.progress(id, percent); };
+    job.done = [this, id, version, change](Result<catalog::ModelScan> scan) {
+      const auto add = [&]() -> Result<json::value> {
+        CONCLAVE_TRY(const catalog::ModelScan read, std::move(scan));
+        CONCLAVE_TRY(const catalog::Version added,
+                     parts_.catalog.add_version(read, version, change));
+        return json::value(to_json(added));
+      };
+      parts_.operations.end(id, add());
     };
-    parts_.operations.end(id, add());
-  };
-  if (Status queued = parts_.registrar.scan(std::move(job)); !queued) {
-    parts_.operations.end(id, fail(queued.error()));
-    return fail(queued.error());
-  }
-  return accepted(id);
+    return parts_.registrar.scan(std::move(job));
+  });
 }
 
 AdminApi::Reply AdminApi::verify_version(const Call& call) const {
@@ -185,33 +199,30 @@ AdminApi::Reply AdminApi::verify_version(const Call& call) const {
                parts_.catalog.find_version(call.text("name"), number));
   CONCLAVE_TRY(const wire::ModelDigests recorded,
                parts_.catalog.digests({call.text("name"), number}));
-  CONCLAVE_TRY(const std::filesystem::path path, catalog::path_of_uri(version.record.model.uri));
+  CONCLAVE_TRY(const artifacts::Location where,
+               artifacts::Location::parse(version.record.model.uri));
   CONCLAVE_TRY(const catalog::Change change, this->change(call));
   const std::string reference = catalog::format_reference(call.text("name"), number);
-  const std::string id = parts_.operations.begin("verify", reference);
-  Registrar::Job job;
-  job.path = path;
-  job.name = call.text("name");
-  job.fresh = true;
-  job.progress = [this, id](unsigned percent) { parts_.operations.progress(id, percent); };
-  job.done = [this, id, record = version.record, recorded, change,
-              reference](Result<catalog::ModelScan> scan) {
-    const auto judge = [&]() -> Result<json::value> {
-      CONCLAVE_TRY(const catalog::ModelScan read, std::move(scan));
-      json::object found = compare(record, recorded, read);
-      if (!found.at("ok").as_bool()) {
-        CONCLAVE_TRY_VOID(parts_.catalog.record_event(
-            {"version.damaged", reference, json::serialize(found)}, change));
-      }
-      return json::value(std::move(found));
+  return begin("verify", reference, "", [&](const std::string& id) {
+    Registrar::Job job{.where = where};
+    job.name = call.text("name");
+    job.fresh = true;
+    job.progress = [this, id](unsigned percent) { parts_.operations.progress(id, percent); };
+    job.done = [this, id, record = version.record, recorded, change,
+                reference](Result<catalog::ModelScan> scan) {
+      const auto judge = [&]() -> Result<json::value> {
+        CONCLAVE_TRY(const catalog::ModelScan read, std::move(scan));
+        json::object found = compare(record, recorded, read);
+        if (!found.at("ok").as_bool()) {
+          CONCLAVE_TRY_VOID(parts_.catalog.record_event(
+              {"version.damaged", reference, json::serialize(for_audit(found))}, change));
+        }
+        return json::value(std::move(found));
+      };
+      parts_.operations.end(id, judge());
     };
-    parts_.operations.end(id, judge());
-  };
-  if (Status queued = parts_.registrar.scan(std::move(job)); !queued) {
-    parts_.operations.end(id, fail(queued.error()));
-    return fail(queued.error());
-  }
-  return accepted(id);
+    return parts_.registrar.scan(std::move(job));
+  });
 }
 
 }  // namespace conclave::registry

@@ -49,13 +49,27 @@ LedgerActor::behavior_type LedgerState::make_behavior() {
                                       NodeRole::kExpertWorker, NodeRole::kScheduler});
             return answer("event", from ? ledger_->event(event, *from) : base::fail(from.error()));
           },
-          [this](const LinkPeer& peer) {
-            if (peer.node.empty()) {
-              nodes_.erase(peer.link);
-            } else {
-              nodes_[peer.link] = peer;
-            }
+          [this](const LinkPeer& peer) { on_peer(peer); },
+          [this](const wire::CatalogChanged& changed) {
+            revision_ = changed.revision;
+            for (const auto& [link, peer] : nodes_) tell(peer);
           }};
+}
+
+// Who comes (back) may have missed a change.
+void LedgerState::on_peer(const LinkPeer& peer) {
+  if (peer.node.empty()) {
+    nodes_.erase(peer.link);
+  } else {
+    nodes_[peer.link] = peer;
+    tell(peer);
+  }
+}
+
+void LedgerState::tell(const LinkPeer& peer) {
+  if (peer.role != wire::NodeRole::kGateway && peer.role != wire::NodeRole::kScheduler) return;
+  self_->send(node_.remote<fabric::WatcherActor>(peer.link, fabric::kWatcherActor),
+              wire::CatalogChanged{revision_});
 }
 
 fabric::AdminActor::behavior_type AdminState::make_behavior() {

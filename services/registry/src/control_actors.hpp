@@ -31,14 +31,18 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::registry::LinkPeer)
 
 namespace conclave::registry {
 
-using LedgerActor = fabric::LedgerActor::extend<caf::reacts_to<LinkPeer>>;
+/// A catalogue's changes are told as what other nodes are told.
+using LedgerActor =
+    fabric::LedgerActor::extend<caf::reacts_to<LinkPeer>, caf::reacts_to<wire::CatalogChanged>>;
 
 class LedgerState {
  public:
   static constexpr const char* kName = "conclave.registry.ledger";
 
-  LedgerState(LedgerActor::pointer self, std::unique_ptr<Ledger> ledger, RegistryMetrics metrics)
-      : self_(self), ledger_(std::move(ledger)), metrics_(metrics) {}
+  /// The node must outlive it.
+  LedgerState(LedgerActor::pointer self, std::unique_ptr<Ledger> ledger, fabric::Node& node,
+              RegistryMetrics metrics)
+      : self_(self), ledger_(std::move(ledger)), node_(node), metrics_(metrics) {}
 
   LedgerActor::behavior_type make_behavior();
 
@@ -47,10 +51,15 @@ class LedgerState {
   [[nodiscard]] base::Result<std::string> sender(std::initializer_list<wire::NodeRole> roles) const;
   template <class T>
   caf::result<T> answer(const char* request, base::Result<T> outcome);
+  void on_peer(const LinkPeer& peer);
+  /// Gateways and schedulers keep what they were answered.
+  void tell(const LinkPeer& peer);
 
   LedgerActor::pointer self_;
   std::unique_ptr<Ledger> ledger_;
+  fabric::Node& node_;
   RegistryMetrics metrics_;
+  std::uint64_t revision_ = 0;  // of the catalogue, as far as it was told
   std::map<fabric::LinkId, LinkPeer> nodes_;
 };
 

@@ -126,7 +126,26 @@ Result<wire::StateReply> Ledger::state(const wire::StateRequest& request) {
   return wire::StateReply{kept.revision, std::move(kept.data)};
 }
 
+// A clock that was set back gives nothing and takes nothing.
+base::Status Ledger::take_budget(const std::string& node) {
+  const auto now = wall_clock_();
+  if (!budgets_.contains(node) && budgets_.size() >= kNodesMax) {
+    budgets_.erase(
+        std::ranges::min_element(budgets_, {}, [](const auto& b) { return b.second.at; }));
+  }
+  Budget& budget = budgets_.try_emplace(node, Budget{kEventsMax, now}).first->second;
+  const std::chrono::duration<double> passed = std::max(now - budget.at, now - now);
+  budget.events = std::min(kEventsMax, budget.events + passed / kEventEvery);
+  budget.at = now;
+  if (budget.events < 1) {
+    return fail(ErrorCode::kOverloaded, "the node " + node + " has said too much");
+  }
+  budget.events -= 1;
+  return {};
+}
+
 Result<wire::Recorded> Ledger::event(const wire::AuditEvent& event, const std::string& actor) {
+  CONCLAVE_TRY_VOID(take_budget(actor));
   catalog::Change change;
   change.actor = "node:" + actor;
   change.now_unix_ms = now_unix_ms();

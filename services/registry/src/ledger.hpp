@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <string>
 
 #include "conclave/base/result.hpp"
@@ -28,9 +29,23 @@ class Ledger {
   /// What is kept for the holder of a lease.
   base::Result<wire::StateReply> state(const wire::StateRequest& request);
   /// `actor`: the node that says so.
+  /// kOverloaded: that node said more than kEventsMax, and more than one every kEventEvery since:
+  /// a node that has gone wrong shall not fill the audit, which keeps everything for ever.
   base::Result<wire::Recorded> event(const wire::AuditEvent& event, const std::string& actor);
 
+  /// What one node may say at once: all that a scheduler's largest fleet of one bad file refuses.
+  static constexpr double kEventsMax = 1024;
+  static constexpr std::chrono::seconds kEventEvery{1};
+  /// Nodes whose events are counted; the one that was quiet for longest goes first.
+  static constexpr std::size_t kNodesMax = 4096;
+
  private:
+  struct Budget {
+    double events = kEventsMax;
+    std::chrono::system_clock::time_point at;
+  };
+
+  base::Status take_budget(const std::string& node);
   [[nodiscard]] std::int64_t now_unix_ms() const;
   base::Result<wire::KeyAnswer> look_up(const wire::KeyQuestion& question);
 
@@ -39,6 +54,7 @@ class Ledger {
 
   catalog::Catalog& catalog_;
   WallClock wall_clock_;
+  std::map<std::string, Budget> budgets_;  // of nodes' events
   Snapshot<wire::KeyAnswer> keys_{kKeysMax, std::size_t{64} << 20};
 };
 

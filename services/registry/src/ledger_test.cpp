@@ -116,6 +116,23 @@ TEST_F(LedgerTest, RemembersWhatANodeSays) {
   EXPECT_EQ(page->records[0].after, R"({"layer":3})");
 }
 
+TEST_F(LedgerTest, ANodeThatSaysTooMuchIsNotHeard) {
+  const auto say = [this](const char* node) {
+    const auto said = ledger.event({"expert.refused", "demo:1", "{}"}, node);
+    return said ? ErrorCode{} : said.error().code;
+  };
+  for (int i = 0; i < static_cast<int>(Ledger::kEventsMax); ++i) {
+    ASSERT_EQ(say("worker-1"), ErrorCode{});
+  }
+
+  EXPECT_EQ(say("worker-1"), ErrorCode::kOverloaded);
+  EXPECT_EQ(say("worker-2"), ErrorCode{});  // another one is
+  now += 2 * Ledger::kEventEvery;
+  EXPECT_EQ(say("worker-1"), ErrorCode{});
+  EXPECT_EQ(say("worker-1"), ErrorCode{});
+  EXPECT_EQ(say("worker-1"), ErrorCode::kOverloaded);
+}
+
 TEST_F(LedgerTest, AnswersFromItsSnapshotWhilePostgresIsAway) {
   testkit::TestPostgres server;
   catalog::CatalogOptions options;

@@ -52,12 +52,13 @@ using RegistryActor =
 /// Counts what was asked, by outcome.
 class RegistryMetrics {
  public:
-  explicit RegistryMetrics(telemetry::Metrics& metrics) : metrics_(metrics) {}
+  explicit RegistryMetrics(telemetry::Metrics& metrics);
   void answered(const char* request, const base::Status& outcome);
   void answered_stale();
 
  private:
   telemetry::Metrics& metrics_;
+  telemetry::Counter& stale_;
 };
 
 struct RegistryParts {

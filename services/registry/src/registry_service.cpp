@@ -23,6 +23,13 @@ using base::ErrorCode;
 using base::fail;
 using base::Status;
 
+namespace {
+
+// Until a model's server that is away is asked again.
+constexpr std::chrono::seconds kAskAgain{10};
+
+}  // namespace
+
 class RegistryService::Impl {
  public:
   Impl(const Settings& settings, app::ServiceContext& context, const Lent& lent)
@@ -34,8 +41,10 @@ class RegistryService::Impl {
                                                    context_.metrics));
     CONCLAVE_TRY(catalog_, open_database());
     CONCLAVE_TRY_VOID(ensure_admin_key());
-    registrar_ =
-        std::make_unique<Registrar>(known_sums(), context_.metrics, context_.now, context_.log);
+    store_ = std::make_unique<artifacts::Store>(settings_.artifacts, context_.wall_clock,
+                                                context_.metrics, context_.log);
+    registrar_ = std::make_unique<Registrar>(*store_, known_sums(), context_.metrics, context_.now,
+                                             context_.log);
     const fabric::NodeIdentity identity{context_.node_name, wire::NodeRole::kRegistry,
                                         fleet::incarnation_at(context_.wall_clock())};
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
@@ -50,7 +59,7 @@ class RegistryService::Impl {
       caf::anon_send(actor, LinkRole{event.link, event.up, event.peer.role});
     });
     node_->publish(fabric::kCatalogActor, actor, fabric::Run::kScheduled);
-    start_control(identity.incarnation);
+    CONCLAVE_TRY_VOID(start_control(identity.incarnation));
     CONCLAVE_TRY(address_, node_->listen(settings_.registry.listen));
     CONCLAVE_TRY_VOID(register_files());
     context_.log.info(
@@ -74,6 +83,9 @@ class RegistryService::Impl {
   void stop() {
     drain();
     if (registrar_) registrar_->stop();  // its last answers still find the actor
+    if (jobs_) jobs_->stop();
+    if (operations_) operations_->stop();  // what has ended is written
+    watch_.reset();
     if (node_) node_->stop(std::chrono::milliseconds(200));
     end(files_actor_);
     end(admin_actor_);
@@ -124,15 +136,18 @@ class RegistryService::Impl {
   }
 
   // The ledger and the administration, each on a thread of its own beside the catalogue's.
-  void start_control(std::uint64_t incarnation) {
-    operations_ = std::make_unique<Operations>("op-" + std::to_string(incarnation));
+  Status start_control(std::uint64_t incarnation) {
+    operations_ = std::make_unique<Operations>(
+        *catalog_, context_.node_name + "/" + std::to_string(incarnation), context_.wall_clock,
+        context_.log);
+    jobs_ = std::make_unique<JobThread>();
     const RegistryMetrics metrics(context_.metrics);
     const auto ledger =
         process_->system().spawn<fabric::StateActor<LedgerActor, LedgerState>, caf::detached>(
-            std::make_unique<Ledger>(*catalog_, context_.wall_clock), metrics);
+            std::make_unique<Ledger>(*catalog_, context_.wall_clock), *node_, metrics);
     const auto admin =
         process_->system().spawn<fabric::StateActor<fabric::AdminActor, AdminState>, caf::detached>(
-            std::make_unique<AdminApi>(AdminParts{*catalog_, *registrar_, *operations_,
+            std::make_unique<AdminApi>(AdminParts{*catalog_, *registrar_, *jobs_, *operations_,
                                                   context_.wall_clock, context_.version}),
             metrics, context_.log);
     ledger_actor_ = caf::actor_cast<caf::actor>(ledger);
@@ -144,6 +159,10 @@ class RegistryService::Impl {
     constexpr wire::NodeRole kAdministrators[] = {wire::NodeRole::kGateway};
     node_->publish(fabric::kLedgerActor, ledger, fabric::Run::kScheduled);
     node_->publish(fabric::kAdminActor, admin, fabric::Run::kScheduled, kAdministrators);
+    CONCLAVE_TRY(watch_, catalog_->watch([ledger](std::uint64_t revision) {
+      caf::anon_send(ledger, wire::CatalogChanged{revision});
+    }));
+    return {};
   }
 
   // Where the sums of files are kept that have been read before.
@@ -160,6 +179,11 @@ class RegistryService::Impl {
   // last one has the highest version where names agree.
   Status register_files() {
     for (const std::string& file : settings_.registry.models) {
+      if (artifacts::has_scheme(file)) {
+        CONCLAVE_TRY(const artifacts::Location where, artifacts::Location::parse(file));
+        files_.push_back(where.text());
+        continue;
+      }
       std::error_code error;
       const std::filesystem::path path = std::filesystem::absolute(file, error);
       if (error || !std::filesystem::is_regular_file(path, error)) {
@@ -170,7 +194,7 @@ class RegistryService::Impl {
     if (files_.empty()) return {};
     files_actor_ = process_->system().spawn([this](caf::event_based_actor* self) {
       register_next(self);
-      return caf::behavior{[](caf::tick_atom) {}};
+      return caf::behavior{[this, self](caf::tick_atom) { register_next(self); }};
     });
     return {};
   }
@@ -185,8 +209,15 @@ class RegistryService::Impl {
               ++registered_;
               register_next(self);
             },
-            [this](const caf::error& error) {
+            [this, self](const caf::error& error) {
               base::Error why = fabric::from_caf(error).within(files_[registered_]);
+              if (why.code == ErrorCode::kUnavailable &&
+                  artifacts::has_scheme(files_[registered_])) {
+                // The catalog may know it, and serves what it knows meanwhile.
+                context_.log.warn("model_unreachable", {{"error", why.to_string()}});
+                self->delayed_send(self, kAskAgain, caf::tick_atom_v);
+                return;
+              }
               if (why.code != ErrorCode::kCancelled) context_.fail(std::move(why));
             });
   }
@@ -206,8 +237,11 @@ class RegistryService::Impl {
 
   fleet::ProcessRef process_;
   std::unique_ptr<catalog::Catalog> catalog_;
+  std::unique_ptr<catalog::Watch> watch_;
   std::unique_ptr<Operations> operations_;
+  std::unique_ptr<artifacts::Store> store_;
   std::unique_ptr<Registrar> registrar_;
+  std::unique_ptr<JobThread> jobs_;
   std::unique_ptr<fabric::Node> node_;
   caf::actor actor_;
   caf::actor ledger_actor_;

@@ -20,28 +20,47 @@ engine::BatcherStats sum(const engine::BatcherStats& past, engine::BatcherStats 
 
 }  // namespace
 
-InferenceEngine::InferenceEngine(fabric::Calls& client, EngineCallbacks callbacks,
-                                 telemetry::Logger log, std::chrono::milliseconds retry)
-    : client_(client),
+InferenceEngine::InferenceEngine(std::unique_ptr<fabric::Calls> client, EngineCallbacks callbacks,
+                                 telemetry::Logger log, telemetry::Tracer tracer,
+                                 std::chrono::milliseconds retry)
+    : client_(std::move(client)),
       callbacks_(std::move(callbacks)),
       log_(std::move(log)),
       retry_(retry),
       no_model_(fail(ErrorCode::kUnavailable, "the scheduler has named no model yet")),
+      streams_(std::move(tracer)),
       thread_([this] { work(); }) {}
 
 InferenceEngine::~InferenceEngine() { stop(); }
 
 // ---- any thread ----
 
-void InferenceEngine::stop() {
+void InferenceEngine::halt() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
     if (experts_ != nullptr) experts_->stop();
   }
   wanted_.notify_all();
-  client_.wake();
+  client_->wake();
+}
+
+void InferenceEngine::stop() {
+  halt();
+  join();
+}
+
+void InferenceEngine::join() {
   if (thread_.joinable()) thread_.join();
+}
+
+void InferenceEngine::close(base::Error why) {
+  {
+    const std::lock_guard lock(mutex_);
+    close_ = std::move(why);
+  }
+  wanted_.notify_all();
+  client_->wake();
 }
 
 void InferenceEngine::route(Table table) {
@@ -49,22 +68,24 @@ void InferenceEngine::route(Table table) {
     const std::lock_guard lock(mutex_);
     if (table_ && table->epoch <= table_->epoch) return;
     table_ = std::move(table);
-    if (model_ && model_->version == table_->model) return experts_->update(table_);
+    if (model_ && is_same_bytes(model_->version, table_->model)) return experts_->update(table_);
   }
   wanted_.notify_all();
-  client_.wake();
+  client_->wake();
 }
 
-void InferenceEngine::submit(EngineJob job) { post(std::move(job)); }
+bool InferenceEngine::submit(EngineJob job) { return post(std::move(job)); }
 void InferenceEngine::cancel(StreamKey stream) { post(Cancel{stream}); }
 
-void InferenceEngine::post(Command command) {
+bool InferenceEngine::post(Command command) {
   {
     const std::lock_guard lock(mutex_);
+    if (close_) return false;
     commands_.push_back(std::move(command));
   }
   wanted_.notify_all();
-  client_.wake();
+  client_->wake();
+  return true;
 }
 
 std::shared_ptr<const ServedModel> InferenceEngine::model() const {
@@ -75,6 +96,11 @@ std::shared_ptr<const ServedModel> InferenceEngine::model() const {
 Status InferenceEngine::ready() const {
   const std::lock_guard lock(mutex_);
   return experts_ != nullptr ? experts_->reachable() : no_model_;
+}
+
+std::optional<wire::RefusedExpert> InferenceEngine::refused() const {
+  const std::lock_guard lock(mutex_);
+  return refusal_;
 }
 
 std::uint64_t InferenceEngine::epoch() const {
@@ -102,10 +128,20 @@ bool InferenceEngine::stopping() const {
   return stop_;
 }
 
+std::optional<base::Error> InferenceEngine::closing() const {
+  const std::lock_guard lock(mutex_);
+  return close_;
+}
+
 // ---- the engine's thread ----
 
 void InferenceEngine::work() {
   while (!stopping()) {
+    if (const auto why = closing()) {
+      drop_model(*why);
+      take_commands();  // those that came before
+      break;
+    }
     follow_table();
     take_commands();
     if (!run_) {
@@ -124,31 +160,39 @@ void InferenceEngine::work() {
 
 // Loads the model that the newest table names, if it is another one than is here.
 void InferenceEngine::follow_table() {
-  std::optional<wire::ModelVersion> wanted;
+  Table table;
   {
     const std::lock_guard lock(mutex_);
-    if (!table_ || (model_ && model_->version == table_->model)) return;
-    wanted = table_->model;
+    if (!table_ || (model_ && is_same_bytes(model_->version, table_->model))) return;
+    table = table_;
   }
-  if (wanted == refused_ && Clock::now() < next_try_) return;
-  serve(*wanted);
+  if (table->model == refused_ && Clock::now() < next_try_) return;
+  serve(table->model, table->backbone);
 }
 
-void InferenceEngine::serve(const wire::ModelVersion& version) {
+void InferenceEngine::serve(const wire::ModelVersion& version, const wire::Sha256& backbone) {
   if (run_) drop_model({ErrorCode::kUnavailable, "the model was replaced"});
   if (version != refused_) {
     const std::lock_guard lock(mutex_);
     no_model_ = fail(ErrorCode::kUnavailable, "loading " + version.name);
   }
-  auto loaded = callbacks_.load(version);
+  auto loaded = callbacks_.load(version, backbone, *client_);
   if (!loaded) {
     log_.error("model_refused", {{"model", version.name},
                                  {"version", version.version},
                                  {"error", loaded.error().to_string()}});
     refused_ = version;
     next_try_ = Clock::now() + retry_;
-    const std::lock_guard lock(mutex_);
-    no_model_ = fail(loaded.error().within("cannot load " + version.uri));
+    {
+      const std::lock_guard lock(mutex_);
+      no_model_ = fail(loaded.error().within("cannot load " + version.uri));
+      refusal_.reset();
+      if (loaded.error().code == ErrorCode::kCorruptData) {
+        refusal_ = {version, wire::RefusedExpert::kBackbone, wire::RefusedExpert::kBackbone,
+                    loaded.error().message};
+      }
+    }
+    callbacks_.changed();
     return;
   }
   refused_.reset();
@@ -157,9 +201,10 @@ void InferenceEngine::serve(const wire::ModelVersion& version) {
                              {"version", version.version},
                              {"backbone_bytes", run_->model->backbone->backbone().bytes()}});
   const std::lock_guard lock(mutex_);
+  refusal_.reset();
   model_ = run_->model;
   experts_ = run_->experts.get();
-  if (table_->model == version) experts_->update(table_);
+  if (is_same_bytes(table_->model, version)) experts_->update(table_);
 }
 
 void InferenceEngine::drop_model(const base::Error& why) {
@@ -220,22 +265,24 @@ base::Result<wire::Accepted> InferenceEngine::submit_all(EngineJob& job) {
 }
 
 void InferenceEngine::obey(const Cancel& cancel) {
+  if (!run_) return;
   for (const engine::SequenceId id : streams_.running(cancel.stream)) run_->batcher->cancel(id);
 }
 
 void InferenceEngine::run_step() {
-  run_->experts->trace(streams_.trace());
+  run_->experts->trace(streams_.begin_step());
   const Clock::time_point begin = Clock::now();
   const std::span<engine::TokenEvent> events = run_->batcher->step();
   const Clock::duration took = Clock::now() - begin;
   for (engine::TokenEvent& event : events) streams_.collect(event);
   run_->batcher->step_took(took);
+  streams_.end_step();
 }
 
 void InferenceEngine::wait_for_model() {
   std::unique_lock lock(mutex_);
   const bool may_load = table_ && table_->model != refused_;
-  if (stop_ || may_load || !commands_.empty()) return;
+  if (stop_ || close_ || may_load || !commands_.empty()) return;
   wanted_.wait_for(lock, kIdle);
 }
 

@@ -1,6 +1,6 @@
-// The thread that computes: takes requests, runs steps over all sequences, and hands out what each
-// step gave. It also drives the data plane, so that no other thread is woken between a layer's gate
-// and its experts' answers. It knows no gateway: streams are numbers here.
+// The thread that computes one version: takes requests, runs steps over all sequences, and hands
+// out what each step gave. It also drives the data plane, so that no other thread is woken between
+// a layer's gate and its experts' answers. It knows no gateway: streams are numbers here.
 #pragma once
 
 #include <chrono>
@@ -34,8 +34,10 @@ struct EngineJob {
 
 /// All come on the engine's thread; all but `load` must be short.
 struct EngineCallbacks {
-  /// Loads a model for the engine's thread; may take seconds.
-  std::function<base::Result<std::unique_ptr<ModelRun>>(const wire::ModelVersion&)> load;
+  /// Loads a model, whose backbone shall have this sum, for the engine's thread; may take seconds.
+  std::function<base::Result<std::unique_ptr<ModelRun>>(
+      const wire::ModelVersion&, const wire::Sha256& backbone, fabric::Calls&)>
+      load;
   std::function<void(EngineNews)> deliver;
   /// ready(), epoch() or lost_workers() may have changed.
   std::function<void()> changed;
@@ -49,7 +51,8 @@ class InferenceEngine {
   static constexpr std::chrono::milliseconds kRetry{10'000};
 
   /// Throws std::system_error if the system gives no thread.
-  InferenceEngine(fabric::Calls& client, EngineCallbacks callbacks, telemetry::Logger log,
+  InferenceEngine(std::unique_ptr<fabric::Calls> client, EngineCallbacks callbacks,
+                  telemetry::Logger log, telemetry::Tracer tracer = {},
                   std::chrono::milliseconds retry = kRetry);
   ~InferenceEngine();
   InferenceEngine(const InferenceEngine&) = delete;
@@ -61,14 +64,16 @@ class InferenceEngine {
   void route(std::shared_ptr<const wire::RoutingTable> table);
 
   /// Answered by EngineNews::submitted: errors of Batcher::submit; kUnavailable: another model is
-  /// in service.
-  void submit(EngineJob job);
+  /// in service. False: the engine takes nothing any more, and the job is not answered.
+  [[nodiscard]] bool submit(EngineJob job);
   void cancel(StreamKey stream);
 
   /// The model in service; null while there is none.
   [[nodiscard]] std::shared_ptr<const ServedModel> model() const;
   /// Ok if sequences would run now.
   [[nodiscard]] base::Status ready() const;
+  /// The backbone that it was to load and whose bytes are not those that were registered.
+  [[nodiscard]] std::optional<wire::RefusedExpert> refused() const;
   /// The epoch of the routing table in use; 0: none.
   [[nodiscard]] std::uint64_t epoch() const;
   /// Workers that it called and cannot reach now, by name.
@@ -76,8 +81,15 @@ class InferenceEngine {
   /// As of the last step; counters go on over a change of models.
   [[nodiscard]] engine::BatcherStats stats() const;
 
+  /// Ends the thread after the step it computes, or the model it loads; sequences under way end
+  /// with this error, and that is delivered. join() waits for it.
+  void close(base::Error why);
+  /// One thread.
+  void join();
+
   /// Ends the thread after the layer it computes, or the model it loads; sequences under way are
-  /// dropped and nothing more is delivered.
+  /// dropped and nothing more is delivered. halt() does not wait.
+  void halt();
   void stop();
 
  private:
@@ -88,11 +100,12 @@ class InferenceEngine {
   };
   using Command = std::variant<EngineJob, Cancel>;
 
-  void post(Command command);
+  bool post(Command command);
   void work();
   [[nodiscard]] bool stopping() const;
+  [[nodiscard]] std::optional<base::Error> closing() const;
   void follow_table();
-  void serve(const wire::ModelVersion& version);
+  void serve(const wire::ModelVersion& version, const wire::Sha256& backbone);
   void drop_model(const base::Error& why);
   void take_commands();
   void obey(EngineJob& job);
@@ -103,7 +116,7 @@ class InferenceEngine {
   void deliver();
   void note_state();
 
-  fabric::Calls& client_;
+  const std::unique_ptr<fabric::Calls> client_;
   const EngineCallbacks callbacks_;
   const telemetry::Logger log_;
   const std::chrono::milliseconds retry_;
@@ -115,8 +128,10 @@ class InferenceEngine {
   std::shared_ptr<const ServedModel> model_;    // of run_
   dispatch::RemoteExperts* experts_ = nullptr;  // of run_
   base::Status no_model_;                       // why there is none
+  std::optional<wire::RefusedExpert> refusal_;  // see refused()
   engine::BatcherStats stats_;
   bool stop_ = false;
+  std::optional<base::Error> close_;  // nothing is taken any more, and why
 
   // The engine's thread only.
   std::unique_ptr<ModelRun> run_;

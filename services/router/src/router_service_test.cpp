@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "conclave/engine/generator.hpp"
+#include "conclave/model/digest.hpp"
 #include "conclave/testkit/direct_worker.hpp"
 #include "conclave/testkit/fake_scheduler.hpp"
 #include "conclave/testkit/placement.hpp"
@@ -747,6 +748,38 @@ TEST_F(RouterServiceTest, SaysWhyAModelCannotBeLoaded) {
   EXPECT_THAT(service_->ready().error().message, HasSubstr("/no/such/file.gguf"));
 }
 
+TEST_F(RouterServiceTest, RefusesABackboneThatWasNotRegistered) {
+  ASSERT_TRUE(start_service());
+  worker_ = start_worker("worker");
+  wire::RoutingTable wrong = table(worker_->endpoint());
+  const wire::Sha256 sum = *model::backbone_digest(whole_->file(), whole_->config());
+  wrong.backbone = sum;
+  wrong.backbone[31] ^= 1;
+  scheduler_->publish(wrong);
+
+  const auto report = scheduler_->wait_report(
+      kNode, [](const wire::NodeReport& some) { return !some.refused.empty(); });
+
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->state, wire::NodeState::kStarting);
+  EXPECT_EQ(report->refused[0].model, version_);
+  EXPECT_EQ(report->refused[0].layer, wire::RefusedExpert::kBackbone);
+  EXPECT_THAT(report->reason, HasSubstr("backbone"));
+}
+
+TEST_F(RouterServiceTest, ServesABackboneThatWasRegistered) {
+  ASSERT_TRUE(start_service());
+  worker_ = start_worker("worker");
+  wire::RoutingTable right = table(worker_->endpoint());
+  right.backbone = *model::backbone_digest(whole_->file(), whole_->config());
+  scheduler_->publish(right);
+
+  const auto report = wait_report(wire::NodeState::kReady);
+
+  ASSERT_TRUE(report);
+  EXPECT_TRUE(report->refused.empty());
+}
+
 TEST_F(RouterServiceTest, IsNotReadyWithoutALinkToEveryExpert) {
   ASSERT_TRUE(start_service());
   scheduler_->publish(table({"worker", 1, "direct://worker"}));
@@ -912,7 +945,8 @@ TEST_F(RouterServiceTest, AnotherModelReplacesTheFirst) {
   EXPECT_EQ(heard.choices[0].finish, FinishReason::kError);
   EXPECT_EQ(heard.choices[0].error.code, ErrorCode::kUnavailable);
   const auto report = scheduler_->wait_report(kNode, [&](const wire::NodeReport& some) {
-    return some.model == version && some.state == wire::NodeState::kReady;
+    return some.models.size() == 1 && some.models[0].model == version &&
+           some.state == wire::NodeState::kReady;
   });
   ASSERT_TRUE(report);
   EXPECT_GT(report->load.tokens_total, 0u) << "totals go on";
@@ -924,6 +958,69 @@ TEST_F(RouterServiceTest, AnotherModelReplacesTheFirst) {
   engine::SequenceRequest alone{.prompt = asked.tokens, .max_tokens = 12, .ignore_eos = true};
   EXPECT_EQ(answer(asked).choices[0].tokens,
             engine::Generator(*other).run(std::span(&alone, 1))->front().tokens);
+}
+
+TEST_F(RouterServiceTest, ServesSeveralVersionsAndLeavesOneInPeace) {
+  start();
+  ASSERT_TRUE(gateway_->generate(endless(1)));
+  gateway_->wait_begun(1);
+  const auto other = *engine::LocalModel::load(kOther, {.threads = 1});
+  const wire::ModelVersion second = testkit::version_of(kOther, "demo", 2);
+  testkit::DirectWorker worker(process_->context(), "other", compute_->compute(), second,
+                               other->config());
+  worker.host_all(other->file());
+  const auto both = [&](bool leaving) {
+    wire::RoutingTable one = table(worker_->endpoint());
+    one.leaving = leaving;
+    return std::vector{std::move(one),
+                       testkit::table_of(epoch_, second, other->config(), worker.endpoint())};
+  };
+
+  scheduler_->publish(both(false));
+  ASSERT_TRUE(scheduler_->wait_report(kNode, [&](const wire::NodeReport& some) {
+    const wire::HostedModel* open = some.hosted(second);
+    return some.models.size() == 2 && open != nullptr && open->state == wire::NodeState::kReady &&
+           some.epoch_seen == epoch_;
+  }));
+  wire::Generate asked = request(2, "");
+  asked.version = 2;
+  asked.kind = wire::PromptKind::kTokens;
+  asked.tokens = {3, 4, 5};
+  engine::SequenceRequest alone{.prompt = asked.tokens, .max_tokens = 12, .ignore_eos = true};
+  const auto of_second = engine::Generator(*other).run(std::span(&alone, 1))->front().tokens;
+  EXPECT_EQ(answer(asked).choices[0].tokens, of_second);
+  EXPECT_EQ(answer(request(3, kQuestion)).choices[0].tokens,
+            expected(kQuestion, {.max_tokens = 12}).tokens);
+  wire::Generate third = request(4, kQuestion);
+  third.version = 3;
+  EXPECT_EQ(refusal(third).code, ErrorCode::kUnavailable);
+
+  // The first one is left: what runs goes on, and what names it is still taken.
+  scheduler_->publish(both(true));
+  ASSERT_TRUE(scheduler_->wait_report(kNode, [&](const wire::NodeReport& some) {
+    const wire::HostedModel* open = some.hosted(version_);
+    return open != nullptr && open->state == wire::NodeState::kDraining;
+  }));
+  asked.stream = 5;
+  asked.version = 0;
+  EXPECT_EQ(answer(asked).choices[0].tokens, of_second) << "whichever is served stays";
+  wire::Generate of_first = request(6, kQuestion);
+  of_first.version = 1;
+  EXPECT_EQ(answer(of_first).choices[0].tokens, expected(kQuestion, {.max_tokens = 12}).tokens);
+
+  gateway_->cancel({"gateway-0", 1});
+  EXPECT_EQ(gateway_->wait(1).choices[0].finish, FinishReason::kCancelled);
+  scheduler_->nudge(kNode);
+  ASSERT_TRUE(scheduler_->wait_report(
+      kNode, [&](const wire::NodeReport& some) { return some.hosted(version_) == nullptr; }));
+
+  scheduler_->publish({testkit::table_of(++epoch_, second, other->config(), worker.endpoint())});
+  ASSERT_TRUE(scheduler_->wait_report(
+      kNode, [&](const wire::NodeReport& some) { return some.epoch_seen == epoch_; }));
+  of_first.stream = 7;
+  EXPECT_EQ(refusal(of_first).code, ErrorCode::kUnavailable);
+  asked.stream = 8;
+  EXPECT_EQ(answer(asked).choices[0].tokens, of_second);
 }
 
 TEST_F(RouterServiceTest, ServesOnWithoutItsScheduler) {

@@ -65,6 +65,20 @@ json::object pin_json(const placement::Pin& pin) {
           {"workers", names(pin.workers)}};
 }
 
+// Workers that read it and found other bytes than were registered.
+json::array refusals_of(const wire::Fleet& fleet, const wire::ModelVersion& version,
+                        std::uint32_t layer, std::uint32_t index) {
+  json::array refusals;
+  for (const wire::NodeStatus& node : fleet.nodes) {
+    for (const wire::RefusedExpert& refused : node.report.refused) {
+      if (refused.layer != layer || refused.index != index) continue;
+      if (!wire::is_same_bytes(refused.model, version)) continue;
+      refusals.push_back({{"worker", node.report.node}, {"reason", refused.reason}});
+    }
+  }
+  return refusals;
+}
+
 Result<std::vector<std::string>> workers_member(const json::object& body) {
   std::vector<std::string> workers;
   const json::value* value = body.if_contains("workers");
@@ -224,6 +238,7 @@ FleetAdmin::Reply FleetAdmin::experts(const Call& call) const {
   }
   if (by == "load")
     std::ranges::stable_sort(order, std::ranges::greater{}, [&](auto i) { return loads[i]; });
+  const wire::Fleet fleet = core_.fleet(now_());
   json::array data;
   std::size_t at = after;
   for (; at < order.size() && data.size() < limit; ++at) {
@@ -234,7 +249,8 @@ FleetAdmin::Reply FleetAdmin::experts(const Call& call) const {
                     {"expert", index},
                     {"pairs_per_second", loads[order[at]]},
                     {"copies", hosts.size()},
-                    {"workers", names(hosts)}});
+                    {"workers", names(hosts)},
+                    {"refused", refusals_of(fleet, version->version(), in_layer, index)}});
   }
   json::value next;
   if (at < order.size()) next = at;
@@ -255,6 +271,7 @@ FleetAdmin::Reply FleetAdmin::workers(const Call&) const {
                     {"memory_bytes", report.memory_bytes},
                     {"memory_used_bytes", report.memory_used_bytes},
                     {"pairs", report.load.pairs_total},
+                    {"experts_refused", report.refused.size()},
                     {"silent_ms", status.silent_ms},
                     {"reason", report.reason}});
   }

@@ -12,6 +12,7 @@ namespace {
 namespace json = boost::json;
 using namespace std::chrono_literals;
 using test::FakeFleet;
+using test::version_of;
 
 struct FleetAdminTest : testing::Test {
   FakeFleet fleet;
@@ -42,6 +43,29 @@ struct FleetAdminTest : testing::Test {
     ASSERT_TRUE(fleet.fleet().complete()) << fleet.fleet().reason;
   }
 };
+
+TEST_F(FleetAdminTest, SaysWhoRefusedAnExpert) {
+  start(2);
+  wire::NodeReport report = fleet.workers_.at("a").report();
+  report.refused = {{version_of(1), 2, 5, "wrong bytes"}};
+  ASSERT_TRUE(fleet.core_->on_report(report, fleet.now_));
+
+  const json::value layer = get("/admin/v1/experts?layer=2");
+
+  for (const json::value& expert : layer.at("data").as_array()) {
+    const json::array& refused = expert.at("refused").as_array();
+    if (expert.at("expert").to_number<int>() != 5) {
+      EXPECT_TRUE(refused.empty());
+      continue;
+    }
+    ASSERT_EQ(refused.size(), 1u);
+    EXPECT_EQ(refused[0].at("worker").as_string(), "a");
+    EXPECT_EQ(refused[0].at("reason").as_string(), "wrong bytes");
+  }
+  const auto events = fleet.core_->refusals().take_events();
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0].action, "expert.refused");
+}
 
 TEST_F(FleetAdminTest, ListsExpertsTheHottestFirst) {
   start(2);

@@ -26,7 +26,14 @@ LeadActor::behavior_type LeadState::make_behavior() {
 }
 
 fabric::LedgerActor LeadState::ledger() {
-  return parts_.node.remote<fabric::LedgerActor>(parts_.registry, fabric::kLedgerActor);
+  return parts_.node.remote<fabric::LedgerActor>(parts_.registries.link(), fabric::kLedgerActor);
+}
+
+void LeadState::failed(fabric::LinkId registry, const base::Error& error) {
+  if (error.code == base::ErrorCode::kUnavailable ||
+      error.code == base::ErrorCode::kDeadlineExceeded) {
+    parts_.registries.silent(registry);
+  }
 }
 
 void LeadState::beat() {
@@ -47,8 +54,9 @@ void LeadState::ask() {
             asking_ = false;
             heard(reply);
           },
-          [this](const caf::error& error) {
+          [this, link = parts_.registries.link()](const caf::error& error) {
             asking_ = false;
+            failed(link, fabric::from_caf(error));
             const std::string reason = fabric::from_caf(error).message;
             if (std::exchange(problem_, reason) == reason) return;
             parts_.log.info("lease_not_asked", {{"reason", reason}, {"leads", lead_.leads()}});
@@ -86,8 +94,9 @@ void LeadState::read() {
             reading_ = false;
             was_read(reply);
           },
-          [this](const caf::error& error) {
+          [this, link = parts_.registries.link()](const caf::error& error) {
             reading_ = false;
+            failed(link, fabric::from_caf(error));
             const auto waited = beats_ * (parts_.lease / kAsksPerLease);
             if (parts_.elected || is_begun_ || waited < kPatience) return;
             parts_.log.warn("kept_not_read", {{"reason", fabric::from_caf(error).message}});
@@ -138,9 +147,10 @@ void LeadState::put(KeptAnswer answer) {
             revision_ = reply.revision;
             change_ = change;
           },
-          [this](const caf::error& failed) {
+          [this, link = parts_.registries.link()](const caf::error& refused) {
             putting_ = false;
-            const base::Error error = fabric::from_caf(failed);
+            const base::Error error = fabric::from_caf(refused);
+            failed(link, error);
             if (error.code != base::ErrorCode::kFailedPrecondition) return;
             // A lease that is gone shows with the next beat. A put whose answer got lost was made:
             // the revision says so.

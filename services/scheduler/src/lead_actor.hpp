@@ -13,6 +13,7 @@
 #include "conclave/fabric/node.hpp"
 #include "conclave/telemetry/log.hpp"
 #include "leadership.hpp"
+#include "registry_list.hpp"
 
 namespace conclave::scheduler {
 
@@ -56,7 +57,7 @@ using LeadActor =
 
 struct LeadParts {
   fabric::Node& node;
-  fabric::LinkId registry = 0;
+  RegistryList registries;
   LedActor scheduler;
   Leadership leadership;
   bool elected = false;
@@ -88,6 +89,8 @@ class LeadState {
   void tell(std::optional<std::string> kept, bool begins);
   caf::result<caf::unit_t> resign();
   [[nodiscard]] fabric::LedgerActor ledger();
+  /// Of the registry at this link: the next one is asked if it is away.
+  void failed(fabric::LinkId registry, const base::Error& error);
 
   LeadActor::pointer self_;
   LeadParts parts_;

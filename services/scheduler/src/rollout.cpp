@@ -83,7 +83,9 @@ void Rollout::observe(const wire::NodeReport& worker, Time now) {
   // The report may be older than an assignment that drops some.
   if (hosting.epoch != 0) hosting.ready = hosting.ready & hosting.listed;
   if (is_unknown && !is_empty(hosting.ready)) {
-    removals_.push_back({table_.epoch, now, {{worker.node, hosting.ready}}});
+    // One that was gone may still be in the table at hand: the next one must have been taken.
+    removals_.push_back(
+        {table_is_outdated_ ? 0 : table_.epoch, now, {{worker.node, hosting.ready}}});
   }
 }
 
@@ -181,6 +183,7 @@ void Rollout::publish(std::uint64_t epoch, Time now) {
   table_.model = model_.version;
   table_.policy = options_.policy;
   table_.leaving = leaving_;
+  table_.backbone = model_.backbone;
   table_.layers = model_.shape.layers;
   table_.experts = model_.shape.experts;
   std::vector<const ExpertBits*> hosted;

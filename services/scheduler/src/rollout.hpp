@@ -27,6 +27,7 @@ struct ServedModel {
   wire::ModelVersion version;
   placement::ModelShape shape;        // expert_bytes 0: not known
   std::vector<wire::Sha256> digests;  // (layer, expert); empty: not known
+  wire::Sha256 backbone{};            // zeros: not known
 
   /// Whether the registry told us: without it nothing is assigned.
   [[nodiscard]] bool is_known() const { return shape.expert_bytes != 0; }

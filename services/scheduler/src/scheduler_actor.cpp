@@ -18,6 +18,9 @@ constexpr std::chrono::seconds kStartPatience{5};
 // While no model is known: a registry that reads a file has it any moment.
 constexpr std::chrono::milliseconds kFirstResolve{200};
 
+// Thousands of series: not at every tick, and more often than anybody scrapes.
+constexpr std::chrono::seconds kShowModels{2};
+
 }  // namespace
 
 SchedulerActor::behavior_type SchedulerState::make_behavior() {
@@ -29,8 +32,11 @@ SchedulerActor::behavior_type SchedulerState::make_behavior() {
           [this](const wire::AdminRequest& request) { return on_admin(request); },
           [this](caf::tick_atom) { on_tick(); },
           [this](caf::connect_atom) {
-            if (leads_) resolve();
+            if (!leads_) return;
+            resolve();
+            send_events();
           },
+          [this](const wire::CatalogChanged&) { on_catalog_changed(); },
           [this](const LeadChange& change) { on_lead(change); },
           [this](const KeptQuestion& question) { return kept(question); }};
 }
@@ -103,6 +109,7 @@ caf::result<wire::ReportReply> SchedulerState::on_report(const wire::NodeReport&
   }
   auto reply = core_->on_report(report, parts_.now());
   send_nudges();
+  send_events();
   if (!reply) return fabric::to_caf(reply.error());
   reply->term = term_;
   return std::move(*reply);
@@ -111,24 +118,36 @@ caf::result<wire::ReportReply> SchedulerState::on_report(const wire::NodeReport&
 void SchedulerState::on_tick() {
   self_->delayed_send(self_, parts_.settings.publish, caf::tick_atom_v);
   const Time now = parts_.now();
-  if (!leads_) return parts_.metrics.show({});
-  if (now >= resolve_at_) resolve();
+  if (!leads_) return parts_.metrics.show(SchedulerStats{});
+  if (now >= resolve_at_ || (resolve_again_ && !resolving_)) resolve();
   core_->on_tick(now);
   send_nudges();
   parts_.metrics.show(core_->stats());
+  if (now < show_models_at_) return;
+  show_models_at_ = now + kShowModels;
+  parts_.metrics.show(core_->model_numbers());
+}
+
+// A question that is under way may have been answered before the change.
+void SchedulerState::on_catalog_changed() {
+  if (!leads_) return;
+  resolve_again_ = resolving_;
+  resolve();
 }
 
 fabric::CatalogActor SchedulerState::registry() const {
-  return parts_.node.remote<fabric::CatalogActor>(parts_.registry, fabric::kCatalogActor);
+  return parts_.node.remote<fabric::CatalogActor>(parts_.registries.link(), fabric::kCatalogActor);
 }
 
 void SchedulerState::resolve() {
   resolve_at_ = parts_.now() + parts_.settings.resolve;
   if (resolving_) return;
+  resolve_again_ = false;
   resolving_ = true;
   self_->request(registry(), kRegistryTimeout, wire::DeploymentsRequest{book_.revision()})
       .then(
           [this](wire::DeploymentList& list) {
+            unanswered_ = 0;
             book_.learn(std::move(list));
             const auto references = book_.references();
             questions_.assign(references.begin(), references.end());
@@ -138,8 +157,8 @@ void SchedulerState::resolve() {
             }
             ask_next();
           },
-          [this](const caf::error& error) {
-            unresolved("the registry: " + fabric::from_caf(error).message);
+          [this, link = parts_.registries.link()](const caf::error& error) {
+            unanswered(link, fabric::from_caf(error));
           });
 }
 
@@ -149,8 +168,8 @@ void SchedulerState::ask_next() {
   questions_.pop_front();
   self_->request(registry(), kRegistryTimeout, wire::ResolveModel{std::move(reference)})
       .then([this](const wire::ModelRecord& record) { resolved(record); },
-            [this](const caf::error& error) {
-              unresolved("the registry: " + fabric::from_caf(error).message);
+            [this, link = parts_.registries.link()](const caf::error& error) {
+              unanswered(link, fabric::from_caf(error));
             });
 }
 
@@ -167,9 +186,22 @@ void SchedulerState::resolved(const wire::ModelRecord& record) {
           [this, record](wire::ModelDigests& digests) {
             add(record, std::make_shared<const wire::ModelDigests>(std::move(digests)));
           },
-          [this](const caf::error& error) {
-            unresolved("the registry: " + fabric::from_caf(error).message);
+          [this, link = parts_.registries.link()](const caf::error& error) {
+            unanswered(link, fabric::from_caf(error));
           });
+}
+
+void SchedulerState::unanswered(fabric::LinkId registry, const base::Error& error) {
+  unresolved("the registry: " + error.message);
+  const bool is_silent = error.code == base::ErrorCode::kUnavailable ||
+                         error.code == base::ErrorCode::kDeadlineExceeded;
+  if (!is_silent) return;
+  parts_.registries.silent(registry);
+  if (++unanswered_ < parts_.registries.size()) {
+    resolve();
+  } else {
+    unanswered_ = 0;
+  }
 }
 
 void SchedulerState::add(const wire::ModelRecord& record,
@@ -218,6 +250,23 @@ void SchedulerState::send_nudges() {
     if (link == 0) continue;
     self_->send(parts_.node.remote<fabric::ReporterActor>(link, fabric::kReporterActor),
                 nudge.nudge);
+  }
+}
+
+// What cannot be told now is told at the next report of anybody: there is one all the time.
+void SchedulerState::send_events() {
+  const fabric::LinkId link = parts_.registries.link();
+  for (wire::AuditEvent& event : core_->refusals().take_events()) {
+    const auto ledger = parts_.node.remote<fabric::LedgerActor>(link, fabric::kLedgerActor);
+    self_->request(ledger, kRegistryTimeout, event)
+        .then([](const wire::Recorded&) {},
+              [this, link, event](const caf::error& failed) {
+                const base::Error error = fabric::from_caf(failed);
+                parts_.log.debug("event_not_told", {{"error", error.to_string()}});
+                if (error.code == base::ErrorCode::kInvalidArgument) return;
+                if (error.code != base::ErrorCode::kOverloaded) parts_.registries.silent(link);
+                core_->refusals().put_back(event);
+              });
   }
 }
 

@@ -16,6 +16,7 @@
 #include "conclave/telemetry/log.hpp"
 #include "fleet_admin.hpp"
 #include "lead_actor.hpp"
+#include "registry_list.hpp"
 #include "scheduler_core.hpp"
 #include "scheduler_metrics.hpp"
 #include "wanted_book.hpp"
@@ -24,13 +25,13 @@ namespace conclave::scheduler {
 
 using SchedulerActor =
     fabric::FleetActor::extend<caf::replies_to<wire::AdminRequest>::with<wire::AdminReply>,
-                               caf::reacts_to<caf::tick_atom>, caf::reacts_to<caf::connect_atom>,
-                               caf::reacts_to<LeadChange>,
+                               caf::reacts_to<wire::CatalogChanged>, caf::reacts_to<caf::tick_atom>,
+                               caf::reacts_to<caf::connect_atom>, caf::reacts_to<LeadChange>,
                                caf::replies_to<KeptQuestion>::with<KeptAnswer>>;
 
 struct SchedulerParts {
   fabric::Node& node;
-  fabric::LinkId registry = 0;
+  RegistryList registries;
   SchedulerSettings settings;
   /// One that knows nothing yet: for the start, and for every lead.
   std::function<std::unique_ptr<SchedulerCore>()> make_core;
@@ -62,6 +63,7 @@ class SchedulerState {
   [[nodiscard]] base::Error stands_by() const;
   caf::result<wire::ReportReply> on_report(const wire::NodeReport& report);
   void on_tick();
+  void on_catalog_changed();
   // Of the registry: deployments, then each version that is wanted, one after the other.
   void resolve();
   void ask_next();
@@ -69,8 +71,11 @@ class SchedulerState {
   void add(const wire::ModelRecord& record, std::shared_ptr<const wire::ModelDigests> digests);
   void resolved_all();
   void unresolved(const std::string& reason);
+  /// A registry could not be asked: the next one is, at once, unless all were.
+  void unanswered(fabric::LinkId registry, const base::Error& error);
   [[nodiscard]] fabric::CatalogActor registry() const;
   void send_nudges();
+  void send_events();
 
   SchedulerActor::pointer self_;
   SchedulerParts parts_;
@@ -80,7 +85,10 @@ class SchedulerState {
   std::unique_ptr<SchedulerCore> core_;
   std::optional<FleetAdmin> admin_;  // of the core
   Time resolve_at_{};
+  Time show_models_at_{};
   bool resolving_ = false;
+  bool resolve_again_ = false;  // the catalog changed meanwhile
+  std::size_t unanswered_ = 0;  // registries in a row that did not answer
   WantedBook book_;
   std::deque<std::string> questions_;
   std::vector<WantedModel> answers_;

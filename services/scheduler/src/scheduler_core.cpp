@@ -32,7 +32,8 @@ SchedulerCore::SchedulerCore(const SchedulerSettings& settings,
       roster_(settings.lease),
       lost_workers_(settings.lost_after),
       started_(now),
-      last_call_(now) {
+      last_call_(now),
+      heard_(now) {
   const auto seconds =
       std::chrono::duration_cast<std::chrono::seconds>(wall_clock.time_since_epoch()).count();
   epoch_ = static_cast<std::uint64_t>(std::max<std::int64_t>(seconds, 0)) << 20;
@@ -40,6 +41,8 @@ SchedulerCore::SchedulerCore(const SchedulerSettings& settings,
 
 base::Result<wire::ReportReply> SchedulerCore::on_report(const wire::NodeReport& report, Time now) {
   expire(now);
+  if (hears_nobody(now)) roster_.forgive(now - heard_);
+  heard_ = now;
   const Roster::Entry* known = roster_.find(report.node);
   const auto role_before = known != nullptr ? known->report.role : report.role;
   const auto state_before = known != nullptr ? known->report.state : report.state;
@@ -55,6 +58,7 @@ base::Result<wire::ReportReply> SchedulerCore::on_report(const wire::NodeReport&
     log_.info("node_state",
               {{"node", report.node}, {"state", name_of(report.state)}, {"reason", report.reason}});
   }
+  refusals_.observe(report);
   if (report.role == NodeRole::kRouter) observe_router(report);
   if (report.role == NodeRole::kExpertWorker) {
     observe_worker(report, now);
@@ -97,6 +101,7 @@ void SchedulerCore::observe_worker(const wire::NodeReport& report, Time now) {
     phase_ = Phase::kSettling;
     settle_until_ = now + settings_.settle;
   }
+  pair_times_.observe(report);
   bool has_changed = false;
   for (ServedVersion& version : versions_) {
     const auto before = version.rollout.limits_of(report.node);
@@ -115,7 +120,9 @@ void SchedulerCore::expire(Time now) {
     log_.warn("was_away",
               {{"ms", std::chrono::duration_cast<std::chrono::milliseconds>(away).count()}});
     roster_.forgive(away);
+    heard_ += away;
   }
+  if (hears_nobody(now)) return;
   for (const wire::NodeReport& gone : roster_.expire(now)) {
     log_.warn("node_lost", {{"node", gone.node},
                             {"role", to_string(gone.role)},
@@ -124,12 +131,18 @@ void SchedulerCore::expire(Time now) {
     nudges_.erase(gone.node);
     routers_.erase(gone.node);
     lost_workers_.forget(gone.node);
+    refusals_.forget(gone.node);
     nudge(NodeRole::kGateway);
     if (gone.role == NodeRole::kExpertWorker) forget_worker(gone.node);
   }
 }
 
+// When nobody at all reports it is this scheduler that is cut off. What it knows then is no worse
+// than nothing, and the first node that gets through again shall not hear that all others are gone.
+bool SchedulerCore::hears_nobody(Time now) const { return now - heard_ > settings_.lease / 2; }
+
 void SchedulerCore::forget_worker(const std::string& worker) {
+  pair_times_.forget(worker);
   for (ServedVersion& version : versions_) {
     version.rollout.forget(worker);
     version.loads.forget(worker);

@@ -20,8 +20,10 @@
 #include "conclave/telemetry/log.hpp"
 #include "conclave/wire/placement.hpp"
 #include "conclave/wire/registry.hpp"
+#include "expert_numbers.hpp"
 #include "kept.hpp"
 #include "lost_workers.hpp"
+#include "refusal_book.hpp"
 #include "roster.hpp"
 #include "served_version.hpp"
 
@@ -112,8 +114,12 @@ class SchedulerCore {
 
   [[nodiscard]] wire::Fleet fleet(Time now) const;
   [[nodiscard]] SchedulerStats stats() const;
+  /// Of every version that is served, for metrics.
+  [[nodiscard]] std::vector<ModelNumbers> model_numbers() const;
   /// Every node once, however many reasons there were.
   std::vector<NudgeTo> take_nudges();
+  /// What nodes refused, for the registry to remember.
+  [[nodiscard]] RefusalBook& refusals() { return refusals_; }
 
  private:
   [[nodiscard]] bool is_settled() const { return phase_ == Phase::kSettled; }
@@ -124,6 +130,7 @@ class SchedulerCore {
   void observe_worker(const wire::NodeReport& report, Time now);
   void forget_worker(const std::string& worker);
   void expire(Time now);
+  [[nodiscard]] bool hears_nobody(Time now) const;
   void settle(Time now);
   void refresh(Time now);
   void nudge(wire::NodeRole role);
@@ -183,8 +190,9 @@ class SchedulerCore {
   std::unique_ptr<placement::Planner> planner_;
   telemetry::Logger log_;
   Roster roster_;
-  std::list<ServedVersion> versions_;          // at most wire::kVersionsMax
-  std::vector<WantedModel> wanted_;            // empty: the registry has not answered yet
+  std::list<ServedVersion> versions_;  // at most wire::kVersionsMax
+  std::vector<WantedModel> wanted_;    // empty: the registry has not answered yet
+  PairTimes pair_times_;
   std::map<std::string, Standing> standings_;  // of those that are not in service
   std::map<std::string, KeptModel>
       recalled_;  // of a former scheduler, of what is not served so far
@@ -198,6 +206,7 @@ class SchedulerCore {
   Phase phase_ = Phase::kWaiting;
   const Time started_;
   Time last_call_;
+  Time heard_;  // a report of any node
   Time settle_until_{};
   std::optional<Time> published_;
   Time steps_seen_{};
@@ -213,6 +222,7 @@ class SchedulerCore {
   std::uint64_t refused_total_ = 0;
   std::map<std::string, RouterEpochs> routers_;
   std::map<std::string, std::uint64_t> nudges_;
+  RefusalBook refusals_;
 };
 
 }  // namespace conclave::scheduler

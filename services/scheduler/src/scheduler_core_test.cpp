@@ -169,6 +169,24 @@ TEST(SchedulerCoreTest, ASchedulerThatWasStoppedBlamesNobody) {
   EXPECT_EQ(fleet.fleet().nodes.size(), 2u) << "leases run on";
 }
 
+TEST(SchedulerCoreTest, ASchedulerThatWasCutOffBlamesNobody) {
+  FakeFleet fleet;
+  fleet.add_worker("a");
+  fleet.add_worker("b");
+  FakeRouter& router = fleet.add_router("r");
+  fleet.run(5s);
+  const auto table = router.table;
+
+  for (int i = 0; i < 600; ++i) fleet.core_->on_tick(fleet.now_ += 100ms);  // and nobody reports
+  ASSERT_TRUE(fleet.report(router));  // the first that gets through
+  EXPECT_EQ(router.table, table);
+  EXPECT_TRUE(fleet.fleet().complete());
+
+  fleet.kill("b");
+  fleet.run(7s);
+  EXPECT_EQ(fleet.fleet().nodes.size(), 2u) << "leases run on";
+}
+
 TEST(SchedulerCoreTest, AWorkerThatJoinsTakesItsShareWithoutAGap) {
   FakeFleet fleet;
   fleet.add_worker("a");

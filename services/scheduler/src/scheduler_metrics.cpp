@@ -14,8 +14,9 @@ constexpr wire::NodeState kStates[] = {wire::NodeState::kStarting, wire::NodeSta
 
 }  // namespace
 
-SchedulerMetrics::SchedulerMetrics(telemetry::Metrics& metrics)
+SchedulerMetrics::SchedulerMetrics(telemetry::Metrics& metrics, std::size_t experts_max)
     : metrics_(metrics),
+      experts_max_(experts_max),
       leading_(metrics.gauge("conclave_scheduler_leading", "1 while this scheduler leads")),
       term_(metrics.gauge("conclave_scheduler_term",
                           "Term of the scheduler that leads; 0 where there is only one")),
@@ -32,7 +33,11 @@ SchedulerMetrics::SchedulerMetrics(telemetry::Metrics& metrics)
       lost_workers_(metrics.gauge("conclave_scheduler_lost_workers",
                                   "Workers with a lease that routers do not reach")),
       refused_(metrics.counter("conclave_scheduler_reports_refused_total",
-                               "Reports of nodes that have no place in the fleet")) {}
+                               "Reports of nodes that have no place in the fleet")),
+      left_out_(metrics.gauge("conclave_scheduler_expert_series_left_out",
+                              "Experts that are not shown one by one, as there are too many")) {
+  show(std::span<const ModelNumbers>());
+}
 
 void SchedulerMetrics::lead(bool leads, std::uint64_t term) {
   leading_.set(leads ? 1 : 0);
@@ -59,6 +64,41 @@ void SchedulerMetrics::show(const SchedulerStats& stats) {
   failed_steps_.add(static_cast<double>(stats.failed_steps_total - shown_.failed_steps_total));
   lost_workers_.set(stats.lost_workers);
   shown_ = stats;
+}
+
+void SchedulerMetrics::show(std::span<const ModelNumbers> models) {
+  using Samples = std::vector<telemetry::Metrics::Sample>;
+  std::size_t experts = 0;
+  for (const ModelNumbers& model : models) experts += model.experts.size();
+  const bool one_by_one = experts <= experts_max_;
+  left_out_.set(one_by_one ? 0 : static_cast<double>(experts));
+  Samples imbalance, entropy, copies, pairs, seconds;
+  for (const ModelNumbers& model : models) {
+    for (const LayerNumbers& layer : model.layers) {
+      const telemetry::Labels labels{{"model", model.model},
+                                     {"layer", std::to_string(layer.layer)}};
+      imbalance.push_back({labels, layer.max_over_mean});
+      entropy.push_back({labels, layer.entropy});
+    }
+    if (!one_by_one) continue;
+    for (const ExpertNumbers& expert : model.experts) {
+      const telemetry::Labels labels{{"model", model.model},
+                                     {"layer", std::to_string(expert.layer)},
+                                     {"expert", std::to_string(expert.index)}};
+      copies.push_back({labels, static_cast<double>(expert.copies)});
+      pairs.push_back({labels, expert.pairs_per_second});
+      seconds.push_back({labels, expert.seconds_for_a_pair});
+    }
+  }
+  metrics_.table("conclave_scheduler_layer_load_max_over_mean",
+                 "Load of a layer's hottest expert by the mean of all; 0: no load", imbalance);
+  metrics_.table("conclave_scheduler_layer_load_entropy",
+                 "How even a layer's load is: 1 all experts alike, 0 all to one", entropy);
+  metrics_.table("conclave_scheduler_expert_replicas", "Ready copies of an expert", copies);
+  metrics_.table("conclave_scheduler_expert_pairs_per_second",
+                 "Pairs of an expert, exponentially decayed", pairs);
+  metrics_.table("conclave_scheduler_expert_pair_seconds",
+                 "Mean time for a pair of the workers that have an expert; 0: not known", seconds);
 }
 
 }  // namespace conclave::scheduler

@@ -1,6 +1,8 @@
 // The scheduler's numbers: the only place that knows their names.
 #pragma once
 
+#include <span>
+
 #include "conclave/telemetry/metrics.hpp"
 #include "scheduler_core.hpp"
 
@@ -9,15 +11,20 @@ namespace conclave::scheduler {
 /// One thread shows, any thread scrapes.
 class SchedulerMetrics {
  public:
-  explicit SchedulerMetrics(telemetry::Metrics& metrics);
+  /// `experts_max`: SchedulerSettings::expert_series_max.
+  SchedulerMetrics(telemetry::Metrics& metrics, std::size_t experts_max);
   /// Whether this scheduler leads, and the term of who does.
   void lead(bool leads, std::uint64_t term);
   /// What comes next is of a core that counts from 0.
   void restart() { shown_ = {}; }
   void show(const SchedulerStats& stats);
+  /// Of all versions: what is not in it any more is not shown any more. Experts one by one, if
+  /// there are no more than `experts_max`.
+  void show(std::span<const ModelNumbers> models);
 
  private:
   telemetry::Metrics& metrics_;
+  std::size_t experts_max_;
   telemetry::Gauge& leading_;
   telemetry::Gauge& term_;
   telemetry::Gauge& epoch_;
@@ -29,6 +36,7 @@ class SchedulerMetrics {
   telemetry::Counter& failed_steps_;
   telemetry::Gauge& lost_workers_;
   telemetry::Counter& refused_;
+  telemetry::Gauge& left_out_;
   SchedulerStats shown_;  // counters are raised by what is new
 };
 

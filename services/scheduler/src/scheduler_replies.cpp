@@ -169,6 +169,14 @@ wire::Fleet SchedulerCore::fleet(Time now) const {
   return fleet;
 }
 
+std::vector<ModelNumbers> SchedulerCore::model_numbers() const {
+  std::vector<ModelNumbers> numbers;
+  for (const ServedVersion& version : versions_) {
+    numbers.push_back(numbers_of(version.rollout, version.loads, pair_times_));
+  }
+  return numbers;
+}
+
 std::string SchedulerCore::reason(Time now) const {
   if (versions_.empty()) return "no model: " + no_model_;
   const auto workers = roster_.of(NodeRole::kExpertWorker);

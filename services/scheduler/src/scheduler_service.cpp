@@ -1,8 +1,10 @@
 #include "conclave/scheduler/scheduler_service.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <caf/all.hpp>
 #include <utility>
+#include <vector>
 
 #include "conclave/fabric/state_actor.hpp"
 #include "conclave/placement/planner.hpp"
@@ -34,11 +36,14 @@ class SchedulerService::Impl {
                                         fleet::incarnation_at(context_.wall_clock())};
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
                                              settings_.fabric.links, context_.wall_clock));
-    CONCLAVE_TRY(const fabric::LinkId registry,
-                 node_->connect(settings_.scheduler.registry, wire::NodeRole::kRegistry));
-    start_actor(registry);
+    std::vector<fabric::LinkId> registries;
+    for (const std::string& address : settings_.scheduler.registry) {
+      CONCLAVE_TRY(const fabric::LinkId link, node_->connect(address, wire::NodeRole::kRegistry));
+      registries.push_back(link);
+    }
+    start_actor(registries);
     CONCLAVE_TRY(address_, node_->listen(settings_.scheduler.listen));
-    start_lead(registry, identity.incarnation);
+    start_lead(registries, identity.incarnation);
     started_ = true;
     context_.log.info("scheduler_started",
                       {{"address", address_}, {"model", settings_.scheduler.model}});
@@ -69,36 +74,43 @@ class SchedulerService::Impl {
   [[nodiscard]] const std::string& address() const { return address_; }
 
  private:
-  void start_actor(fabric::LinkId registry) {
+  void start_actor(const std::vector<fabric::LinkId>& registries) {
     const auto make_core = [this] {
       return std::make_unique<SchedulerCore>(settings_.scheduler,
                                              std::make_unique<placement::EplbFtPlanner>(),
                                              context_.wall_clock(), context_.now(), context_.log);
     };
     auto parts = std::make_shared<SchedulerParts>(
-        SchedulerParts{*node_, registry, settings_.scheduler, make_core,
-                       SchedulerMetrics(context_.metrics), context_.log, context_.now});
+        SchedulerParts{*node_, RegistryList(registries), settings_.scheduler, make_core,
+                       SchedulerMetrics(context_.metrics, settings_.scheduler.expert_series_max),
+                       context_.log, context_.now});
     const SchedulerActor actor =
         process_->system().spawn<fabric::StateActor<SchedulerActor, SchedulerState>>(
             std::move(parts));
     actor_ = caf::actor_cast<caf::actor>(actor);
     node_->publish(fabric::kFleetActor, actor, fabric::Run::kScheduled);
+    constexpr wire::NodeRole kRegistries[] = {wire::NodeRole::kRegistry};
+    node_->publish(fabric::kWatcherActor, actor, fabric::Run::kScheduled, kRegistries);
     constexpr wire::NodeRole kAdministrators[] = {wire::NodeRole::kGateway};
     node_->publish(fabric::kAdminActor, actor, fabric::Run::kScheduled, kAdministrators);
-    node_->on_link([registry, actor = actor_](const fabric::LinkEvent& event) {
-      if (event.link == registry && event.up) caf::anon_send(actor, caf::connect_atom_v);
+    node_->on_link([registries, actor = actor_](const fabric::LinkEvent& event) {
+      if (event.up && std::ranges::find(registries, event.link) != registries.end()) {
+        caf::anon_send(actor, caf::connect_atom_v);
+      }
     });
   }
 
-  void start_lead(fabric::LinkId registry, std::uint64_t incarnation) {
+  void start_lead(const std::vector<fabric::LinkId>& registries, std::uint64_t incarnation) {
     const bool elected = settings_.scheduler.elect;
     const std::string address = fleet::advertised_address(settings_.scheduler.advertise, address_);
     lead_ = process_->system().spawn<fabric::StateActor<LeadActor, LeadState>>(
-        LeadParts{*node_, registry, caf::actor_cast<LedActor>(actor_),
+        LeadParts{*node_, RegistryList(registries), caf::actor_cast<LedActor>(actor_),
                   Leadership(holder_name(context_.node_name, incarnation, address), elected),
                   elected, settings_.scheduler.leader_lease, context_.log});
-    node_->on_link([registry, lead = lead_](const fabric::LinkEvent& event) {
-      if (event.link == registry && event.up) caf::anon_send(lead, caf::connect_atom_v);
+    node_->on_link([registries, lead = lead_](const fabric::LinkEvent& event) {
+      if (event.up && std::ranges::find(registries, event.link) != registries.end()) {
+        caf::anon_send(lead, caf::connect_atom_v);
+      }
     });
   }
 

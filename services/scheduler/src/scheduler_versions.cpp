@@ -48,7 +48,8 @@ ServedModel model_of(const WantedModel& wanted) {
   return {
       record.model,
       {record.model.name, record.layers, record.dense_layers, record.experts, record.expert_bytes},
-      wanted.digests->expert};
+      wanted.digests->expert,
+      wanted.digests->backbone};
 }
 
 }  // namespace

@@ -40,7 +40,15 @@ void Lane::open_client(Link& link) {
 
 void Lane::greet_when_connected(Link& link) {
   if (is_direct(link.address)) return knock(link);
+  if (!link.socket) {  // its name is being looked up
+    link.due = now_ + milliseconds(core_->settings.reconnect_ms);
+    return wake_by(link.due);
+  }
   link.due = Time::max();
+  if (HostNames::is_name(link.address)) {  // which may mean another host by then
+    link.give_up = now_ + milliseconds(core_->settings.peer_timeout_ms);
+    wake_by(link.give_up);
+  }
   // Nobody reports when a server of this process binds; a first hello waits for it in the pipe.
   link.connected = is_inproc(link.address);
   if (link.connected) say_hello(link);

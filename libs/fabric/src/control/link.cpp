@@ -41,13 +41,15 @@ base::Status open_socket(Context::Internal& context, const NodeSettings& setting
   if (!is_address(link.address)) {
     return fail(ErrorCode::kInvalidArgument, "not an address: " + link.address);
   }
+  const auto endpoint = context.endpoint(link.address);
+  if (!endpoint) return {};
   try {
     zmq::socket_t socket(context.zmq(), zmq::socket_type::dealer);
     CONCLAVE_TRY_VOID(context.configure_client(socket, link.address, link.server_role,
                                                Encryption::kCurve, limits_of(settings)));
     SocketMonitor monitor;
     if (!is_inproc(link.address)) monitor = context.monitor(socket);
-    socket.connect(link.address);
+    socket.connect(*endpoint);
     link.socket = std::move(socket);
     link.monitor = std::move(monitor);
   } catch (const zmq::error_t& error) {

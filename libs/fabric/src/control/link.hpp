@@ -78,7 +78,8 @@ struct Link {
   [[nodiscard]] bool is_client() const { return server == nullptr; }
 };
 
-/// A socket for a link that connects: made, set up, connecting. Any one thread.
+/// A socket for a link that connects: made, set up, connecting; none as long as the address of its
+/// host's name is not known. Any one thread.
 /// Errors of Context::Internal::configure_client; kInvalidArgument: a malformed address;
 /// kUnavailable: the system gives no socket.
 base::Status open_socket(Context::Internal& context, const NodeSettings& settings, Link& link);

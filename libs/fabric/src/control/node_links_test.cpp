@@ -196,6 +196,16 @@ TEST_F(NodeLinksTest, WaitsForAServerThatIsNotThereYet) {
   EXPECT_EQ(up.peer.incarnation, 2u);
 }
 
+TEST_F(NodeLinksTest, ConnectsToAServerByTheNameOfItsHost) {
+  std::string address = address_;
+  address.replace(address.find("127.0.0.1"), 9, "localhost");
+  TestContext client_context(keys_.ring(NodeRole::kGateway));
+  TestNode gateway(client_context, kGateway);
+  (void)gateway->connect("tcp://no-such-host.invalid:7", NodeRole::kRegistry);  // holds up nobody
+  const LinkId link = gateway->connect(address, NodeRole::kRegistry).value();
+  EXPECT_EQ(gateway.wait_up().link, link);
+}
+
 TEST_F(NodeLinksTest, WaitsForAServerOfThisProcessToo) {
   TestContext shared;
   TestNode gateway(shared, kGateway);

@@ -77,6 +77,33 @@ TEST_F(HostileRouterTest, IsRefusedAsAnythingButARouter) {
   EXPECT_EQ(ends.server->peers(), 0u);
 }
 
+// ZeroMQ aborts the process when a heartbeat is due on a connection that broke while a full queue
+// kept it from being read (libzmq issue 4364), as after SIGSTOP and SIGCONT.
+TEST(HostileFloodTest, EndsNothingWhenItGoesWithoutBeingRead) {
+  DataSettings settings = settings_for(Way::kFrames);
+  settings.heartbeat_ms = 10;
+  settings.calls_max = 2;
+  Ends ends(Way::kFrames, settings);
+  {
+    RawRouter router(ends, ends.keys.ring(NodeRole::kRouter).own());
+    router.link();
+    const wire::ExpertCall call = call_of(2, 64);
+    const wire::Bytes payload = payload_of(call);
+    for (int i = 0; i < 100; ++i) router.send(router.request(payload.size()), call, payload);
+  }
+  // Other links' time passes, many heartbeats of it, while this worker reads nothing.
+  Ends others(Way::kFrames, settings_for(Way::kFrames));
+  const DataLinkId link = others.link_up();
+  const auto until =
+      std::chrono::steady_clock::now() + 50 * std::chrono::milliseconds(settings.heartbeat_ms);
+  while (std::chrono::steady_clock::now() < until) {
+    const CallId id = others.send(link, call_of(2, 64), 1);
+    EXPECT_TRUE(others.wait(Kind::kReply).reply.ok);
+    others.client->release(id);
+  }
+  EXPECT_TRUE(ends.pump([&] { return ends.server->peers() == 0; }));
+}
+
 TEST_F(HostileRouterTest, SendsWhatIsNoMessage) {
   router.link();
   const wire::Bytes garbage(100, std::byte{0xa5});

@@ -49,6 +49,14 @@ TEST_P(CallRoadsTest, CarriesCallsOfEverySize) {
   EXPECT_TRUE(ends.events.empty());
 }
 
+TEST(CallNamesTest, ConnectsToAWorkerByTheNameOfItsHost) {
+  Ends ends(Way::kFrames);
+  ends.address.replace(ends.address.find("127.0.0.1"), 9, "localhost");
+  const DataLinkId link = ends.link_up();
+  ends.send(link, call_of(2, 64), 1);
+  EXPECT_TRUE(ends.wait(Kind::kReply).reply.ok);
+}
+
 TEST_P(CallRoadsTest, CarriesQuantizedRows) {
   const DataLinkId link = ends.link_up();
   wire::ExpertCall call = call_of(2, 64, 1);

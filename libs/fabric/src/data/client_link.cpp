@@ -44,8 +44,13 @@ base::Status ClientLink::open() {
 base::Status ClientLink::open_socket() {
   opened_ = Time::clock::now();
   const DataSettings& settings = shared_.settings;
+  const auto endpoint = shared_.context.endpoint(address_);
+  if (!endpoint) {  // its name is being looked up
+    due_ = opened_ + milliseconds(settings.reconnect_ms);
+    return {};
+  }
   SocketLimits limits;
-  limits.receive_messages = static_cast<int>(settings.calls_max) + 2;  // welcome, heartbeat
+  limits.receive_messages = kUnboundedForHeartbeats;
   limits.frame_bytes = static_cast<std::int64_t>(wire::kPayloadBytesMax) + (1 << 20);
   limits.reconnect_ms = static_cast<int>(settings.reconnect_ms);
   try {
@@ -56,7 +61,7 @@ base::Status ClientLink::open_socket() {
     socket_.set(zmq::sockopt::heartbeat_timeout, static_cast<int>(settings.peer_timeout_ms));
     socket_.set(zmq::sockopt::heartbeat_ttl, static_cast<int>(settings.peer_timeout_ms));
     monitor_ = shared_.context.monitor(socket_);
-    socket_.connect(address_);
+    socket_.connect(*endpoint);
     if (!shared_.poller.add(descriptor_of(socket_.handle()), first_token_ + kSocket) ||
         !shared_.poller.add(descriptor_of(monitor_.handle()), first_token_ + kMonitor)) {
       return base::fail(ErrorCode::kUnavailable, "epoll refuses another descriptor");

@@ -44,7 +44,7 @@ base::Result<std::string> ServerLinks::listen(const std::string& address) {
   const DataSettings& settings = shared_.settings;
   SocketLimits limits;
   limits.send_messages = kUnreadMax;
-  limits.receive_messages = static_cast<int>(settings.calls_max) + 2;  // hello, and one ahead
+  limits.receive_messages = kUnboundedForHeartbeats;
   limits.frame_bytes = static_cast<std::int64_t>(std::min<std::uint64_t>(
                            wire::kPayloadBytesMax, shared_.limits.bytes_max)) +
                        (1 << 20);

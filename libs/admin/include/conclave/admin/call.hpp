@@ -14,6 +14,9 @@
 
 namespace conclave::admin {
 
+/// How the message about a member that nobody knows ends, after the member's name.
+inline constexpr std::string_view kNoSuchMember = " is no member that there is";
+
 /// Borrows the request. One thread.
 class Call {
  public:

@@ -25,7 +25,8 @@ wire::AdminReply lines_reply(std::string lines);
 /// {"error":{message,type,param,code}} with the status that the code means: 400 kInvalidArgument,
 /// 404 kNotFound, 409 kFailedPrecondition, 422 kCorruptData, 429 kOverloaded, 501 kUnimplemented,
 /// 503 kUnavailable and kCancelled, 504 kDeadlineExceeded, 500 kInternal.
-wire::AdminReply error_reply(const base::Error& error);
+/// `param`: the field of the request that is at fault; empty: none is, or nobody said.
+wire::AdminReply error_reply(const base::Error& error, std::string_view param = {});
 /// The same with a status and a code of its own: 401, 403, 405, 412.
 wire::AdminReply error_reply(std::uint16_t status, std::string_view code, std::string_view message);
 

@@ -30,14 +30,22 @@ struct Route {
   std::vector<Argument> arguments;
   std::vector<Argument> body;  // members of the body
   Handler handler;
+  /// Who may, at least; kNone: kRead for GET, and kAdmin for all else.
+  wire::AccessRole least = wire::AccessRole::kNone;
 };
 
-/// One thread at a time. GET asks for the role kRead, all else for kAdmin.
+/// One thread at a time. Whose fault an error of a handler is, is read from its message: a
+/// kInvalidArgument names the field first ("limit: ..", "split[1].weight is ..", "the name .."),
+/// and what it names is the answer's `param` if the route has such an argument, member or
+/// parameter.
 class Routes {
  public:
   /// `refusal` makes the answer of an error, where the service knows better than error_reply().
-  using Refusal = std::function<wire::AdminReply(const base::Error& error)>;
-  explicit Routes(Refusal refusal = [](const base::Error& error) { return error_reply(error); })
+  using Refusal = std::function<wire::AdminReply(const base::Error& error, std::string_view param)>;
+  explicit Routes(Refusal refusal =
+                      [](const base::Error& error, std::string_view param) {
+                        return error_reply(error, param);
+                      })
       : refusal_(std::move(refusal)) {}
 
   /// A pattern's parameters are whole segments, or all of a segment before a ":verb". A bug of ours

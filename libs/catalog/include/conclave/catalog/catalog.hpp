@@ -223,6 +223,41 @@ class Leases {
   ~Leases() = default;
 };
 
+/// Work in progress, so that every registry knows of it and it outlives the one that does it. Clock
+/// and audit as for Leases: what an operation changes is audited where it changes it.
+class Operations {
+ public:
+  /// An operation whose owner is silent for so long has failed as kInterrupted. Owners beat every
+  /// second; a database that is away for as long as that looks the same, and passes: see
+  /// end_operation().
+  static constexpr std::int64_t kSilenceMs = 5'000;
+
+  /// Records it as running. If the same (what, subject, request) is running already, that one is
+  /// returned, with another id, and the caller has nothing to do. kOverloaded.
+  virtual base::Result<Operation> begin_operation(const NewOperation& operation,
+                                                  std::int64_t now_unix_ms) = 0;
+  /// Marks what former lives of the owner's node left running as interrupted: `owner` is the node's
+  /// name, '/' and what tells its lives apart.
+  virtual base::Status interrupt_former(const std::string& owner, std::int64_t now_unix_ms) = 0;
+  /// The owner is at all of these. Those of others that are silent are marked as interrupted.
+  virtual base::Status beat_operations(const std::string& owner,
+                                       std::span<const OperationBeat> beats,
+                                       std::int64_t now_unix_ms) = 0;
+  /// By its owner, also where it was held to be interrupted meanwhile: the work was done. Again: as
+  /// it was ended first. kNotFound: nobody's, or not this owner's.
+  virtual base::Result<Operation> end_operation(const std::string& id, const std::string& owner,
+                                                const OperationOutcome& outcome,
+                                                std::int64_t now_unix_ms) = 0;
+  virtual base::Result<Operation> find_operation(const std::string& id,
+                                                 std::int64_t now_unix_ms) = 0;
+  /// The newest first, without results.
+  virtual base::Result<std::vector<Operation>> list_operations(std::uint32_t limit,
+                                                               std::int64_t now_unix_ms) = 0;
+
+ protected:
+  ~Operations() = default;
+};
+
 /// Ends with its object, which must go before the catalog does; its destructor waits for a callback
 /// in progress.
 class Watch {
@@ -235,7 +270,8 @@ class Catalog : public Models,
                 public Access,
                 public Usage,
                 public Audit,
-                public Leases {
+                public Leases,
+                public Operations {
  public:
   virtual ~Catalog() = default;
   Catalog() = default;

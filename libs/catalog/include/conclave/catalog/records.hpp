@@ -35,6 +35,9 @@ inline constexpr std::size_t kUsageDaysMax = 3'660;   // of one question: ten ye
 inline constexpr std::size_t kUsageSumsMax = 10'000;  // of one answer
 inline constexpr std::size_t kLeasesMax = 1000;       // names of leases
 inline constexpr std::size_t kActorBytesMax = 256;    // of actors and request ids in the audit
+inline constexpr std::size_t kOperationsKept = 256;   // of those that have ended
+inline constexpr std::size_t kOperationsRunningMax = 1000;  // by all registries together
+inline constexpr std::size_t kOperationResultBytesMax = std::size_t{1} << 20;  // JSON
 
 /// Who changes what, and on which condition; every changing call takes one, and what it says is in
 /// the audit record that is written in the same transaction.
@@ -295,6 +298,51 @@ struct AuditCheck {
   std::uint64_t records = 0;
   std::uint64_t first_bad = 0;  // sequence; 0: the chain is whole
   std::string problem;          // empty: none
+};
+
+enum class OperationState : std::uint8_t { kRunning = 1, kDone = 2, kFailed = 3 };
+
+/// What makes two requests the same work, and who does it.
+struct NewOperation {
+  std::string id;       // never used before, as of a UsageBatch
+  std::string what;     // "register"
+  std::string subject;  // "qwen:3"
+  std::string request;  // how it was asked for: a sum of the request's body; may be empty
+  std::string owner;    // one life of one process, as a lease's holder
+};
+
+/// How far an operation is.
+struct OperationBeat {
+  std::string id;
+  std::uint32_t percent = 0;  // 0 to 100
+};
+
+/// What came of one.
+struct OperationOutcome {
+  std::string result;      // JSON, if it is done
+  std::string error_code;  // empty: it is done; "not_found", ..
+  std::string error;
+
+  friend bool operator==(const OperationOutcome&, const OperationOutcome&) = default;
+};
+
+/// The error code of an operation whose owner fell silent.
+inline constexpr char kInterrupted[] = "interrupted";
+
+/// Work that takes longer than a request may wait: reading a file, walking the audit.
+struct Operation {
+  std::string id;
+  std::string what;
+  std::string subject;
+  std::string owner;
+  OperationState state = OperationState::kRunning;
+  std::uint32_t percent = 0;
+  OperationOutcome outcome;  // once it has ended; listings have no result
+  std::int64_t started_unix_ms = 0;
+  std::int64_t beat_unix_ms = 0;   // when its owner last said that it is at it
+  std::int64_t ended_unix_ms = 0;  // 0: it has not
+
+  friend bool operator==(const Operation&, const Operation&) = default;
 };
 
 /// Leadership: who holds `name` until when. The token rises whenever the holder changes, so what a

@@ -62,6 +62,8 @@ struct DispatchStats {
   std::uint64_t hedges = 0;
   std::uint64_t late = 0;      // answers of which nothing counted
   std::uint64_t suspects = 0;  // deadlines that passed
+  double device_us = 0;        // that workers computed for answers that counted, by their pairs'
+                               // share of what was computed together
 };
 
 /// One thread. Calls under way are bounded by what the links take.

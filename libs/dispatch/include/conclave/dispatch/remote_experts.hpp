@@ -116,6 +116,9 @@ class RemoteExperts final : public model::ExpertBackend {
   /// Of a table with kNextBest: what no worker has been reachable for, for degrade_after_ms.
   [[nodiscard]] std::span<const std::uint8_t> absent(std::uint32_t layer) const override;
   [[nodiscard]] std::uint64_t absences() const override { return absences_; }
+  [[nodiscard]] std::uint64_t device_us() const override {
+    return static_cast<std::uint64_t>(core_.stats().device_us);
+  }
 
  private:
   using TimePoint = std::chrono::steady_clock::time_point;
@@ -171,6 +174,7 @@ class RemoteExperts final : public model::ExpertBackend {
   telemetry::Counter& late_;
   telemetry::Counter& suspects_;
   telemetry::Counter& stalls_;
+  telemetry::Histogram& layer_seconds_;
 
   std::atomic<std::uint64_t> epoch_{0};
   std::atomic<bool> stopped_{false};

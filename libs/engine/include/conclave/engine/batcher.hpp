@@ -181,6 +181,7 @@ class Batcher {
   void judge(Share& share, Sampler& sampler, std::span<const float> logits) const;
   void finish_share(Share& share);
   void note_replaced(const Share& share);
+  [[nodiscard]] StepCost cost_of(const Share& share) const;
   void fail_share(Share& share, const base::Error& error);
   void remove_finished();
 

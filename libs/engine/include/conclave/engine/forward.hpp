@@ -22,6 +22,12 @@ struct StepRow {
   bool wants_logits = false;
 };
 
+/// What a step made others compute.
+struct StepCost {
+  std::uint64_t pairs = 0;      // of all rows, each the same number
+  std::uint64_t device_us = 0;  // see model::ExpertBackend
+};
+
 /// Sees which experts the rows of a step were sent to: (rows, k) in the order of the rows.
 class RoutingObserver {
  public:
@@ -46,6 +52,9 @@ class Forward {
   /// nobody had the gate's choice. Empty: none of any row, and what was computed is exact.
   [[nodiscard]] std::span<const std::uint32_t> replaced() const { return replaced_; }
 
+  /// Of the last step, if it ended well.
+  [[nodiscard]] const StepCost& cost() const { return cost_; }
+
   /// Null: none. The observer must outlive its use.
   void observe(RoutingObserver* observer) { observer_ = observer; }
 
@@ -65,6 +74,7 @@ class Forward {
   std::vector<model::ExpertPair> pairs_;
   std::vector<const float*> outputs_;
   std::vector<std::uint32_t> replaced_;
+  StepCost cost_;
   base::AlignedVector<float> x_, h_, logits_;
 };
 

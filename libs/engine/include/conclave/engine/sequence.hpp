@@ -101,8 +101,10 @@ struct TokenEvent {
   std::string text;
   std::vector<TokenLogprobs> prompt;  // of the next tokens of the prompt, from the second on
   std::uint32_t cached_tokens = 0;    // tokens of the prompt that others had computed already
-  std::uint32_t degraded = 0;  // pairs that went to next-best experts, since its last event; 0:
-                               // what was computed is exact
+  std::uint32_t degraded = 0;   // pairs that went to next-best experts, since its last event; 0:
+                                // what was computed is exact
+  std::uint64_t pairs = 0;      // computed for it since its last event
+  std::uint64_t device_us = 0;  // its share of the time of workers' devices for these
   FinishReason finish = FinishReason::kNone;
   std::int32_t stop_token = tokenizer::kNoToken;  // kStop: the token that ended the text, or
   std::int32_t stop_string = -1;                  // the index in SequenceRequest::stop

@@ -55,6 +55,7 @@ inline constexpr const char* kReporterActor = "reporter";    // every node but t
 inline constexpr const char* kCatalogActor = "catalog";      // registry
 inline constexpr const char* kLedgerActor = "ledger";        // registry
 inline constexpr const char* kAdminActor = "admin";          // registry, scheduler
+inline constexpr const char* kWatcherActor = "watcher";      // gateway, scheduler
 
 using InferenceActor =
     caf::typed_actor<caf::replies_to<wire::Generate>::with<wire::Accepted>,
@@ -82,6 +83,9 @@ using LedgerActor = caf::typed_actor<caf::replies_to<wire::KeyQuestion>::with<wi
                                      caf::replies_to<wire::LeaseRequest>::with<wire::LeaseReply>,
                                      caf::replies_to<wire::StateRequest>::with<wire::StateReply>,
                                      caf::replies_to<wire::AuditEvent>::with<wire::Recorded>>;
+
+/// Hears from registries that what they said before may not be true any more.
+using WatcherActor = caf::typed_actor<caf::reacts_to<wire::CatalogChanged>>;
 
 using AdminActor = caf::typed_actor<caf::replies_to<wire::AdminRequest>::with<wire::AdminReply>>;
 

@@ -51,4 +51,7 @@ base::Result<Sha256> expert_digest(const gguf::File& file, const ModelConfig& co
 base::Result<std::vector<const gguf::TensorInfo*>> backbone_tensors(const gguf::File& file,
                                                                     const ModelConfig& config);
 
+/// That sum. Reads all of those bytes; errors as `backbone_tensors`.
+base::Result<Sha256> backbone_digest(const gguf::File& file, const ModelConfig& config);
+
 }  // namespace conclave::model

@@ -33,6 +33,11 @@ class ExpertBackend {
   /// Rises whenever absent() of some layer changes. A run() that finds experts absent which it did
   /// not know to be ends with kUnavailable after it has raised this: gate again.
   [[nodiscard]] virtual std::uint64_t absences() const { return 0; }
+
+  /// Time that devices have computed for what run() gave out, over all runs, in microseconds, of
+  /// calls that were computed together with others' their share by pairs; 0: this process computes,
+  /// and nobody measures.
+  [[nodiscard]] virtual std::uint64_t device_us() const { return 0; }
 };
 
 }  // namespace conclave::model

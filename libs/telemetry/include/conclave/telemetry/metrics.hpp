@@ -28,6 +28,9 @@ class Counter {
   explicit Counter(prometheus::Counter& counter) : counter_(counter) {}
   /// `n` >= 0.
   void add(double n = 1);
+  /// To what somebody else counts; a number below what it shows changes nothing. One thread at a
+  /// time.
+  void raise_to(double total);
   [[nodiscard]] double value() const;
 
  private:
@@ -82,6 +85,15 @@ class Metrics {
   /// `buckets`: upper bounds, rising; +Inf is added.
   Histogram& histogram(const std::string& name, const std::string& help,
                        const std::vector<double>& buckets, const Labels& labels = {});
+
+  /// One gauge of a table.
+  struct Sample {
+    Labels labels;
+    double value = 0;
+  };
+  /// Gauges that are known as a whole: they take the place of all that the name had, so that what
+  /// is gone (a model, its experts) is not shown for ever. Beyond kSeriesPerNameMax: left out.
+  void table(const std::string& name, const std::string& help, const std::vector<Sample>& samples);
 
   /// Keeps a function registered while it lives; must not outlive the Metrics.
   class ScrapeHook {

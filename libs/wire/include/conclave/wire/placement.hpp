@@ -73,8 +73,11 @@ struct HostedModel {
   friend bool operator==(const HostedModel&, const HostedModel&) = default;
 };
 
-/// What a worker has read and does not use, since it is not what was registered.
+/// What a worker, or a router, has read and does not use, since it is not what was registered.
 struct RefusedExpert {
+  /// As layer and index: not an expert, but the backbone.
+  static constexpr std::uint32_t kBackbone = UINT32_MAX;
+
   ModelVersion model;
   std::uint32_t layer = 0;
   std::uint32_t index = 0;
@@ -99,7 +102,7 @@ struct NodeReport {
   std::uint64_t epoch_seen = 0;         // of the newest assignment, table or fleet it applied
   std::vector<HostedModel> models;      // what it has open, each version (from 1) once
   NodeLoad load;
-  std::vector<RefusedExpert> refused;  // worker: what it was to load and its checks refuse
+  std::vector<RefusedExpert> refused;  // what it was to load and its checks refuse
   std::string zone;                    // where it stands: what fails together
   std::vector<std::string> lost;  // router: workers of its tables that it cannot reach now, by node
 
@@ -156,6 +159,7 @@ struct RoutingTable {
   std::vector<std::uint32_t> first;
   std::vector<std::uint16_t> pool;
   DegradedPolicy policy = DegradedPolicy::kWait;
+  Sha256 backbone{};  // of the version; zeros: not recorded
   /// Nobody wants this version any more: a router keeps it open, and leaves it out of its reports
   /// while it computes nothing of it.
   bool leaving = false;

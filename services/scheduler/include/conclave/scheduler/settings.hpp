@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace conclave::scheduler {
 
@@ -39,7 +40,7 @@ constexpr auto enum_names(WithoutReplica /*tag*/) {
 struct SchedulerSettings {
   std::string listen = "tcp://127.0.0.1:7600";
   std::string advertise;
-  std::string registry = "tcp://127.0.0.1:7601";
+  std::vector<std::string> registry{"tcp://127.0.0.1:7601"};
   std::string model;
   // With two, any one worker may die without a request noticing.
   std::uint32_t replicas = 2;
@@ -60,6 +61,8 @@ struct SchedulerSettings {
   // As long as a node's own: who is gone for the one is gone for the other.
   std::chrono::milliseconds leader_lease{3000};
   VersionChange version_change = VersionChange::kWait;
+  // Three series each, a megabyte of text in a scrape: what a Prometheus takes without a thought.
+  std::uint32_t expert_series_max = 4096;
 
   template <class Visitor>
   void visit(Visitor&& v) {
@@ -68,7 +71,7 @@ struct SchedulerSettings {
     v("advertise", advertise,
       "Address that other schedulers tell nodes while this one leads (default: what it listens "
       "on)");
-    v("registry", registry, "Address of the registry");
+    v("registry", registry, "Addresses of the registries, which are asked in this order");
     v("model", model,
       "Model to serve: name, name@alias or name:version (default: the registry's own)");
     v("replicas", replicas, 1u, 64u,
@@ -99,9 +102,10 @@ struct SchedulerSettings {
     v("leader-lease-ms", leader_lease, milliseconds{300}, milliseconds{3'600'000},
       "Another scheduler leads when the one that does has not renewed its lease for this long");
     v("version-change", version_change,
-      "Where a new version has no room beside the old one: wait (the old one is served) or gap "
-      "(the "
-      "old one goes first)");
+      "Where a new version has no room beside the old one: wait (the old one is served) or gap (it "
+      "goes first)");
+    v("expert-series-max", expert_series_max, 0u, 16'384u,
+      "Most experts, of all versions, that /metrics shows one by one; with more, layers only");
   }
 };
 
