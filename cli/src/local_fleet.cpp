@@ -28,11 +28,11 @@ struct Service {
 
 const std::vector<Service>& services() {
   static const std::vector<Service> all = {
-      {"registry", {"fabric"}},
-      {"scheduler", {"fabric"}},
-      {"expert-worker", {"fabric", "fabric.data", "fleet"}},
-      {"router", {"fabric", "fabric.data", "fleet"}},
-      {"gateway", {"fabric", "fleet"}},
+      {"registry", {"artifacts", "fabric", "tracing"}},
+      {"scheduler", {"fabric", "tracing"}},
+      {"expert-worker", {"artifacts", "fabric", "fabric.data", "fleet", "tracing"}},
+      {"router", {"artifacts", "fabric", "fabric.data", "fleet", "tracing"}},
+      {"gateway", {"fabric", "fleet", "tracing"}},
   };
   return all;
 }
@@ -87,6 +87,9 @@ class Plan {
                            "text",
                            "--fabric.keys",
                            fleet_.keys};
+    if (has_section(*service, "artifacts")) {
+      arguments.insert(arguments.end(), {"--artifacts.cache", artifacts_cache(fleet_).string()});
+    }
     for (const Arguments* some : {&common, &std::as_const(arguments)}) {
       child.arguments.insert(child.arguments.end(), some->begin(), some->end());
     }
@@ -104,6 +107,8 @@ class Plan {
 };
 
 }  // namespace
+
+std::filesystem::path artifacts_cache(const LocalFleet& fleet) { return fleet.state / "artifacts"; }
 
 std::string scheduler_address(const LocalFleet& fleet) { return tcp(fleet.scheduler_port); }
 
@@ -157,8 +162,8 @@ std::string setting_problem(const std::string& setting) {
   const std::size_t equals = setting.find('=');
   if (is_known && equals != std::string::npos && setting.find('.') < equals) return "";
   return "'" + setting +
-         "' is not SECTION.KEY=VALUE of registry, scheduler, expert-worker, router, gateway, fleet "
-         "or fabric";
+         "' is not SECTION.KEY=VALUE of registry, scheduler, expert-worker, router, gateway, "
+         "artifacts, fleet, fabric or tracing";
 }
 
 }  // namespace conclave::cli
