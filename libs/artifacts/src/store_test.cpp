@@ -43,7 +43,7 @@ class StoreTest : public ::testing::Test {
   Store& store() {
     if (!store_) {
       store_ = std::make_unique<Store>(
-          settings_, [] { return std::chrono::system_clock::now(); }, metrics_,
+          settings_, [] { return std::chrono::system_clock::time_point(); }, metrics_,
           telemetry::Logger());
     }
     return *store_;
