@@ -54,7 +54,7 @@ COMMON = {
 HELMS_OWN = {"global", "common", "enabled"}
 REPLICAS = {"replicas": (COUNT, "Pods")}
 SCHEDULER = {"schedulerAddress": (ADDRESS, "Or `global.schedulerAddress`")}
-REGISTRY = {"registryAddress": (ADDRESS, "Or `global.registryAddress`")}
+REGISTRY = {"registryAddress": (ADDRESS, "One, or several with commas; or `global.registryAddress`")}
 MODELS = {"modelVolume": ({"type": "object", "minProperties": 1},
                           "Volume source with the models' files, mounted read-only at /models; or `global.modelVolume`")}
 ARTIFACTS = {"artifacts": (obj(cacheBytesMax={"type": "integer", "minimum": 0}, sizeLimit=STRING,

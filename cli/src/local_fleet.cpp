@@ -28,11 +28,11 @@ struct Service {
 
 const std::vector<Service>& services() {
   static const std::vector<Service> all = {
-      {"registry", {"artifacts", "fabric"}},
-      {"scheduler", {"fabric"}},
-      {"expert-worker", {"artifacts", "fabric", "fabric.data", "fleet"}},
-      {"router", {"artifacts", "fabric", "fabric.data", "fleet"}},
-      {"gateway", {"fabric", "fleet"}},
+      {"registry", {"artifacts", "fabric", "tracing"}},
+      {"scheduler", {"fabric", "tracing"}},
+      {"expert-worker", {"artifacts", "fabric", "fabric.data", "fleet", "tracing"}},
+      {"router", {"artifacts", "fabric", "fabric.data", "fleet", "tracing"}},
+      {"gateway", {"fabric", "fleet", "tracing"}},
   };
   return all;
 }
@@ -163,7 +163,7 @@ std::string setting_problem(const std::string& setting) {
   if (is_known && equals != std::string::npos && setting.find('.') < equals) return "";
   return "'" + setting +
          "' is not SECTION.KEY=VALUE of registry, scheduler, expert-worker, router, gateway, "
-         "artifacts, fleet or fabric";
+         "artifacts, fleet, fabric or tracing";
 }
 
 }  // namespace conclave::cli

@@ -8,7 +8,7 @@ import collections
 import re
 import sys
 
-from watched import ROOT, Watched
+from watched import ROOT, Watched, wait_for
 
 GOLDEN = ROOT / "deploy" / "monitoring" / "metrics.golden"
 NAME = r"[a-z0-9](?:[a-z0-9.-]{0,62})"
@@ -69,6 +69,7 @@ def main() -> int:
     lines, problems = set(), []
     with Watched(conclave, model, "--workers", "2", nodes=5 + 1) as fleet:
         fleet.work(20)
+        wait_for("the scheduler shows experts", lambda: "conclave_scheduler_expert_replicas{" in fleet.scrape("scheduler", "scheduler"))
         for service, node in fleet.admin:
             for name, family in families(fleet.scrape(service, node)).items():
                 problems += problems_of(service, name, family)

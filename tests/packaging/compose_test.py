@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """compose/ as a user meets it, with a real Docker engine: build, up, an answer, more workers, a worker and a
-router killed, everything restarted with its volumes, down. Prints the figures of docs/operations/compose.md.
+router killed, Prometheus and Alertmanager beside it, everything restarted with its volumes, down. Prints the figures
+of README.md.
 
 Usage: compose_test.py [--keep]      (--keep: leave it running at the end)
 """
@@ -35,10 +36,16 @@ class Composed:
 
     def __init__(self):
         self.port = free_port()
-        self.env = {**os.environ, "GATEWAY_PORT": str(self.port)}
+        self.prometheus, self.alertmanager = free_port(), free_port()
+        self.env = {**os.environ, "GATEWAY_PORT": str(self.port), "PROMETHEUS_PORT": str(self.prometheus),
+                    "ALERTMANAGER_PORT": str(self.alertmanager)}
 
     def compose(self, *arguments: str, **more) -> str:
         return engine.run("docker-compose", "-p", PROJECT, "-f", FILE, *arguments, env=self.env, **more)
+
+    def down(self, *arguments: str, **more) -> None:
+        """Of all profiles, so that nothing is left."""
+        self.compose("--profile", "monitoring", "down", *arguments, **more)
 
     def ids(self, service: str) -> list[str]:
         return self.compose("ps", "-q", service, capture=True).split()
@@ -137,6 +144,31 @@ def check_worker_joins(composed: Composed, workers: int) -> None:
     print(f"--scale to the first pair of a new worker: {time.monotonic() - started:.1f} s")
 
 
+def check_monitoring(composed: Composed) -> None:
+    """Prometheus finds every container, has the rules, and Alertmanager would hear of them. (Grafana has no stand-in.)"""
+    composed.compose("up", "-d", "--no-recreate", "prometheus", "alertmanager")
+
+    def get(path: str):
+        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", composed.prometheus, timeout=10)) as connection:
+                connection.request("GET", path)
+                return json.loads(connection.getresponse().read())["data"]
+        return {}
+
+    def scraped() -> bool:
+        result = get("/api/v1/query?query=sum%20by%20(service)(up)").get("result", [])
+        found = {one["metric"]["service"]: int(float(one["value"][1])) for one in result}
+        return found == {name: len(composed.ids(name)) for name in ("gateway", "router", "expert-worker", "scheduler", "registry")}
+    engine.wait_for("Prometheus scrapes every container", scraped, 120)
+    engine.wait_for("Prometheus knows an Alertmanager", lambda: get("/api/v1/alertmanagers").get("activeAlertmanagers"), 60)
+    alerts = [rule for group in get("/api/v1/rules")["groups"] for rule in group["rules"] if rule["type"] == "alerting"]
+    assert len(alerts) > 8 and not any(rule["lastError"] for rule in alerts if "lastError" in rule), alerts
+    for service in ("prometheus", "alertmanager"):
+        [container] = composed.ids(service)
+        engine.wait_for(f"{service} is healthy", lambda container=container: engine.run(
+            "docker", "inspect", "-f", "{{.State.Health.Status}}", container, capture=True).strip() == "healthy", 60)
+
+
 def check_losses(composed: Composed) -> None:
     """A worker, then a router, are killed while clients ask. No client notices."""
     for service in ("expert-worker", "router"):
@@ -149,7 +181,7 @@ def check_losses(composed: Composed) -> None:
 
 
 def check_restart(composed: Composed) -> None:
-    composed.compose("down")
+    composed.down()
     started = time.monotonic()
     composed.compose("up", "-d")
     engine.wait_for("an answer after a restart of everything", composed.answers, 120)
@@ -163,7 +195,7 @@ def main() -> int:
     with engine.engine():
         engine.ensure_images()
         composed = Composed()
-        composed.compose("down", "-v", "--remove-orphans")
+        composed.down("-v", "--remove-orphans")
         try:
             started = time.monotonic()
             composed.compose("build", "-q")
@@ -174,6 +206,7 @@ def main() -> int:
             print(f"up to the first answer: {time.monotonic() - started:.1f} s")
             check_images()
             check_worker_joins(composed, 8)
+            check_monitoring(composed)
             check_losses(composed)
             check_restart(composed)
         except BaseException:
@@ -182,8 +215,8 @@ def main() -> int:
             raise
         finally:
             if not options.keep:
-                composed.compose("down", "-v", check=False)
-    print("compose: 6 passed, 0 failed")
+                composed.down("-v", check=False)
+    print("compose: 7 passed, 0 failed")
     return 0
 
 

@@ -79,11 +79,15 @@ def check_pod(item: dict, pod: dict, known: set) -> list[str]:
             problems.append(f"{name}: image {container['image']} is not pinned")
         if item["kind"] != "Pod":
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-                port = container.get(probe, {}).get("httpGet", {}).get("port")
+                asked = container.get(probe, {})
+                if "exec" in asked:
+                    continue
+                port = (asked.get("httpGet") or asked.get("tcpSocket") or {}).get("port")
                 if port not in {entry["name"] for entry in container["ports"]}:
                     problems.append(f"{name}: {probe} asks port {port}, which is not there")
         mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
         volumes = {volume["name"] for volume in pod.get("volumes", [])}
+        volumes |= {claim["metadata"]["name"] for claim in item["spec"].get("volumeClaimTemplates", [])}
         if mounted != volumes:
             problems.append(f"{name}: mounts {sorted(mounted)} and volumes {sorted(volumes)} differ")
         names = [entry["name"] for entry in container.get("env", [])]
@@ -143,6 +147,14 @@ def check_objects(objects: list[dict], whole: bool) -> list[str]:
                 service = rule["http"]["paths"][0]["backend"]["service"]["name"]
                 if ("Service", service) not in known:
                     problems.append(f"{name}: leads to {service}, which does not exist")
+        if item["kind"] == "ConfigMap":
+            for key, text in item["data"].items():
+                if key.endswith(".json") and not json.loads(text).get("panels"):
+                    problems.append(f"{name}: {key} is no dashboard")
+        if item["kind"] == "PrometheusRule":
+            alerts = [rule["alert"] for group in spec["groups"] for rule in group["rules"] if "alert" in rule]
+            if len(alerts) < 8:
+                problems.append(f"{name}: only {len(alerts)} alerts")
     if whole:
         problems += check_addresses(objects)
     return problems

@@ -41,7 +41,13 @@ spec:
   selector:
     matchLabels: {{- include "common.selectorLabels" . | nindent 6 }}
   endpoints:
-    - {port: admin, path: /metrics, interval: {{ .Values.serviceMonitor.interval }}}
+    - port: admin
+      path: /metrics
+      interval: {{ .Values.serviceMonitor.interval }}
+      # The names by which deploy/monitoring's rules and dashboards know them.
+      relabelings:
+        - {action: replace, targetLabel: job, replacement: conclave}
+        - {action: replace, targetLabel: service, replacement: {{ .Chart.Name }}}
 {{- end }}
 {{- end -}}
 

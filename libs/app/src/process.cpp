@@ -1,5 +1,7 @@
 #include "conclave/app/process.hpp"
 
+#include <sys/random.h>
+
 #include <csignal>
 #include <deque>
 #include <iostream>
@@ -21,6 +23,15 @@ using telemetry::Gauge;
 using telemetry::Level;
 using telemetry::Logger;
 using telemetry::Metrics;
+
+// For identifiers that must not come twice in a fleet; none of them is secret.
+std::uint64_t random_seed() {
+  std::uint64_t seed = 0;
+  if (::getrandom(&seed, sizeof seed, 0) != sizeof seed) {
+    seed = static_cast<std::uint64_t>(wall_clock().time_since_epoch().count());
+  }
+  return seed;
+}
 
 // The first failure that a running service reported.
 class Failure {
@@ -85,7 +96,7 @@ class Process {
           failure_.report(std::move(error));
           signals_.request_stop();
         },
-        [this] { return signals_.is_stop_requested(); }});
+        [this] { return signals_.is_stop_requested(); }, tracer_.of(recipe.name)});
   }
 
   base::Status start(std::span<const ServiceRecipe> recipes) {
@@ -94,6 +105,10 @@ class Process {
     CONCLAVE_TRY(admin_,
                  Admin::start(settings_.admin, {[this] { return stack_.ready(); }, metrics_, name_,
                                                 node_, std::string(version()), wall_clock}));
+    CONCLAVE_TRY(tracer_, telemetry::Tracer::create(settings_.tracing,
+                                                    {node_, std::string(version()),
+                                                     steady_clock::now, wall_clock, random_seed()},
+                                                    metrics_));
     log_.info("starting", {{"version", version()}, {"admin_port", admin_->port()}});
     for (const ServiceRecipe& recipe : recipes) {
       CONCLAVE_TRY_VOID(check_not_stopping());
@@ -139,6 +154,7 @@ class Process {
   const Logger log_;
   Metrics metrics_;
   Failure failure_;
+  telemetry::Tracer tracer_;             // counts in metrics_
   std::deque<ServiceContext> contexts_;  // services hold references
   ServiceStack stack_;
   Gauge& is_ready_;

@@ -28,7 +28,8 @@ ServiceHost::ServiceHost(std::string node_name)
                std::chrono::steady_clock::now,
                date,
                [this](base::Error error) { failures_.add(std::move(error)); },
-               [] { return false; }} {}
+               [] { return false; },
+               {}} {}
 
 std::optional<std::string> ServiceHost::wait_log(const std::string& event) {
   const std::string part = "\"event\":\"" + event + "\"";

@@ -182,8 +182,28 @@ void ExpertHost::serve_next(Calls& waiting, fabric::CallServer& server) {
       reply.ok = false;
       reply.error = status.error();
     }
+    if (tracer_.enabled()) record(*call, reply);
     server.answer(*call, reply);
   }
+}
+
+void ExpertHost::record(const IncomingCall& call, const wire::ExpertReply& reply) const {
+  const telemetry::SpanContext parent = telemetry::span_context(call.trace);
+  if (!parent.sampled()) return;
+  constexpr double kMicrosecond = 1e-6;
+  tracer_.record({.context = tracer_.child(parent),
+                  .parent_id = parent.span_id,
+                  .name = "experts",
+                  .kind = telemetry::SpanKind::kServer,
+                  .begin = call.arrived,
+                  .end = Clock::now(),
+                  .attributes = {{"conclave.layer", std::int64_t{call.call.layer}},
+                                 {"conclave.pairs", std::int64_t{call.call.pairs}},
+                                 {"conclave.batch_pairs", std::int64_t{reply.batch_pairs}},
+                                 {"conclave.queue_seconds", reply.queue_us * kMicrosecond},
+                                 {"conclave.compute_seconds", reply.compute_us * kMicrosecond},
+                                 {"conclave.router", std::string(call.peer)}},
+                  .error = reply.ok ? std::string() : reply.error.message});
 }
 
 // batch_ = the oldest call and those that can be computed with it, in order.

@@ -12,6 +12,7 @@
 #include "conclave/fabric/call_server.hpp"
 #include "conclave/kernels/matmul.hpp"
 #include "conclave/model/expert_set.hpp"
+#include "conclave/telemetry/trace.hpp"
 #include "conclave/wire/placement.hpp"
 
 namespace conclave::expert_worker {
@@ -42,7 +43,8 @@ class ExpertHost {
   using Calls = std::vector<fabric::IncomingCall*>;
 
   /// The threads of `compute` must outlive the host and are used by serve_next() only.
-  explicit ExpertHost(const kernels::Compute& compute) : compute_(compute) {}
+  explicit ExpertHost(const kernels::Compute& compute, telemetry::Tracer tracer = {})
+      : compute_(compute), tracer_(std::move(tracer)) {}
 
   /// Starts anew with no experts, for another model.
   void open(const wire::ModelVersion& model, const model::ModelConfig& config);
@@ -76,7 +78,10 @@ class ExpertHost {
   void gather(std::size_t rows);
   void scatter();
 
+  void record(const fabric::IncomingCall& call, const wire::ExpertReply& reply) const;
+
   kernels::Compute compute_;
+  telemetry::Tracer tracer_;
 
   std::mutex turn_;   // held while one waits for the next
   std::mutex mutex_;  // guards the experts, what describes them, and the room of a batch

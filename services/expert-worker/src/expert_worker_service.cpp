@@ -100,7 +100,7 @@ class ExpertWorkerService::Impl {
     CONCLAVE_TRY(process_, fleet::ProcessRef::take(lent_.process, settings_.fabric.keys,
                                                    wire::NodeRole::kExpertWorker, context_.log,
                                                    context_.metrics));
-    host_ = std::make_unique<ExpertHost>(compute_->compute());
+    host_ = std::make_unique<ExpertHost>(compute_->compute(), context_.tracer);
     identity_ = {context_.node_name, wire::NodeRole::kExpertWorker,
                  fleet::incarnation_at(context_.wall_clock())};
     CONCLAVE_TRY(server_, fabric::CallServer::create(process_->context(), identity_.name,

@@ -95,11 +95,14 @@ GatewayCore::Requests::iterator GatewayCore::open(Submission submission, const S
   std::vector<wire::Generate>& prompts = submission.request.prompts;
   Answer answer(format, {submission.answer_id, options_.unix_time(), model.name, model.fingerprint},
                 prompts);
+  const telemetry::SpanContext span =
+      options_.tracer.enter(telemetry::span_context(submission.trace));
   std::vector<Stream> streams;
   for (wire::Generate& generate : prompts) {
     generate.gateway = options_.gateway;
     generate.request_id = submission.call.request_id();
-    generate.trace = submission.trace;
+    generate.trace =
+        span.empty() ? submission.trace : telemetry::trace_context<wire::TraceContext>(span);
     generate.started_unix_s = options_.unix_time();
     TokenLog log(format.choices, generate.echo);
     streams.push_back({.unfinished = format.choices,
@@ -122,7 +125,9 @@ GatewayCore::Requests::iterator GatewayCore::open(Submission submission, const S
                                                 .model = model.name,
                                                 .key = submission.key,
                                                 .deadline = deadline,
-                                                .session = session});
+                                                .session = session,
+                                                .span = span,
+                                                .parent_span = submission.trace.span_id});
   CONCLAVE_CHECK(is_new);
   request->second.metrics.request_waits();
   return request;
@@ -273,11 +278,30 @@ void GatewayCore::close(Requests::iterator request, bool answered, TimePoint now
   if (options_.used && (answered || usage.prompt_tokens != 0)) {
     options_.used(open.key, open.model, usage);
   }
+  record(open, answered, usage, now);
   log_.debug("request_closed", {{"request_id", open.call.request_id()},
                                 {"answered", answered},
                                 {"prompt_tokens", usage.prompt_tokens},
                                 {"completion_tokens", usage.completion_tokens}});
   requests_.erase(request);
+}
+
+void GatewayCore::record(const Open& open, bool answered, const Usage& usage, TimePoint now) const {
+  if (open.span.empty()) return;
+  options_.tracer.record(
+      {.context = open.span,
+       .parent_id = open.parent_span,
+       .name = std::string("POST ") + to_string(open.call.route()),
+       .kind = telemetry::SpanKind::kServer,
+       .begin = open.call.arrived(),
+       .end = now,
+       .attributes = {{"conclave.request_id", open.call.request_id()},
+                      {"conclave.model", open.model},
+                      {"conclave.stream", open.streaming},
+                      {"conclave.prompt_tokens", static_cast<std::int64_t>(usage.prompt_tokens)},
+                      {"conclave.generated_tokens",
+                       static_cast<std::int64_t>(usage.completion_tokens)}},
+       .error = answered ? "" : "not answered to its end"});
 }
 
 void GatewayCore::client_gone(RequestId id, TimePoint now) {

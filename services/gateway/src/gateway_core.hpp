@@ -3,6 +3,7 @@
 // or clock of its own.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -18,6 +19,7 @@
 #include "answer.hpp"
 #include "api_call.hpp"
 #include "conclave/telemetry/log.hpp"
+#include "conclave/telemetry/trace.hpp"
 #include "gateway_status.hpp"
 #include "prefix_index.hpp"
 #include "router_directory.hpp"
@@ -52,6 +54,7 @@ struct CoreOptions {
   std::function<void(const std::optional<wire::Sha256>& key, const std::string& model,
                      const Usage& usage)>
       used;
+  telemetry::Tracer tracer;
 };
 
 /// One thread at a time. How many requests are open is bounded by those who hand out tickets.
@@ -119,9 +122,11 @@ class GatewayCore {
     std::string model;                   // its name
     std::optional<wire::Sha256> key;     // that it showed
     TimePoint deadline;
-    std::uint64_t session = 0;  // see Wanted
-    bool streaming = false;     // the head was sent
-    bool running = false;       // had a token
+    std::uint64_t session = 0;                  // see Wanted
+    bool streaming = false;                     // the head was sent
+    bool running = false;                       // had a token
+    telemetry::SpanContext span;                // of the request; empty: not traced
+    std::array<std::uint8_t, 8> parent_span{};  // the client's
   };
   using Requests = std::map<RequestId, Open>;
   // Where a router's stream belongs.
@@ -152,6 +157,7 @@ class GatewayCore {
   void fail(Requests::iterator request, const ApiError& error, TimePoint now);
   /// Forgets the request; routers are told of what has not finished.
   void close(Requests::iterator request, bool answered, TimePoint now);
+  void record(const Open& open, bool answered, const Usage& usage, TimePoint now) const;
   void release(Stream& stream);
   void publish_status();
   [[nodiscard]] ApiError no_router() const;

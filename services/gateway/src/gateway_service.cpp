@@ -140,7 +140,8 @@ class GatewayService::Impl {
                               const Usage& usage) {
            caf::anon_send(control, Used{key, model, usage.prompt_tokens, usage.completion_tokens,
                                         usage.expert_pairs, usage.device_us});
-         }},
+         },
+         context_.tracer},
         context_.log,
         context_.now};
     actor_ = process_->system().spawn<fabric::StateActor<GatewayActor, GatewayActorState>>(

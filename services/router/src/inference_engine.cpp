@@ -21,12 +21,14 @@ engine::BatcherStats sum(const engine::BatcherStats& past, engine::BatcherStats 
 }  // namespace
 
 InferenceEngine::InferenceEngine(fabric::Calls& client, EngineCallbacks callbacks,
-                                 telemetry::Logger log, std::chrono::milliseconds retry)
+                                 telemetry::Logger log, telemetry::Tracer tracer,
+                                 std::chrono::milliseconds retry)
     : client_(client),
       callbacks_(std::move(callbacks)),
       log_(std::move(log)),
       retry_(retry),
       no_model_(fail(ErrorCode::kUnavailable, "the scheduler has named no model yet")),
+      streams_(std::move(tracer)),
       thread_([this] { work(); }) {}
 
 InferenceEngine::~InferenceEngine() { stop(); }
@@ -228,12 +230,13 @@ void InferenceEngine::obey(const Cancel& cancel) {
 }
 
 void InferenceEngine::run_step() {
-  run_->experts->trace(streams_.trace());
+  run_->experts->trace(streams_.begin_step());
   const Clock::time_point begin = Clock::now();
   const std::span<engine::TokenEvent> events = run_->batcher->step();
   const Clock::duration took = Clock::now() - begin;
   for (engine::TokenEvent& event : events) streams_.collect(event);
   run_->batcher->step_took(took);
+  streams_.end_step();
 }
 
 void InferenceEngine::wait_for_model() {

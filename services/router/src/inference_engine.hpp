@@ -51,7 +51,7 @@ class InferenceEngine {
 
   /// Throws std::system_error if the system gives no thread.
   InferenceEngine(fabric::Calls& client, EngineCallbacks callbacks, telemetry::Logger log,
-                  std::chrono::milliseconds retry = kRetry);
+                  telemetry::Tracer tracer = {}, std::chrono::milliseconds retry = kRetry);
   ~InferenceEngine();
   InferenceEngine(const InferenceEngine&) = delete;
   InferenceEngine& operator=(const InferenceEngine&) = delete;

@@ -97,7 +97,7 @@ class RouterService::Impl {
                         [this] {
                           if (fleet::Member* member = reporter_.load()) member->report_now();
                         }},
-        context_.log));
+        context_.log, context_.tracer));
     start_actor();
     CONCLAVE_TRY(address_, node_->listen(settings_.router.listen));
     measure();

@@ -934,7 +934,8 @@ TEST_F(RouterServiceTest, AnotherModelReplacesTheFirst) {
   EXPECT_EQ(heard.choices[0].finish, FinishReason::kError);
   EXPECT_EQ(heard.choices[0].error.code, ErrorCode::kUnavailable);
   const auto report = scheduler_->wait_report(kNode, [&](const wire::NodeReport& some) {
-    return some.model == version && some.state == wire::NodeState::kReady;
+    return some.models.size() == 1 && some.models[0].model == version &&
+           some.state == wire::NodeState::kReady;
   });
   ASSERT_TRUE(report);
   EXPECT_GT(report->load.tokens_total, 0u) << "totals go on";

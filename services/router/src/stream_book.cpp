@@ -45,7 +45,7 @@ void StreamBook::open(StreamKey key, const std::vector<Running>& sequences,
   stream.unfinished = sequences.size();
   stream.logprobs = options.logprobs;
   stream.tokenizer = &tokenizer;
-  if (!options.trace.empty()) traces_.emplace(key, options.trace);
+  spans_.opened(key, options.trace, sequences.size(), prompt.size());
   for (const auto& [choice, sequence] : sequences) {
     stream.sequences.push_back(sequence);
     choices_[sequence] = {key, choice};
@@ -56,10 +56,6 @@ void StreamBook::open(StreamKey key, const std::vector<Running>& sequences,
   // With logprobs the others follow as they are scored; the first one has none.
   const std::size_t known = options.logprobs ? 1 : prompt.size();
   for (const std::int32_t token : prompt.first(known)) echo_token(stream, key, {.token = token});
-}
-
-wire::TraceContext StreamBook::trace() const {
-  return traces_.empty() ? wire::TraceContext() : traces_.begin()->second;
 }
 
 void StreamBook::submitted(StreamKey stream, base::Result<wire::Accepted> outcome) {
@@ -86,6 +82,9 @@ void StreamBook::collect(engine::TokenEvent& event) {
   const bool has_token = event.token != tokenizer::kNoToken;
   const bool finished = event.finish != engine::FinishReason::kNone;
   if (finished && index == 0) end_echo(stream, key);  // nobody else scores the prompt
+  if (has_token) spans_.token(key);
+  const std::string error =
+      event.finish == engine::FinishReason::kError ? event.error.message : std::string();
   if (has_token || finished) {
     wire::TokenEvent out{.choice = index,
                          .token = event.token,
@@ -104,7 +103,7 @@ void StreamBook::collect(engine::TokenEvent& event) {
   if (!finished) return;
   choices_.erase(choice);
   if (--stream.unfinished > 0) return;
-  traces_.erase(key);
+  spans_.closed(key, error);
   streams_.erase(key);
 }
 
@@ -117,7 +116,7 @@ void StreamBook::fail_all(const base::Error& error) {
   }
   choices_.clear();
   streams_.clear();
-  traces_.clear();
+  spans_.all_closed(error.message);
 }
 
 void StreamBook::echo_token(Stream& stream, StreamKey key, const engine::TokenLogprobs& token) {

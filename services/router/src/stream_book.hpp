@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -15,6 +14,7 @@
 #include "conclave/tokenizer/stream_decoder.hpp"
 #include "conclave/wire/common.hpp"
 #include "engine_news.hpp"
+#include "stream_spans.hpp"
 
 namespace conclave::router {
 
@@ -31,6 +31,10 @@ class StreamBook {
     std::uint32_t choice = 0;
     engine::SequenceId sequence{};
   };
+
+  explicit StreamBook(telemetry::Tracer tracer = {},
+                      StreamSpans::Now now = std::chrono::steady_clock::now)
+      : spans_(std::move(tracer), std::move(now)) {}
 
   /// A stream that the engine has taken on, all of one prompt; of a stream that goes on, the
   /// choices that have not finished. The tokenizer must outlive the stream.
@@ -50,8 +54,9 @@ class StreamBook {
 
   [[nodiscard]] EngineNews take_news();
 
-  /// Of the oldest stream that has one: a step is for many requests, and its calls carry one trace.
-  [[nodiscard]] wire::TraceContext trace() const;
+  /// Around every step; see StreamSpans::begin_step.
+  wire::TraceContext begin_step() { return spans_.begin_step(); }
+  void end_step() { spans_.end_step(); }
 
  private:
   struct Choice {
@@ -80,7 +85,7 @@ class StreamBook {
   wire::StreamEvents& events_of(StreamKey stream);
 
   std::unordered_map<StreamKey, Stream> streams_;
-  std::map<StreamKey, wire::TraceContext> traces_;  // of the streams that have one
+  StreamSpans spans_;
   std::unordered_map<engine::SequenceId, Choice, SequenceHash> choices_;
   EngineNews news_;
   std::unordered_map<StreamKey, std::size_t> news_at_;  // index into news_.events

@@ -14,6 +14,7 @@
 #include "conclave/app/service.hpp"
 #include "conclave/config/fields.hpp"
 #include "conclave/telemetry/log.hpp"
+#include "conclave/telemetry/trace.hpp"
 
 namespace conclave::app {
 
@@ -26,12 +27,14 @@ struct ProcessSettings {
   NodeSettings node;
   telemetry::LogSettings log;
   AdminSettings admin;
+  telemetry::TraceSettings tracing;
 
   template <class Visitor>
   void sections(Visitor&& v) {
     v("node", node);
     v("log", log);
     v("admin", admin);
+    v("tracing", tracing);
   }
 };
 
@@ -43,10 +46,10 @@ struct ServiceRecipe {
   std::function<base::Result<std::unique_ptr<AnyService>>(ServiceContext& context)> create;
 };
 
-/// Log, metrics and admin endpoint -> create and start in order -> wait for SIGTERM, SIGINT or
-/// ServiceContext::fail -> not ready -> drain -> stop in reverse. A second signal exits at once.
-/// The exit code: kExitUsage also for a kInvalidArgument on the way up, since a setting caused it.
-/// An error is one line on stderr, in the log's form.
+/// Log, metrics, admin endpoint and tracing -> create and start in order -> wait for SIGTERM,
+/// SIGINT or ServiceContext::fail -> not ready -> drain -> stop in reverse. A second signal exits
+/// at once. The exit code: kExitUsage also for a kInvalidArgument on the way up, since a setting
+/// caused it. An error is one line on stderr, in the log's form.
 int run_process(std::string_view name, const ProcessSettings& settings,
                 std::span<const ServiceRecipe> recipes);
 

@@ -10,7 +10,7 @@
 
 namespace conclave::app {
 
-/// Reads the settings (the service's and the process's: sections node, log, admin), then
+/// Reads the settings (the service's and the process's: sections node, log, admin, tracing), then
 /// run_process(). Nothing is written to stdout except the answers to --help, --version and
 /// --print-config. With `health` or `ready` as its first argument it does not run the service but
 /// asks the one that runs with these settings: exit code kExitOk, or kExitFailed with the reason on

@@ -11,6 +11,7 @@
 #include "conclave/base/result.hpp"
 #include "conclave/telemetry/log.hpp"
 #include "conclave/telemetry/metrics.hpp"
+#include "conclave/telemetry/trace.hpp"
 
 namespace conclave::app {
 
@@ -30,6 +31,7 @@ struct ServiceContext {
   /// True once the process was told to stop: a long create() or start() looks between its steps
   /// and gives up with kCancelled.
   std::function<bool()> is_stopping;
+  telemetry::Tracer tracer;  // of the service's spans
 };
 
 /// The calls of a service's life, in order and all on one thread. Only ready() comes from any
