@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "conclave/base/result.hpp"
+#include "conclave/engine/forward.hpp"
 #include "conclave/engine/sampler.hpp"
 #include "conclave/engine/sequence.hpp"
 #include "conclave/engine/stop_matcher.hpp"
