@@ -54,9 +54,13 @@ COMMON = {
 HELMS_OWN = {"global", "common", "enabled"}
 REPLICAS = {"replicas": (COUNT, "Pods")}
 SCHEDULER = {"schedulerAddress": (ADDRESS, "Or `global.schedulerAddress`")}
-REGISTRY = {"registryAddress": (ADDRESS, "Or `global.registryAddress`")}
+REGISTRY = {"registryAddress": (ADDRESS, "One, or several with commas; or `global.registryAddress`")}
 MODELS = {"modelVolume": ({"type": "object", "minProperties": 1},
                           "Volume source with the models' files, mounted read-only at /models; or `global.modelVolume`")}
+ARTIFACTS = {"artifacts": (obj(cacheBytesMax={"type": "integer", "minimum": 0}, sizeLimit=STRING,
+                               ports={"type": "array", "items": PORT}),
+                           "Models at http(s):// or s3://: bytes of their pieces that are kept, room for them and for what is "
+                           "being loaded, and ports of their servers to let out to")}
 AUTOSCALING = {"autoscaling": (obj(enabled=BOOL, minReplicas=COUNT, maxReplicas=COUNT, metrics=LIST, behavior=MAP),
                                "HorizontalPodAutoscaler; replaces `replicas`")}
 GROUP = {"type": "object", "required": ["name", "device"], "additionalProperties": False, "properties": {
@@ -69,8 +73,8 @@ CHARTS = {
     "gateway": {**REPLICAS, **SCHEDULER, **REGISTRY, **AUTOSCALING,
                 "service": (obj(type={"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}, port=PORT, annotations=MAP), ""),
                 "ingress": (obj(enabled=BOOL, className=STRING, annotations=MAP, hosts=LIST, tls=LIST), "")},
-    "router": {**REPLICAS, **SCHEDULER, **MODELS, **AUTOSCALING},
-    "expert-worker": {**SCHEDULER, **MODELS,
+    "router": {**REPLICAS, **SCHEDULER, **MODELS, **ARTIFACTS, **AUTOSCALING},
+    "expert-worker": {**SCHEDULER, **MODELS, **ARTIFACTS,
                       "groups": ({"type": "array", "minItems": 1, "items": GROUP},
                                  "Worker groups, a StatefulSet each: device, replicas, slots, and what differs from the chart"),
                       "keda": (obj(enabled=BOOL, minReplicas=COUNT, maxReplicas=COUNT, serverAddress=STRING, query=STRING,
@@ -78,12 +82,12 @@ CHARTS = {
     "scheduler": {**REPLICAS, **REGISTRY, "model": (STRING, "What is served: name, name@alias or name:version"),
                   "replicaFloor": ({"type": "integer", "minimum": 1, "maximum": 64},
                                    "Copies of each expert, each on another worker")},
-    "registry": {**REPLICAS, **MODELS,
+    "registry": {**REPLICAS, **MODELS, **ARTIFACTS,
                  "database": (obj(url={"type": "string", "pattern": "^postgres(ql)?://"},
                                   passwordSecret=obj(name=STRING, key=STRING), port=PORT),
                               "PostgreSQL, the secret with its password, and the port to let out to"),
                  "adminKeySecret": (STRING, "Secret whose `admin.key` is made an administrator's key"),
-                 "models": ({"type": "array", "items": STRING}, "Files below /models to register at the start"),
+                 "models": ({"type": "array", "items": STRING}, "Files below /models, or addresses, to register at the start"),
                  "state": (obj(sizeLimit=STRING), "Sums of files that were read before")},
 }
 

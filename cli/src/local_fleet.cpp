@@ -28,10 +28,10 @@ struct Service {
 
 const std::vector<Service>& services() {
   static const std::vector<Service> all = {
-      {"registry", {"fabric", "tracing"}},
+      {"registry", {"artifacts", "fabric", "tracing"}},
       {"scheduler", {"fabric", "tracing"}},
-      {"expert-worker", {"fabric", "fabric.data", "fleet", "tracing"}},
-      {"router", {"fabric", "fabric.data", "fleet", "tracing"}},
+      {"expert-worker", {"artifacts", "fabric", "fabric.data", "fleet", "tracing"}},
+      {"router", {"artifacts", "fabric", "fabric.data", "fleet", "tracing"}},
       {"gateway", {"fabric", "fleet", "tracing"}},
   };
   return all;
@@ -87,6 +87,9 @@ class Plan {
                            "text",
                            "--fabric.keys",
                            fleet_.keys};
+    if (has_section(*service, "artifacts")) {
+      arguments.insert(arguments.end(), {"--artifacts.cache", artifacts_cache(fleet_).string()});
+    }
     for (const Arguments* some : {&common, &std::as_const(arguments)}) {
       child.arguments.insert(child.arguments.end(), some->begin(), some->end());
     }
@@ -104,6 +107,8 @@ class Plan {
 };
 
 }  // namespace
+
+std::filesystem::path artifacts_cache(const LocalFleet& fleet) { return fleet.state / "artifacts"; }
 
 std::string scheduler_address(const LocalFleet& fleet) { return tcp(fleet.scheduler_port); }
 
@@ -158,8 +163,7 @@ std::string setting_problem(const std::string& setting) {
   if (is_known && equals != std::string::npos && setting.find('.') < equals) return "";
   return "'" + setting +
          "' is not SECTION.KEY=VALUE of registry, scheduler, expert-worker, router, gateway, "
-         "fleet, "
-         "fabric or tracing";
+         "artifacts, fleet, fabric or tracing";
 }
 
 }  // namespace conclave::cli

@@ -16,7 +16,7 @@ struct LocalFleet {
   std::filesystem::path programs;  // the directory of conclave-gateway and the others
   std::filesystem::path state;     // absolute
   std::string keys;                // directory
-  std::string model;               // absolute path
+  std::string model;               // absolute path, or an address
   std::string reference;           // under which the registry will know it
   std::uint32_t workers = 2;       // at least one
   std::uint32_t routers = 1;
@@ -37,6 +37,9 @@ struct LocalFleet {
 /// first: the gateway, then the routers, the workers, and those that plan at last. Workers share
 /// processors and three quarters of the memory, as if each were on a machine of its own.
 std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Machine& machine);
+
+/// The directory that its services share for pieces of remote models.
+std::filesystem::path artifacts_cache(const LocalFleet& fleet);
 
 /// "tcp://127.0.0.1:7600"
 std::string scheduler_address(const LocalFleet& fleet);

@@ -7,6 +7,7 @@
 #include "admin_operation.hpp"
 #include "admin_options.hpp"
 #include "commands.hpp"
+#include "conclave/artifacts/location.hpp"
 #include "conclave/base/text.hpp"
 #include "conclave/catalog/reference.hpp"
 #include "conclave/gguf/file.hpp"
@@ -86,12 +87,13 @@ struct Register : AdminOptions {
   std::string metadata;
 };
 
-bool has_scheme(const std::string& uri) { return uri.find("://") != std::string::npos; }
-
 // As the file calls itself, where it is here to be asked.
 Result<std::string> name_of(const Register& options) {
   if (!options.name.empty()) return options.name;
-  if (has_scheme(options.uri)) return catalog::derive_name("", fs::path(options.uri));
+  if (artifacts::has_scheme(options.uri)) {
+    CONCLAVE_TRY(const artifacts::Location where, artifacts::Location::parse(options.uri));
+    return catalog::derive_name("", where.file_name());
+  }
   CONCLAVE_TRY(const gguf::File file, gguf::File::open(options.uri));
   CONCLAVE_TRY(const model::ModelConfig config, model::read_config(file));
   return catalog::derive_name(config.name, file.parts().front().path);
@@ -99,8 +101,9 @@ Result<std::string> name_of(const Register& options) {
 
 Status register_model(const Register& options, const AdminClient& client) {
   CONCLAVE_TRY(const std::string name, name_of(options));
-  json::object body{
-      {"uri", has_scheme(options.uri) ? options.uri : fs::absolute(options.uri).string()}};
+  json::object body{{"uri", artifacts::has_scheme(options.uri)
+                                ? options.uri
+                                : fs::absolute(options.uri).string()}};
   const auto add = [&body](const char* member, const std::string& value) {
     if (!value.empty()) body[member] = value;
   };

@@ -42,6 +42,7 @@ struct Options {
   std::string isa;
   app::ProcessSettings process;
   engine::BatcherOptions batch;
+  artifacts::Settings artifacts;
   bool verify = false;
 };
 
@@ -143,7 +144,7 @@ class Serve {
   explicit Serve(const Options& options) : options_(options) {}
 
   Status run() {
-    CONCLAVE_TRY(reference_, check_served(options_.model, options_.batch, 1));
+    CONCLAVE_TRY(reference_, check_served(options_.model, options_.artifacts, options_.batch, 1));
     if (options_.port != 0) CONCLAVE_TRY_VOID(check_port(options_.host, options_.port));
     const std::vector<app::ServiceRecipe> recipes = this->recipes();
     const int code = app::run_process("serve", options_.process, recipes);
@@ -166,7 +167,8 @@ class Serve {
           settings.registry.admin_key_file = key.string();
           settings.registry.sums = (state_directory("") / "sums").string();
           settings.registry.verify = options_.verify;
-          settings.registry.models = {std::filesystem::absolute(options_.model).string()};
+          settings.registry.models = {absolute_model(options_.model)};
+          settings.artifacts = options_.artifacts;
           return registry::RegistryService::create(settings, context, {foundation_->process.get()});
         }));
     all.push_back(recipe<scheduler::SchedulerService>([this](app::ServiceContext& context) {
@@ -181,6 +183,7 @@ class Serve {
     all.push_back(recipe<expert_worker::ExpertWorkerService>([this](app::ServiceContext& context) {
       expert_worker::ExpertWorkerService::Settings settings;
       settings.worker.listen = "direct://worker";
+      settings.artifacts = options_.artifacts;
       settings.fleet.scheduler = kScheduler;
       return expert_worker::ExpertWorkerService::create(
           settings, context, {foundation_->process.get(), foundation_->compute.get()});
@@ -188,6 +191,7 @@ class Serve {
     all.push_back(recipe<router::RouterService>([this](app::ServiceContext& context) {
       router::RouterService::Settings settings;
       settings.router.listen = "direct://router";
+      settings.artifacts = options_.artifacts;
       settings.fleet.scheduler = kScheduler;
       settings.batch = options_.batch;
       return router::RouterService::create(
@@ -232,7 +236,7 @@ void add_serve(CLI::App& app, Action& action) {
   options->process.admin.port = 0;
   CLI::App* command =
       app.add_subcommand("serve", "Serve a model from this process alone, over the OpenAI API");
-  command->add_option("model,-m,--model", options->model, "The GGUF file to serve")
+  command->add_option("model,-m,--model", options->model, "The GGUF file to serve, or its http(s):// or s3:// address")
       ->required()
       ->envname("CONCLAVE_MODEL");
   command->add_option("--host", options->host, "Address of the HTTP API")
@@ -250,6 +254,7 @@ void add_serve(CLI::App& app, Action& action) {
   command->add_flag("--verify", options->verify,
                     "Sum the whole file again, even if it has not changed since the last time");
   config::bind_section(*command, "batch", options->batch);
+  config::bind_section(*command, "artifacts", options->artifacts);
   config::bind_section(*command, "log", options->process.log);
   config::bind_section(*command, "admin", options->process.admin);
   command->callback([options, &action] { action = [options] { return Serve(*options).run(); }; });

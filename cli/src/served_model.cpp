@@ -1,7 +1,9 @@
 #include "served_model.hpp"
 
+#include <chrono>
 #include <vector>
 
+#include "conclave/artifacts/store.hpp"
 #include "conclave/catalog/reference.hpp"
 #include "conclave/engine/memory_needs.hpp"
 #include "conclave/gguf/file.hpp"
@@ -29,16 +31,23 @@ base::Status check_fits(const gguf::File& file, const model::ModelConfig& config
 
 }  // namespace
 
-base::Result<std::string> check_served(const std::filesystem::path& model,
+base::Result<std::string> check_served(const std::string& model,
+                                       const artifacts::Settings& artifacts,
                                        const engine::BatcherOptions& batch, std::uint32_t routers) {
-  CONCLAVE_TRY(const gguf::File file, gguf::File::open(model));
-  CONCLAVE_TRY(const model::ModelConfig config, model::read_config(file));
-  if (auto fits = check_fits(file, config, batch, routers); !fits) {
-    return base::fail(std::move(fits).error().within(model.string()));
+  CONCLAVE_TRY(const artifacts::Location where, artifacts::Location::parse(absolute_model(model)));
+  telemetry::Metrics metrics;
+  artifacts::Store store(artifacts, [] { return std::chrono::system_clock::now(); }, metrics, {});
+  CONCLAVE_TRY(const artifacts::OpenModel opened, store.open(where.text(), "", {}));
+  CONCLAVE_TRY(const model::ModelConfig config, model::read_config(opened.file));
+  if (auto fits = check_fits(opened.file, config, batch, routers); !fits) {
+    return base::fail(std::move(fits).error().within(where.shown()));
   }
-  CONCLAVE_TRY(const std::string name,
-               catalog::derive_name(config.name, file.parts().front().path));
+  CONCLAVE_TRY(const std::string name, catalog::derive_name(config.name, where.file_name()));
   return name + "@" + std::string(registry::kCurrentAlias);
+}
+
+std::string absolute_model(const std::string& model) {
+  return artifacts::has_scheme(model) ? model : std::filesystem::absolute(model).string();
 }
 
 }  // namespace conclave::cli

@@ -54,11 +54,13 @@ class Up {
   explicit Up(const Options& options) : fleet_(options.fleet), options_(options) {}
 
   Status run() {
-    CONCLAVE_TRY(const engine::BatcherOptions batch, batch_settings());
-    CONCLAVE_TRY(fleet_.reference, check_served(fleet_.model, batch, fleet_.routers));
-    if (fleet_.port != 0) CONCLAVE_TRY_VOID(check_port(fleet_.host, fleet_.port));
     fleet_.state = fs::absolute(state_directory(options_.state));
     CONCLAVE_TRY(const StateLock lock, StateLock::take(fleet_.state));
+    CONCLAVE_TRY(const auto batch, settings_of<engine::BatcherOptions>("router.batch"));
+    CONCLAVE_TRY(auto artifacts, settings_of<artifacts::Settings>("artifacts"));
+    if (artifacts.cache.empty()) artifacts.cache = artifacts_cache(fleet_).string();
+    CONCLAVE_TRY(fleet_.reference, check_served(fleet_.model, artifacts, batch, fleet_.routers));
+    if (fleet_.port != 0) CONCLAVE_TRY_VOID(check_port(fleet_.host, fleet_.port));
     CONCLAVE_TRY_VOID(prepare());
     CONCLAVE_TRY(const devices::Machine machine, devices::discover());
     const Status status = supervise(processes_of(fleet_, machine));
@@ -71,7 +73,7 @@ class Up {
     std::error_code error;
     fleet_.programs = fs::read_symlink("/proc/self/exe", error).parent_path();
     if (error) return fail(ErrorCode::kUnavailable, "/proc/self/exe: " + error.message());
-    fleet_.model = fs::absolute(fleet_.model).string();
+    fleet_.model = absolute_model(fleet_.model);
     fleet_.keys = (fleet_.state / "keys").string();
     CONCLAVE_TRY(const auto written, fabric::write_keys(fleet_.keys));
     CONCLAVE_TRY(fleet_.admin_key, ensure_admin_key(fleet_.state));
@@ -95,22 +97,22 @@ class Up {
     return {};
   }
 
-  // Those of the routers, as far as --set has them. What a router would not take it says itself.
-  [[nodiscard]] base::Result<engine::BatcherOptions> batch_settings() const {
-    constexpr std::string_view kSection = "router.batch.";
-    engine::BatcherOptions batch;
+  // Those of a section, as far as --set has them. What a service would not take it says itself.
+  template <class Settings>
+  [[nodiscard]] base::Result<Settings> settings_of(std::string_view section) const {
+    Settings settings;
     std::vector<std::string> arguments;
     for (const std::string& setting : fleet_.settings) {
-      if (setting.starts_with(kSection)) arguments.push_back("--" + setting);
+      if (setting.starts_with(std::string(section) + ".")) arguments.push_back("--" + setting);
     }
     CLI::App app;
-    config::bind_section(app, kSection.substr(0, kSection.size() - 1), batch);
+    config::bind_section(app, section, settings);
     try {
       app.parse(arguments);
     } catch (const CLI::ParseError& error) {
       return fail(ErrorCode::kInvalidArgument, std::string("--set: ") + error.what());
     }
-    return batch;
+    return settings;
   }
 
   Status supervise(std::vector<ChildSpec> children) {
@@ -207,7 +209,9 @@ void add_up(CLI::App& app, Action& action) {
   LocalFleet& fleet = options->fleet;
   CLI::App* command =
       app.add_subcommand("up", "Run all services on this machine, each as its own process");
-  command->add_option("model,-m,--model", fleet.model, "The GGUF file to serve")
+  command
+      ->add_option("model,-m,--model", fleet.model,
+                   "The GGUF file to serve, or its http(s):// or s3:// address")
       ->required()
       ->envname("CONCLAVE_MODEL");
   command->add_option("--workers", fleet.workers, "Expert workers")

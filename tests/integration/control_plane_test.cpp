@@ -186,8 +186,8 @@ TEST_P(ControlPlaneTest, OperatorsRegisterAndMoveAliases) {
 
   EXPECT_EQ(ask(wire::ResolveModel{"demo@none"}).error().code, ErrorCode::kNotFound);
   EXPECT_EQ(ask(wire::RegisterModel{"", "/no/such.gguf", {}}).error().code, ErrorCode::kNotFound);
-  EXPECT_EQ(ask(wire::RegisterModel{"", "s3://b/m.gguf", {}}).error().code,
-            ErrorCode::kUnimplemented);
+  EXPECT_EQ(ask(wire::RegisterModel{"", "gopher://b/m.gguf", {}}).error().code,
+            ErrorCode::kInvalidArgument);
   EXPECT_EQ(ask(wire::RegisterModel{"", demo_model(), {"not an alias"}}).error().code,
             ErrorCode::kInvalidArgument);
   EXPECT_EQ(ask(wire::RegisterModel{"", std::string(CONCLAVE_SOURCE_DIR) + "/README.md", {}})

@@ -21,6 +21,7 @@ ALLOWED = {
     "chat": {"base", "gguf", "jinja"},
     "kernels": {"base", "gguf"},
     "model": {"base", "gguf", "kernels"},
+    "artifacts": {"base", "gguf", "model", "telemetry"},
     "wire": {"base"},
     "devices": {"base"},
     "fabric": {"base", "wire", "config", "telemetry"},

@@ -6,12 +6,12 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <tuple>
 #include <utility>
 #include <vector>
 
-#include "conclave/base/text.hpp"
 #include "conclave/base/thread_pool.hpp"
 #include "conclave/base/utf8.hpp"
 #include "conclave/catalog/records.hpp"
@@ -84,16 +84,19 @@ struct Item {
   model::ExpertId expert;
 };
 
+// Part and offset.
+using Place = std::pair<std::uint32_t, std::uint64_t>;
+
 class Scanner {
  public:
   Scanner(const gguf::File& file, const model::ModelConfig& config, const ScanProgress& progress,
-          const SumStore* known)
-      : file_(file), config_(config), progress_(progress), known_(known) {}
+          const SumStore* known, const ScanFeed* feed)
+      : file_(file), config_(config), progress_(progress), known_(known), feed_(feed) {}
 
   Result<ModelScan> run() {
     describe();
     CONCLAVE_TRY(const std::vector<Item> items, plan());
-    if (known_ == nullptr) {
+    if (known_ == nullptr || (feed_ != nullptr && feed_->stamps.empty())) {
       CONCLAVE_TRY_VOID(sum(items));
       return std::move(scan_);
     }
@@ -115,6 +118,7 @@ class Scanner {
 
  private:
   Result<std::vector<FileStamp>> stamps() const {
+    if (feed_ != nullptr) return feed_->stamps;
     std::vector<FileStamp> stamps;
     for (const gguf::File::Part& part : file_.parts()) {
       CONCLAVE_TRY(FileStamp stamp, FileStamp::of(part.path));
@@ -193,12 +197,14 @@ class Scanner {
           const std::uint64_t start = std::min(from, parts[part].size);
           return file_.bytes({part, start, std::min(kChunkBytes, parts[part].size - start)});
         };
-        read_ahead(chunk(offset + kChunkBytes));
         const auto bytes = chunk(offset);
+        CONCLAVE_TRY_VOID(wait({part, offset, bytes.size()}));
+        if (feed_ == nullptr) read_ahead(chunk(offset + kChunkBytes));
         hasher.update(bytes);
         // The other thread is somewhere near, and lets go of nothing.
         if (offset != 0) file_.forget({part, offset - kChunkBytes, kChunkBytes});
         done += bytes.size();
+        pass(whole_, {part, offset + bytes.size()});
         if (progress_ && !progress_(done, scan_.record.bytes)) stop_ = true;
         if (stop_) return cancelled();
       }
@@ -211,6 +217,8 @@ class Scanner {
     model::Sha256Hasher backbone;
     for (const Item& item : items) {
       if (stop_) return cancelled();
+      pass(contents_, {item.part, item.offset});
+      CONCLAVE_TRY_VOID(wait_for(item));
       if (item.tensor != nullptr) {
         backbone.update(file_.bytes(*item.tensor));
         continue;
@@ -224,7 +232,31 @@ class Scanner {
       scan_.digests.expert[at + item.expert.index] = *sum;
     }
     scan_.digests.backbone = backbone.finish();
+    pass(contents_, {static_cast<std::uint32_t>(file_.parts().size()), 0});
     return {};
+  }
+
+  // ---- bytes that come meanwhile
+
+  Status wait(const gguf::ByteRange& range) const {
+    return feed_ == nullptr ? Status() : feed_->wait(range);
+  }
+
+  Status wait_for(const Item& item) const {
+    if (feed_ == nullptr) return {};
+    if (item.tensor != nullptr) return feed_->wait(item.tensor->range);
+    CONCLAVE_TRY(const auto ranges, model::expert_ranges(file_, config_, item.expert));
+    for (const gguf::ByteRange& range : ranges) CONCLAVE_TRY_VOID(feed_->wait(range));
+    return {};
+  }
+
+  // One of the two sums is at this place.
+  void pass(Place& own, Place place) {
+    if (feed_ == nullptr) return;
+    const std::lock_guard lock(mutex_);
+    own = place;
+    const Place behind = std::min(whole_, contents_);
+    feed_->passed(behind.first, behind.second);
   }
 
   static Status cancelled() { return fail(ErrorCode::kCancelled, "reading was cancelled"); }
@@ -233,22 +265,22 @@ class Scanner {
   const model::ModelConfig& config_;
   const ScanProgress& progress_;
   const SumStore* known_;
+  const ScanFeed* feed_;  // null: all bytes are there
   std::atomic<bool> stop_ = false;
+  std::mutex mutex_;  // guards the next two: where the sums of the file and of its contents are
+  Place whole_{0, 0};
+  Place contents_{0, 0};
   ModelScan scan_;
 };
 
-}  // namespace
-
-Result<ModelScan> scan_model(const std::filesystem::path& path, std::string name,
-                             const ScanProgress& progress, const SumStore* known) {
-  if (!name.empty()) CONCLAVE_TRY_VOID(check_name("model name", name));
-  CONCLAVE_TRY(const gguf::File file, gguf::File::open(path));
+Result<ModelScan> scan(const gguf::File& file, const std::filesystem::path& path, std::string name,
+                       const ScanProgress& progress, const SumStore* known, const ScanFeed* feed) {
   CONCLAVE_TRY(const model::ModelConfig config, model::read_config(file));
   CONCLAVE_TRY_VOID(check_limits(config));
   if (name.empty()) {
     CONCLAVE_TRY(name, derive_name(config.name, path));
   }
-  CONCLAVE_TRY(ModelScan scan, Scanner(file, config, progress, known).run());
+  CONCLAVE_TRY(ModelScan scan, Scanner(file, config, progress, known, feed).run());
   scan.licence = text_of(file, "general.license", kTextBytesMax);
   scan.chat_template = text_of(file, "tokenizer.chat_template", kTemplateBytesMax);
   scan.record.model.name = name;
@@ -256,23 +288,19 @@ Result<ModelScan> scan_model(const std::filesystem::path& path, std::string name
   return scan;
 }
 
-Result<std::filesystem::path> path_of_uri(std::string_view uri) {
-  constexpr std::string_view kFile = "file://";
-  std::string_view path = uri;
-  if (path.starts_with(kFile)) {
-    path.remove_prefix(kFile.size());
-  } else if (path.find("://") != std::string_view::npos) {
-    return fail(ErrorCode::kUnimplemented,
-                base::shown(uri) + " is neither a path nor file:///path");
-  }
-  if (!path.starts_with('/')) {
-    return fail(ErrorCode::kInvalidArgument,
-                "the path of a model must be absolute, which " + base::shown(uri) + " is not");
-  }
-  if (path.find('\0') != std::string_view::npos || path.size() > wire::kUriBytesMax) {
-    return fail(ErrorCode::kInvalidArgument, base::shown(uri) + " is not a path");
-  }
-  return std::filesystem::path(path).lexically_normal();
+}  // namespace
+
+Result<ModelScan> scan_model(const std::filesystem::path& path, std::string name,
+                             const ScanProgress& progress, const SumStore* known) {
+  if (!name.empty()) CONCLAVE_TRY_VOID(check_name("model name", name));
+  CONCLAVE_TRY(const gguf::File file, gguf::File::open(path));
+  return scan(file, path, std::move(name), progress, known, nullptr);
+}
+
+Result<ModelScan> scan_model(const ScanFeed& feed, std::string name, const ScanProgress& progress,
+                             const SumStore* known) {
+  if (!name.empty()) CONCLAVE_TRY_VOID(check_name("model name", name));
+  return scan(feed.file, feed.file_name, std::move(name), progress, known, &feed);
 }
 
 }  // namespace conclave::catalog

@@ -3,10 +3,14 @@
 #include <gmock/gmock.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <mutex>
+#include <optional>
 
 #include "conclave/catalog/sum_store.hpp"
+#include "conclave/gguf/header.hpp"
 #include "conclave/gguf/writer.hpp"
 #include "conclave/model/digest.hpp"
 
@@ -181,15 +185,111 @@ TEST(ScanModelTest, RefusesWhatIsNoModelOrHasNoName) {
   EXPECT_EQ(text.error().code, ErrorCode::kCorruptData);
 }
 
-TEST(PathOfUriTest, TakesAbsolutePathsOnly) {
-  EXPECT_EQ(path_of_uri("/models/./a/../m.gguf").value(), "/models/m.gguf");
-  EXPECT_EQ(path_of_uri("file:///models/m.gguf").value(), "/models/m.gguf");
-  EXPECT_EQ(path_of_uri("m.gguf").error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(path_of_uri("").error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(path_of_uri("file://host/m.gguf").error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(path_of_uri(std::string("/m\0n", 4)).error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(path_of_uri("/" + std::string(5000, 'm')).error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(path_of_uri("s3://bucket/m.gguf").error().code, ErrorCode::kUnimplemented);
+// A model that comes from far away: its header is there, the rest only once somebody waited for it,
+// and what was passed is gone.
+class FarModel {
+ public:
+  explicit FarModel(const std::string& path)
+      : all_(read(path)),
+        path_(testing::TempDir() + "far." + std::to_string(::getpid()) + ".gguf"),
+        there_(gguf::read_header(std::as_bytes(std::span(all_)), all_.size()).value()->bytes) {
+    std::ofstream(path_, std::ios::binary).write(all_.data(), static_cast<std::streamsize>(there_));
+    std::filesystem::resize_file(path_, all_.size());
+    file_.emplace(gguf::File::open(path_).value());
+  }
+  ~FarModel() { std::filesystem::remove(path_); }
+
+  base::Result<ModelScan> scan(const ScanProgress& progress = {}, const SumStore* known = nullptr) {
+    const ScanFeed feed{*file_, "far-model.gguf", stamps,
+                        [this](const gguf::ByteRange& range) { return wait(range); },
+                        [this](std::uint32_t, std::uint64_t offset) { pass(offset); }};
+    return scan_model(feed, "m", progress, known);
+  }
+
+  std::vector<FileStamp> stamps;
+  std::uint64_t breaks_at = ~std::uint64_t{0};
+  std::uint64_t waited = 0;
+  std::uint64_t passed = 0;
+
+ private:
+  static std::string read(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+
+  base::Status wait(const gguf::ByteRange& range) {
+    const std::lock_guard lock(mutex_);
+    const std::uint64_t end = range.offset + range.size;
+    ++waited;
+    if (end > breaks_at) return base::fail(ErrorCode::kUnavailable, "the line is dead");
+    if (end > there_) write(there_, std::string_view(all_).substr(there_, end - there_));
+    there_ = std::max(there_, end);
+    return {};
+  }
+
+  void pass(std::uint64_t offset) {
+    const std::lock_guard lock(mutex_);
+    EXPECT_GE(offset, passed);
+    write(passed, std::string(offset - passed, '!'));
+    passed = offset;
+  }
+
+  void write(std::uint64_t offset, std::string_view bytes) {
+    std::fstream out(path_, std::ios::binary | std::ios::in | std::ios::out);
+    out.seekp(static_cast<std::streamoff>(offset));
+    out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  }
+
+  const std::string all_;
+  const std::string path_;
+  std::mutex mutex_;  // guards the rest
+  std::uint64_t there_;
+  std::optional<gguf::File> file_;
+};
+
+TEST(ScanFeedTest, GivesTheSameSumsAsAFileThatIsHere) {
+  for (const char* name : {"qwen3moe-f32.gguf", "qwen3moe-fused-f32.gguf", "gpt-oss-mxfp4.gguf",
+                           "llama-split-experts-f32.gguf"}) {
+    const auto here = scan_model(golden(name), "m", {}).value();
+    FarModel far(golden(name));
+
+    const auto scan = far.scan();
+
+    ASSERT_TRUE(scan.has_value()) << scan.error().to_string();
+    EXPECT_EQ(scan->record, here.record) << name;
+    EXPECT_EQ(scan->digests, here.digests) << name;
+    // All of it was let go of: one of the sums may only be heard of at its end.
+    EXPECT_GT(far.passed, here.record.bytes / 2) << name;
+  }
+}
+
+TEST(ScanFeedTest, ALineThatBreaksIsTheScansError) {
+  FarModel far(golden("qwen3moe-f32.gguf"));
+  far.breaks_at = 100'000;
+
+  const auto scan = far.scan();
+
+  EXPECT_EQ(scan.error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(scan.error().message, "the line is dead");
+}
+
+TEST(ScanFeedTest, AStateThatIsKnownIsNotFetched) {
+  const std::string folder = testing::TempDir() + "far_sums." + std::to_string(::getpid());
+  const SumStore known(folder);
+  FarModel far(golden("qwen3moe-f32.gguf"));
+  far.stamps = {{.path = "http://host/m.gguf\n\"1\"", .size = 5}};
+  const auto first = far.scan({}, &known).value();
+  FarModel again(golden("qwen3moe-f32.gguf"));
+  again.stamps = far.stamps;
+
+  EXPECT_EQ(again.scan({}, &known).value().digests, first.digests);
+  EXPECT_EQ(again.waited, 0u);
+
+  FarModel changed(golden("qwen3moe-f32.gguf"));
+  changed.stamps = {{.path = "http://host/m.gguf\n\"2\"", .size = 5}};
+  EXPECT_EQ(changed.scan({}, &known).value().digests, first.digests);
+  EXPECT_GT(changed.waited, 0u);
+  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

@@ -24,6 +24,9 @@ class ByteReader {
 
   [[nodiscard]] std::size_t offset() const { return offset_; }
   [[nodiscard]] std::size_t remaining() const { return bytes_.size() - offset_; }
+  /// Whether something failed because there were too few bytes: more of them might have been
+  /// enough.
+  [[nodiscard]] bool ran_out() const { return ran_out_; }
 
   /// The next `size` bytes in place.
   base::Result<std::span<const std::byte>> take(std::uint64_t size, std::string_view what) {
@@ -63,6 +66,7 @@ class ByteReader {
   [[nodiscard]] base::Status check_count(std::uint64_t count, std::uint64_t size_min,
                                          std::string_view what) const {
     if (count <= remaining() / size_min) return {};
+    ran_out_ = true;
     return base::fail(base::ErrorCode::kCorruptData,
                       std::to_string(count) + " " + std::string(what) + " at offset " +
                           std::to_string(offset_) + " cannot fit in " + left());
@@ -71,6 +75,7 @@ class ByteReader {
  private:
   [[nodiscard]] tl::unexpected<base::Error> truncated(std::uint64_t size,
                                                       std::string_view what) const {
+    ran_out_ = true;
     return base::fail(base::ErrorCode::kCorruptData,
                       (cut_ ? "too large: " : "truncated: ") + std::string(what) + " at offset " +
                           std::to_string(offset_) + " needs " + std::to_string(size) +
@@ -84,6 +89,7 @@ class ByteReader {
 
   std::span<const std::byte> bytes_;
   bool cut_ = false;  // there are more bytes than may be read
+  mutable bool ran_out_ = false;
   std::size_t offset_ = 0;
 };
 

@@ -5,9 +5,11 @@
 
 #include "byte_reader.hpp"
 #include "conclave/base/utf8.hpp"
+#include "conclave/gguf/header.hpp"
 #include "format.hpp"
 #include "limits.hpp"
 #include "metadata_parser.hpp"
+#include "split.hpp"
 
 namespace conclave::gguf {
 namespace {
@@ -156,8 +158,10 @@ base::Status check_overlaps(const std::vector<TensorInfo>& tensors) {
 
 }  // namespace
 
-base::Result<ParsedPart> parse_part(std::span<const std::byte> bytes, std::uint32_t part) {
-  ByteReader reader(bytes, limits::kHeaderBytesMax);
+namespace {
+
+// All that comes before the data, with the tensors' offsets as in the file.
+base::Result<ParsedPart> parse_header(ByteReader& reader, std::uint32_t part) {
   ParsedPart parsed;
   CONCLAVE_TRY(parsed.version, read_version(reader));
   CONCLAVE_TRY(const auto tensor_count, reader.read<std::uint64_t>("tensor count"));
@@ -165,10 +169,31 @@ base::Result<ParsedPart> parse_part(std::span<const std::byte> bytes, std::uint3
   CONCLAVE_TRY(parsed.metadata, parse_metadata(reader, key_count));
   CONCLAVE_TRY(parsed.alignment, alignment_of(parsed.metadata));
   CONCLAVE_TRY(parsed.tensors, read_tensors(reader, tensor_count, part));
+  return parsed;
+}
+
+}  // namespace
+
+base::Result<ParsedPart> parse_part(std::span<const std::byte> bytes, std::uint32_t part) {
+  ByteReader reader(bytes, limits::kHeaderBytesMax);
+  CONCLAVE_TRY(ParsedPart parsed, parse_header(reader, part));
   const std::uint64_t data_start = align_up(reader.offset(), parsed.alignment);
   CONCLAVE_TRY_VOID(place_tensors(parsed.tensors, data_start, bytes.size(), parsed.alignment));
   CONCLAVE_TRY_VOID(check_overlaps(parsed.tensors));
   return parsed;
+}
+
+base::Result<std::optional<Header>> read_header(std::span<const std::byte> prefix,
+                                                std::uint64_t file_size) {
+  ByteReader reader(prefix, limits::kHeaderBytesMax);
+  const auto parsed = parse_header(reader, 0);
+  if (!parsed) {
+    const bool is_all = prefix.size() >= file_size || prefix.size() >= limits::kHeaderBytesMax;
+    if (reader.ran_out() && !is_all) return std::optional<Header>();
+    return fail(parsed.error());
+  }
+  CONCLAVE_TRY(const SplitInfo split, split_info(parsed->metadata));
+  return std::optional<Header>(Header{reader.offset(), split.index, split.count});
 }
 
 }  // namespace conclave::gguf

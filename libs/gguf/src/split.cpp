@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "conclave/gguf/header.hpp"
 #include "limits.hpp"
 
 namespace conclave::gguf {
@@ -13,12 +14,6 @@ namespace {
 constexpr std::string_view kIndexKey = "split.no";
 constexpr std::string_view kCountKey = "split.count";
 constexpr std::string_view kTensorCountKey = "split.tensors.count";
-
-std::string suffix(std::uint32_t index, std::uint32_t count) {
-  char text[64];
-  std::snprintf(text, sizeof text, "-%05u-of-%05u.gguf", index + 1, count);
-  return text;
-}
 
 // A key that belongs to `split.count`: without it the file is broken, not absent.
 template <class T>
@@ -29,6 +24,12 @@ base::Result<T> required(const Metadata& metadata, std::string_view key) {
 }
 
 }  // namespace
+
+std::string part_suffix(std::uint32_t part, std::uint32_t parts) {
+  char text[64];
+  std::snprintf(text, sizeof text, "-%05u-of-%05u.gguf", part + 1, parts);
+  return text;
+}
 
 base::Result<SplitInfo> split_info(const Metadata& metadata) {
   SplitInfo split;
@@ -53,7 +54,7 @@ base::Result<SplitInfo> split_info(const Metadata& metadata) {
 base::Result<std::vector<std::filesystem::path>> part_paths(const std::filesystem::path& path,
                                                             const SplitInfo& split) {
   const std::string name = path.filename().string();
-  const std::string own = suffix(split.index, split.count);
+  const std::string own = part_suffix(split.index, split.count);
   if (!name.ends_with(own)) {
     return base::fail(
         base::ErrorCode::kNotFound,
@@ -64,7 +65,7 @@ base::Result<std::vector<std::filesystem::path>> part_paths(const std::filesyste
   std::vector<std::filesystem::path> paths;
   paths.reserve(split.count);
   for (std::uint32_t i = 0; i < split.count; ++i) {
-    paths.push_back(path.parent_path() / (prefix + suffix(i, split.count)));
+    paths.push_back(path.parent_path() / (prefix + part_suffix(i, split.count)));
   }
   return paths;
 }

@@ -146,7 +146,8 @@ TEST(BackboneDigestTest, IsTheSumOfItsTensorsOneAfterTheOther) {
     const gguf::File file = open_golden(name);
     const ModelConfig config = read_config(file).value();
     Sha256Hasher hasher;
-    for (const gguf::TensorInfo* tensor : backbone_tensors(file, config).value()) {
+    const auto tensors = backbone_tensors(file, config).value();
+    for (const gguf::TensorInfo* tensor : tensors) {
       hasher.update(file.bytes(tensor->range));
     }
     EXPECT_EQ(backbone_digest(file, config).value(), hasher.finish()) << name;

@@ -26,10 +26,11 @@ auto within_memory(Function function) -> decltype(function()) {
 
 }  // namespace
 
-ExpertLoader::ExpertLoader(ExpertHost& host, const LoaderOptions& options,
+ExpertLoader::ExpertLoader(ExpertHost& host, artifacts::Store& store, const LoaderOptions& options,
                            std::function<void(bool)> changed, telemetry::Metrics& metrics,
                            telemetry::Logger log)
     : host_(host),
+      store_(store),
       options_(options),
       changed_(std::move(changed)),
       log_(std::move(log)),
@@ -150,6 +151,7 @@ Status ExpertLoader::load_all(Work& work) {
     if (superseded()) return;
     const wire::AssignedExpert& expert = work.experts[i];
     const Status status = load(expert, arena);
+    if (!status && superseded()) return;  // it may have been given up for that
     const std::lock_guard lock(mutex);
     if (!status) return note_failure(work, expert, status.error());
     loaded_.add();
@@ -191,9 +193,11 @@ void ExpertLoader::note_progress(const Work& work) {
 
 Status ExpertLoader::open(const wire::ModelVersion& version) {
   if (model_ && model_->version == version) return {};
-  CONCLAVE_TRY(gguf::File file, gguf::File::open(version.uri));
-  CONCLAVE_TRY(const model::ModelConfig config, model::read_config(file));
-  model_ = std::make_unique<Model>(Model{version, std::move(file), config});
+  CONCLAVE_TRY(artifacts::OpenModel opened,
+               store_.open(version.uri, version.sha256, [this] { return superseded(); }));
+  CONCLAVE_TRY(const model::ModelConfig config, model::read_config(opened.file));
+  model_ = std::make_unique<Model>(
+      Model{version, std::move(opened.file), config, std::move(opened.image)});
   host_.open(version, config);
   return {};
 }
@@ -219,12 +223,25 @@ Status ExpertLoader::load(const wire::AssignedExpert& expert, base::Arena& arena
   CONCLAVE_TRY(const std::size_t bytes,
                model::packed_expert_bytes(model_->file, model_->config, id));
   CONCLAVE_TRY_VOID(take_room(bytes));
-  base::Result<model::Expert> read = within_memory([&] { return read_checked(expert, arena); });
+  base::Result<model::Expert> read = within_memory([&] { return bring(expert, arena); });
   const std::lock_guard lock(room_mutex_);
   loading_bytes_ -= bytes;
   --loading_;
   if (!read) return fail(read.error());
   return within_memory([&] { return host_.insert(id, std::move(*read)); });
+}
+
+// What was packed is needed no more.
+base::Result<model::Expert> ExpertLoader::bring(const wire::AssignedExpert& expert,
+                                                base::Arena& arena) {
+  if (!model_->image) return read_checked(expert, arena);
+  CONCLAVE_TRY(const std::vector<gguf::ByteRange> ranges,
+               model::expert_ranges(model_->file, model_->config, {expert.layer, expert.index}));
+  CONCLAVE_TRY_VOID(
+      model_->image->fetch_expert(ranges, expert.sha256, [this] { return superseded(); }));
+  auto read = read_checked(expert, arena);
+  model_->image->release(ranges);
+  return read;
 }
 
 // The sum is made on the way, of the bytes that are packed.

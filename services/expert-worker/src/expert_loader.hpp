@@ -1,6 +1,7 @@
 // Turns assignments into hosted experts: opens the model's file, reads the bytes of what is
 // missing, checks them against the registry's sums, packs them and hands them to the host, about in
-// the order of the assignment. It never touches other bytes of the file.
+// the order of the assignment. It never touches other bytes of the file; of one that is elsewhere
+// no others come over.
 //
 // The first experts of a model are loaded by all threads, since nothing can be computed before.
 // Those that come later, beside calls, by one.
@@ -16,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "conclave/artifacts/store.hpp"
 #include "conclave/base/arena.hpp"
 #include "conclave/gguf/file.hpp"
 #include "conclave/telemetry/log.hpp"
@@ -39,10 +41,11 @@ struct LoaderOptions {
 class ExpertLoader {
  public:
   /// `changed(settled)` is called after every expert that came, and with true when an assignment is
-  /// done with; on the loader's threads, one at a time. The host must outlive the loader. Throws
-  /// std::system_error if the system gives no thread.
-  ExpertLoader(ExpertHost& host, const LoaderOptions& options, std::function<void(bool)> changed,
-               telemetry::Metrics& metrics, telemetry::Logger log);
+  /// done with; on the loader's threads, one at a time. Host and store must outlive the loader.
+  /// Throws std::system_error if the system gives no thread.
+  ExpertLoader(ExpertHost& host, artifacts::Store& store, const LoaderOptions& options,
+               std::function<void(bool)> changed, telemetry::Metrics& metrics,
+               telemetry::Logger log);
   ~ExpertLoader() { stop(); }
   ExpertLoader(const ExpertLoader&) = delete;
   ExpertLoader& operator=(const ExpertLoader&) = delete;
@@ -69,6 +72,7 @@ class ExpertLoader {
     wire::ModelVersion version;
     gguf::File file;
     model::ModelConfig config;
+    std::unique_ptr<artifacts::Image> image;  // null: the file has all of its bytes
   };
 
   // What an assignment adds.
@@ -92,12 +96,14 @@ class ExpertLoader {
   void note_failure(Work& work, const wire::AssignedExpert& expert, const base::Error& error) const;
   void keep_refused(std::vector<wire::RefusedExpert> refused);
   base::Status load(const wire::AssignedExpert& expert, base::Arena& arena);
+  base::Result<model::Expert> bring(const wire::AssignedExpert& expert, base::Arena& arena);
   [[nodiscard]] base::Result<model::Expert> read_checked(const wire::AssignedExpert& expert,
                                                          base::Arena& arena) const;
   base::Status take_room(std::uint64_t bytes);
   void settle(std::string problem);
 
   ExpertHost& host_;
+  artifacts::Store& store_;
   const LoaderOptions options_;
   std::function<void(bool)> changed_;
   telemetry::Logger log_;

@@ -31,7 +31,7 @@ class ExpertLoaderTest : public ::testing::Test {
     if (options.memory_bytes == 0) options.memory_bytes = ~std::uint64_t{0};
     if (options.retry == LoaderOptions{}.retry) options.retry = kNever;
     loader_ = std::make_unique<ExpertLoader>(
-        host_, options,
+        host_, store_, options,
         [this](bool settled) {
           if (on_change_) on_change_(settled);
           if (settled) settled_.add(true);
@@ -53,6 +53,7 @@ class ExpertLoaderTest : public ::testing::Test {
 
   TestModel model_;
   telemetry::Metrics metrics_;
+  artifacts::Store store_{{}, [] { return std::chrono::system_clock::now(); }, metrics_, {}};
   ExpertHost host_;
   testkit::Events<bool> settled_;
   std::function<void(bool)> on_change_;  // on the loader's thread

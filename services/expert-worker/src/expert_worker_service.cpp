@@ -109,8 +109,10 @@ class ExpertWorkerService::Impl {
     CONCLAVE_TRY_VOID(listen());
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity_,
                                              settings_.fabric.links, context_.wall_clock));
+    store_ = std::make_unique<artifacts::Store>(settings_.artifacts, context_.wall_clock,
+                                                context_.metrics, context_.log);
     keep_loader(std::make_unique<ExpertLoader>(
-        *host_,
+        *host_, *store_,
         LoaderOptions{.memory_bytes = memory_bytes_,
                       .slots = settings_.worker.slots,
                       .threads = compute_->threads(),
@@ -279,6 +281,7 @@ class ExpertWorkerService::Impl {
   fleet::ProcessRef process_;
   fabric::NodeIdentity identity_;
   std::unique_ptr<ExpertHost> host_;
+  std::unique_ptr<artifacts::Store> store_;
   std::unique_ptr<fabric::CallServer> server_;
   std::string address_;
   std::unique_ptr<fabric::Node> node_;

@@ -32,7 +32,8 @@ struct AdminApiTest : testing::Test {
   }
   Operations operations{*catalog, "registry-1/1", wall_clock, {}};
   JobThread jobs;
-  Registrar registrar{nullptr, metrics, [] { return std::chrono::steady_clock::now(); }, {}};
+  artifacts::Store store{{}, wall_clock, metrics, {}};
+  Registrar registrar{store, nullptr, metrics, [] { return std::chrono::steady_clock::now(); }, {}};
   AdminApi api{{*catalog, registrar, jobs, operations, wall_clock, "1.2.3"}};
 
   ~AdminApiTest() override {
@@ -68,8 +69,7 @@ struct AdminApiTest : testing::Test {
     EXPECT_TRUE(jobs.run([&](const auto&) { ran.set_value(); }).has_value());
     ran.get_future().wait();
     std::promise<void> done;
-    Registrar::Job job;
-    job.path = "/nowhere";
+    Registrar::Job job{.where = artifacts::Location::parse("/nowhere").value()};
     job.done = [&](auto) { done.set_value(); };
     EXPECT_TRUE(registrar.scan(std::move(job)).has_value());
     done.get_future().wait();
@@ -333,7 +333,7 @@ std::vector<Hostile> hostile() {
       {"GET", models + "/tiny/versions/1", "", 404},
       {"POST", models + "/tiny/versions", "{}", 400},
       {"POST", models + "/tiny/versions", R"({"uri":"relative.gguf"})", 400},
-      {"POST", models + "/tiny/versions", R"({"uri":"gopher://x/y"})", 501},
+      {"POST", models + "/tiny/versions", R"({"uri":"gopher://x/y"})", 400},
       {"POST", models + "/tiny/versions", R"({"uri":"/x","draft":"yes"})", 400},
       {"POST", models + "/tiny/versions", R"({"uri":"/x","aliases":"production"})", 400},
       {"POST", models + "/tiny/versions", R"({"uri":"/x","aliases":["Not A Name"]})", 400},

@@ -171,13 +171,12 @@ AdminApi::Reply AdminApi::create_version(const Call& call) const {
     return fail(ErrorCode::kInvalidArgument, "aliases: nothing may point at a draft");
   }
   CONCLAVE_TRY_VOID(catalog::check_name("model name", call.text("name")));
-  CONCLAVE_TRY(const std::filesystem::path path, catalog::path_of_uri(version.uri));
-  version.uri = path.string();  // workers and routers open it
+  CONCLAVE_TRY(const artifacts::Location where, artifacts::Location::parse(version.uri));
+  version.uri = where.text();  // workers and routers open it
   CONCLAVE_TRY(const catalog::Change change, this->change(call));
   const std::string asked = (change.dry_run ? "dry " : "") + json::serialize(body);
   return begin("register", call.text("name"), asked, [&](const std::string& id) {
-    Registrar::Job job;
-    job.path = path;
+    Registrar::Job job{.where = where};
     job.name = call.text("name");
     job.progress = [this, id](unsigned percent) { parts_.operations.progress(id, percent); };
     job.done = [this, id, version, change](Result<catalog::ModelScan> scan) {
@@ -200,12 +199,12 @@ AdminApi::Reply AdminApi::verify_version(const Call& call) const {
                parts_.catalog.find_version(call.text("name"), number));
   CONCLAVE_TRY(const wire::ModelDigests recorded,
                parts_.catalog.digests({call.text("name"), number}));
-  CONCLAVE_TRY(const std::filesystem::path path, catalog::path_of_uri(version.record.model.uri));
+  CONCLAVE_TRY(const artifacts::Location where,
+               artifacts::Location::parse(version.record.model.uri));
   CONCLAVE_TRY(const catalog::Change change, this->change(call));
   const std::string reference = catalog::format_reference(call.text("name"), number);
   return begin("verify", reference, "", [&](const std::string& id) {
-    Registrar::Job job;
-    job.path = path;
+    Registrar::Job job{.where = where};
     job.name = call.text("name");
     job.fresh = true;
     job.progress = [this, id](unsigned percent) { parts_.operations.progress(id, percent); };

@@ -8,13 +8,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
 
+#include "conclave/artifacts/location.hpp"
+#include "conclave/artifacts/store.hpp"
 #include "conclave/base/result.hpp"
 #include "conclave/catalog/scan.hpp"
 #include "conclave/catalog/sum_store.hpp"
@@ -28,10 +29,10 @@ class Registrar {
   /// Files that wait to be read: an operator registers a handful.
   static constexpr std::size_t kWaitingMax = 64;
 
-  /// A file to read as catalog::scan_model does. Both functions are called on the registrar's
-  /// thread; what they use must outlive stop().
+  /// A file to read as catalog::scan_model does, wherever it is. Both functions are called on the
+  /// registrar's thread; what they use must outlive stop().
   struct Job {
-    std::filesystem::path path;
+    artifacts::Location where;
     std::string name;
     bool fresh = false;  // read it even if it has not changed since it was summed
     std::function<void(unsigned percent)> progress;  // may be null
@@ -39,9 +40,10 @@ class Registrar {
   };
   using Clock = std::function<std::chrono::steady_clock::time_point()>;
 
-  /// `known`: where sums are kept; null: files are summed whenever they are registered.
-  Registrar(std::unique_ptr<const catalog::SumStore> known, telemetry::Metrics& metrics,
-            Clock clock, telemetry::Logger log);
+  /// `known`: where sums are kept; null: files are summed whenever they are registered. `store`:
+  /// brings those that are elsewhere; it must outlive the registrar.
+  Registrar(artifacts::Store& store, std::unique_ptr<const catalog::SumStore> known,
+            telemetry::Metrics& metrics, Clock clock, telemetry::Logger log);
   /// As stop().
   ~Registrar() { stop(); }
   Registrar(const Registrar&) = delete;
@@ -60,7 +62,11 @@ class Registrar {
  private:
   void work();
   base::Result<catalog::ModelScan> read(const Job& job);
+  base::Result<catalog::ModelScan> read_remote(const Job& job,
+                                               const catalog::ScanProgress& progress);
+  [[nodiscard]] bool is_stopping();
 
+  artifacts::Store& store_;
   const std::unique_ptr<const catalog::SumStore> known_;
   Clock clock_;
   telemetry::Logger log_;

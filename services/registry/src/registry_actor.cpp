@@ -111,12 +111,12 @@ caf::result<wire::ModelRecord> RegistryState::on_register(const wire::RegisterMo
 
 // What can be refused is refused before the file is read.
 Status RegistryState::queue(const wire::RegisterModel& request, Pending pending) {
-  CONCLAVE_TRY(const std::filesystem::path path, catalog::path_of_uri(request.uri));
+  CONCLAVE_TRY(const artifacts::Location where, artifacts::Location::parse(request.uri));
   if (!request.name.empty()) CONCLAVE_TRY_VOID(catalog::check_name("model name", request.name));
   for (const std::string& alias : request.aliases) {
     CONCLAVE_TRY_VOID(catalog::check_name("alias", alias));
   }
-  const ScanKey key{path.string(), request.name};
+  const ScanKey key{where.text(), request.name};
   if (const auto found = pending_.find(key); found != pending_.end()) {
     if (found->second.size() >= kWaitingForFileMax) {
       return fail(ErrorCode::kOverloaded, "too many wait for this file already");
@@ -126,7 +126,7 @@ Status RegistryState::queue(const wire::RegisterModel& request, Pending pending)
   }
   const caf::actor self = caf::actor_cast<caf::actor>(self_);
   CONCLAVE_TRY_VOID(parts_.registrar.scan(
-      {path, request.name, false, {}, [self, key](base::Result<catalog::ModelScan> scan) {
+      {where, request.name, false, {}, [self, key](base::Result<catalog::ModelScan> scan) {
          caf::anon_send(self, std::make_shared<Scanned>(Scanned{key, std::move(scan)}));
        }}));
   pending_[key].push_back(std::move(pending));
@@ -136,7 +136,7 @@ Status RegistryState::queue(const wire::RegisterModel& request, Pending pending)
 base::Result<wire::ModelRecord> RegistryState::add(const Scanned& scanned,
                                                    const wire::RegisterModel& request) {
   if (!scanned.scan) return fail(scanned.scan.error());
-  // The path and not the URI as it was given: workers and routers open it.
+  // The location and not the URI as it was given: workers and routers open it.
   catalog::NewVersion version;
   version.uri = scanned.key.first;
   version.aliases = request.aliases;

@@ -23,6 +23,13 @@ using base::ErrorCode;
 using base::fail;
 using base::Status;
 
+namespace {
+
+// Until a model's server that is away is asked again.
+constexpr std::chrono::seconds kAskAgain{10};
+
+}  // namespace
+
 class RegistryService::Impl {
  public:
   Impl(const Settings& settings, app::ServiceContext& context, const Lent& lent)
@@ -34,8 +41,10 @@ class RegistryService::Impl {
                                                    context_.metrics));
     CONCLAVE_TRY(catalog_, open_database());
     CONCLAVE_TRY_VOID(ensure_admin_key());
-    registrar_ =
-        std::make_unique<Registrar>(known_sums(), context_.metrics, context_.now, context_.log);
+    store_ = std::make_unique<artifacts::Store>(settings_.artifacts, context_.wall_clock,
+                                                context_.metrics, context_.log);
+    registrar_ = std::make_unique<Registrar>(*store_, known_sums(), context_.metrics, context_.now,
+                                             context_.log);
     const fabric::NodeIdentity identity{context_.node_name, wire::NodeRole::kRegistry,
                                         fleet::incarnation_at(context_.wall_clock())};
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
@@ -170,6 +179,11 @@ class RegistryService::Impl {
   // last one has the highest version where names agree.
   Status register_files() {
     for (const std::string& file : settings_.registry.models) {
+      if (artifacts::has_scheme(file)) {
+        CONCLAVE_TRY(const artifacts::Location where, artifacts::Location::parse(file));
+        files_.push_back(where.text());
+        continue;
+      }
       std::error_code error;
       const std::filesystem::path path = std::filesystem::absolute(file, error);
       if (error || !std::filesystem::is_regular_file(path, error)) {
@@ -180,7 +194,7 @@ class RegistryService::Impl {
     if (files_.empty()) return {};
     files_actor_ = process_->system().spawn([this](caf::event_based_actor* self) {
       register_next(self);
-      return caf::behavior{[](caf::tick_atom) {}};
+      return caf::behavior{[this, self](caf::tick_atom) { register_next(self); }};
     });
     return {};
   }
@@ -195,8 +209,15 @@ class RegistryService::Impl {
               ++registered_;
               register_next(self);
             },
-            [this](const caf::error& error) {
+            [this, self](const caf::error& error) {
               base::Error why = fabric::from_caf(error).within(files_[registered_]);
+              if (why.code == ErrorCode::kUnavailable &&
+                  artifacts::has_scheme(files_[registered_])) {
+                // The catalog may know it, and serves what it knows meanwhile.
+                context_.log.warn("model_unreachable", {{"error", why.to_string()}});
+                self->delayed_send(self, kAskAgain, caf::tick_atom_v);
+                return;
+              }
               if (why.code != ErrorCode::kCancelled) context_.fail(std::move(why));
             });
   }
@@ -218,6 +239,7 @@ class RegistryService::Impl {
   std::unique_ptr<catalog::Catalog> catalog_;
   std::unique_ptr<catalog::Watch> watch_;
   std::unique_ptr<Operations> operations_;
+  std::unique_ptr<artifacts::Store> store_;
   std::unique_ptr<Registrar> registrar_;
   std::unique_ptr<JobThread> jobs_;
   std::unique_ptr<fabric::Node> node_;

@@ -61,6 +61,7 @@ class RouterService::Impl {
   // Nothing of the actor, which is waited for, and of the engine is left when their parts go.
   void stop() {
     admission_.close();
+    is_stopping_ = true;  // a model that is being fetched
     if (engine_) engine_->stop();
     reporter_ = nullptr;
     member_.reset();
@@ -85,6 +86,8 @@ class RouterService::Impl {
                                                      context_.wall_clock));
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
                                              settings_.fabric.links, context_.wall_clock));
+    store_ = std::make_unique<artifacts::Store>(settings_.artifacts, context_.wall_clock,
+                                                context_.metrics, context_.log);
     keep_engine(std::make_unique<InferenceEngine>(
         *client_,
         EngineCallbacks{[this](const wire::ModelVersion& version, const wire::Sha256& backbone) {
@@ -122,8 +125,9 @@ class RouterService::Impl {
 
   base::Result<std::unique_ptr<ModelRun>> load(const wire::ModelVersion& version,
                                                const wire::Sha256& backbone) {
-    return ModelRun::load(version, backbone, compute_->compute(), settings_.batch,
-                          settings_.dispatch, *client_, context_.metrics, context_.log);
+    return ModelRun::load(
+        version, backbone, *store_, [this] { return is_stopping_.load(); }, compute_->compute(),
+        settings_.batch, settings_.dispatch, *client_, context_.metrics, context_.log);
   }
 
   void start_actor() {
@@ -260,6 +264,8 @@ class RouterService::Impl {
   fleet::ProcessRef process_;
   std::unique_ptr<engine::ComputeHost> own_compute_;
   engine::ComputeHost* compute_ = nullptr;
+  std::unique_ptr<artifacts::Store> store_;
+  std::atomic<bool> is_stopping_{false};
   std::unique_ptr<fabric::CallClient> client_;
   std::unique_ptr<fabric::Node> node_;
   mutable std::mutex life_mutex_;  // guards the next pointer for ready(), which anybody asks

@@ -3,7 +3,9 @@
 #include <array>
 #include <cstring>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "conclave/devices/memory_limit.hpp"
 #include "conclave/engine/memory_needs.hpp"
@@ -41,6 +43,41 @@ base::Status check_fits(const gguf::File& file, const engine::BatcherOptions& ba
       "lower router.batch.kv-tokens-max, or take a router.batch.kv-type of fewer bits");
 }
 
+constexpr std::string_view kEmbeddings = "token_embd.weight";
+
+base::Result<std::vector<gguf::ByteRange>> backbone_ranges(const gguf::File& file,
+                                                           bool with_embeddings) {
+  CONCLAVE_TRY(const model::ModelConfig config, model::read_config(file));
+  CONCLAVE_TRY(const auto tensors, model::backbone_tensors(file, config));
+  std::vector<gguf::ByteRange> ranges;
+  for (const gguf::TensorInfo* tensor : tensors) {
+    if (with_embeddings || tensor->name != kEmbeddings) ranges.push_back(tensor->range);
+  }
+  return ranges;
+}
+
+// Of a model that is elsewhere, all but the experts. False: it is here.
+base::Result<bool> bring_backbone(const artifacts::OpenModel& opened, const artifacts::Stop& stop) {
+  if (!opened.image) return false;
+  CONCLAVE_TRY(const auto ranges, backbone_ranges(opened.file, true));
+  CONCLAVE_TRY_VOID(opened.image->fetch(ranges, stop));
+  return true;
+}
+
+// So that they come anew, and are not what the cache has.
+base::Status refuse(const artifacts::OpenModel& opened) {
+  CONCLAVE_TRY(const auto ranges, backbone_ranges(opened.file, true));
+  opened.image->refuse(ranges);
+  return {};
+}
+
+// What was packed. Embeddings are read where they are, as long as the model is served.
+base::Status let_go(const gguf::File& file, artifacts::Image& image) {
+  CONCLAVE_TRY(const auto ranges, backbone_ranges(file, false));
+  image.release(ranges);
+  return {};
+}
+
 // Before it is loaded: reading it brings it into the system's cache, where loading finds it.
 base::Status check_backbone(const gguf::File& file, const wire::Sha256& recorded) {
   if (recorded == wire::Sha256{}) return {};
@@ -54,16 +91,21 @@ base::Status check_backbone(const gguf::File& file, const wire::Sha256& recorded
 }  // namespace
 
 base::Result<std::unique_ptr<ModelRun>> ModelRun::load(
-    const wire::ModelVersion& version, const wire::Sha256& backbone,
-    const kernels::Compute& compute, const engine::BatcherOptions& batch,
-    const dispatch::DispatchSettings& dispatch, fabric::Calls& client, telemetry::Metrics& metrics,
-    telemetry::Logger log) {
+    const wire::ModelVersion& version, const wire::Sha256& backbone, artifacts::Store& store,
+    const artifacts::Stop& stop, const kernels::Compute& compute,
+    const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,
+    fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log) {
   auto served = std::make_shared<ServedModel>();
   served->version = version;
-  CONCLAVE_TRY(gguf::File opened, gguf::File::open(version.uri));
-  CONCLAVE_TRY_VOID(check_fits(opened, batch));
-  CONCLAVE_TRY_VOID(check_backbone(opened, backbone));
-  CONCLAVE_TRY(served->backbone, engine::BackboneModel::load(std::move(opened), compute));
+  CONCLAVE_TRY(artifacts::OpenModel opened, store.open(version.uri, version.sha256, stop));
+  CONCLAVE_TRY_VOID(check_fits(opened.file, batch));
+  CONCLAVE_TRY(const bool is_brought, bring_backbone(opened, stop));
+  if (base::Status checked = check_backbone(opened.file, backbone); !checked) {
+    if (is_brought) CONCLAVE_TRY_VOID(refuse(opened));
+    return base::fail(checked.error());
+  }
+  CONCLAVE_TRY(served->backbone, engine::BackboneModel::load(std::move(opened.file), compute));
+  if (is_brought) CONCLAVE_TRY_VOID(let_go(served->backbone->file(), *opened.image));
   const gguf::File& file = served->backbone->file();
   const model::ModelConfig& config = served->backbone->config();
   const tokenizer::Tokenizer& tokenizer = served->backbone->tokenizer();

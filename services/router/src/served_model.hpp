@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "conclave/artifacts/store.hpp"
 #include "conclave/dispatch/remote_experts.hpp"
 #include "conclave/engine/backbone_model.hpp"
 #include "conclave/engine/batcher.hpp"
@@ -24,16 +25,17 @@ struct ServedModel {
 /// What runs it: the road to its experts and the batch. Of the engine's thread, from load() to the
 /// destructor, since the links are that thread's; only what RemoteExperts says is for any.
 struct ModelRun {
-  /// Opens the file and loads the backbone; takes seconds. Errors of BackboneModel::load,
-  /// PromptBuilder::create, make_kv_pool, make_kv_file and model::row_forms; kFailedPrecondition:
-  /// it does not fit the memory that is available; kUnimplemented: tokens that are too long to be
-  /// sent; kCorruptData: its backbone's sum is not `backbone`, which is zeros where none was
-  /// recorded. All that is borrowed must outlive it.
+  /// Opens the file, of which no expert comes over if it is elsewhere, and loads the backbone;
+  /// takes seconds, or as long as its bytes take. Errors of Store::open, Image::fetch,
+  /// BackboneModel::load, PromptBuilder::create, make_kv_pool, make_kv_file and model::row_forms;
+  /// kFailedPrecondition: it does not fit the memory that is available; kUnimplemented: tokens that
+  /// are too long to be sent; kCorruptData: its backbone's sum is not `backbone`, which is zeros
+  /// where none was recorded. All that is borrowed must outlive it.
   static base::Result<std::unique_ptr<ModelRun>> load(
-      const wire::ModelVersion& version, const wire::Sha256& backbone,
-      const kernels::Compute& compute, const engine::BatcherOptions& batch,
-      const dispatch::DispatchSettings& dispatch, fabric::Calls& client,
-      telemetry::Metrics& metrics, telemetry::Logger log);
+      const wire::ModelVersion& version, const wire::Sha256& backbone, artifacts::Store& store,
+      const artifacts::Stop& stop, const kernels::Compute& compute,
+      const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,
+      fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log);
 
   std::shared_ptr<ServedModel> model;
   std::unique_ptr<dispatch::RemoteExperts> experts;

@@ -180,7 +180,7 @@ TEST(SchedulerCoreTest, ASchedulerThatWasCutOffBlamesNobody) {
   for (int i = 0; i < 600; ++i) fleet.core_->on_tick(fleet.now_ += 100ms);  // and nobody reports
   ASSERT_TRUE(fleet.report(router));  // the first that gets through
   EXPECT_EQ(router.table, table);
-  EXPECT_TRUE(fleet.fleet().complete);
+  EXPECT_TRUE(fleet.fleet().complete());
 
   fleet.kill("b");
   fleet.run(7s);

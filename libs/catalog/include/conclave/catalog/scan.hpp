@@ -7,8 +7,10 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "conclave/base/result.hpp"
+#include "conclave/gguf/file.hpp"
 #include "conclave/wire/registry.hpp"
 
 namespace conclave::catalog {
@@ -28,6 +30,18 @@ struct ModelScan {
 using ScanProgress = std::function<bool(std::uint64_t done, std::uint64_t total)>;
 
 class SumStore;
+struct FileStamp;
+
+/// A model whose bytes come while it is read. Both functions are called on the scan's threads.
+struct ScanFeed {
+  const gguf::File& file;
+  std::string file_name;                 // a name is derived from it, if the file has none
+  const std::vector<FileStamp>& stamps;  // of its parts; empty: nothing tells states of it apart
+  /// Waits until the bytes are there; its error is the scan's.
+  std::function<base::Status(const gguf::ByteRange&)> wait;
+  /// Nothing before this place is read any more.
+  std::function<void(std::uint32_t part, std::uint64_t offset)> passed;
+};
 
 /// Reads all of the file on up to two threads: one sums it from its first byte to its last (the
 /// parts of a split model one after the other, in order), the other the backbone and each expert
@@ -39,9 +53,8 @@ class SumStore;
 base::Result<ModelScan> scan_model(const std::filesystem::path& path, std::string name,
                                    const ScanProgress& progress, const SumStore* known = nullptr);
 
-/// The file that a URI means: an absolute path, or the same after file:// (taken as it is, without
-/// percent signs decoded). kInvalidArgument for a
-/// relative one (relative to whom?), kUnimplemented for other schemes.
-base::Result<std::filesystem::path> path_of_uri(std::string_view uri);
+/// The same of bytes that come meanwhile.
+base::Result<ModelScan> scan_model(const ScanFeed& feed, std::string name,
+                                   const ScanProgress& progress, const SumStore* known = nullptr);
 
 }  // namespace conclave::catalog

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "conclave/app/service.hpp"
+#include "conclave/artifacts/settings.hpp"
 #include "conclave/base/result.hpp"
 #include "conclave/engine/compute_host.hpp"
 #include "conclave/fabric/call_client.hpp"
@@ -45,6 +46,7 @@ class ExpertWorkerService {
 
   struct Settings {
     ExpertWorkerSettings worker;
+    artifacts::Settings artifacts;
     fleet::FleetSettings fleet;
     fleet::FabricSettings fabric;
     fabric::DataSettings data;
@@ -52,6 +54,7 @@ class ExpertWorkerService {
     template <class Visitor>
     void sections(Visitor&& v) {
       v("expert-worker", worker);
+      v("artifacts", artifacts);
       v("fleet", fleet);
       v("fabric", fabric);
       v("fabric.data", data);

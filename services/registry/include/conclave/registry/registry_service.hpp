@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "conclave/app/service.hpp"
+#include "conclave/artifacts/settings.hpp"
 #include "conclave/base/result.hpp"
 #include "conclave/fleet/process.hpp"
 #include "conclave/fleet/settings.hpp"
@@ -42,7 +43,8 @@ struct RegistrySettings {
     v("admin-key-file", admin_key_file,
       "File with a secret (16 to 256 characters) that is made an administrator's API key");
     v("models", models,
-      "GGUF files to register at the start, in order; their alias `current` points at them");
+      "GGUF files, or http(s):// or s3:// of some, to register at the start, in order; their alias "
+      "`current` points at them");
   }
 };
 
@@ -53,11 +55,13 @@ class RegistryService {
 
   struct Settings {
     RegistrySettings registry;
+    artifacts::Settings artifacts;
     fleet::FabricSettings fabric;
 
     template <class Visitor>
     void sections(Visitor&& v) {
       v("registry", registry);
+      v("artifacts", artifacts);
       v("fabric", fabric);
     }
   };

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "conclave/app/service.hpp"
+#include "conclave/artifacts/settings.hpp"
 #include "conclave/base/result.hpp"
 #include "conclave/dispatch/remote_experts.hpp"
 #include "conclave/engine/batcher.hpp"
@@ -43,6 +44,7 @@ class RouterService {
 
   struct Settings {
     RouterSettings router;
+    artifacts::Settings artifacts;
     engine::BatcherOptions batch;
     dispatch::DispatchSettings dispatch;
     fleet::FleetSettings fleet;
@@ -52,6 +54,7 @@ class RouterService {
     template <class Visitor>
     void sections(Visitor&& v) {
       v("router", router);
+      v("artifacts", artifacts);
       v("router.batch", batch);
       v("router.dispatch", dispatch);
       v("fleet", fleet);
