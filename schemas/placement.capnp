@@ -165,6 +165,9 @@ struct RoutingTable {
   # i = l * experts + e. Each is an index into `workers`.
   policy @7 :DegradedPolicy;
   backbone @8 :Data;  # SHA-256 of the version's backbone, 32 bytes; empty: not recorded
+  leaving @9 :Bool;
+  # Nobody wants this version any more. A router keeps it open, and goes on with what it is brought,
+  # but leaves it out of its reports while it computes nothing of it.
 }
 
 struct NodeStatus {

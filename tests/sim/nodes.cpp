@@ -52,7 +52,12 @@ void Scheduler::start() {
   core_ = std::make_unique<scheduler::SchedulerCore>(
       settings, std::make_unique<RestlessPlanner>(loop_), wall, loop_.now(), telemetry::Logger());
   after(loop_.between(milliseconds(1), milliseconds(1500)), [this] {
-    if (!core_->on_model(world_.record(), world_.digests(), loop_.now())) {
+    scheduler::WantedModel wanted{
+        .record = world_.record(),
+        .digests = std::make_shared<const wire::ModelDigests>(world_.digests()),
+        .policy = {},
+        .pins = {}};
+    if (!core_->on_models({std::move(wanted)}, loop_.now())) {
       world_.broken("the scheduler refuses the model");
     }
     send_nudges();

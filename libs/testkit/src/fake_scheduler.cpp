@@ -50,18 +50,18 @@ class FakeScheduler::Impl {
 
   [[nodiscard]] const std::string& address() const { return address_; }
 
-  void publish(wire::RoutingTable table) {
+  void publish(std::vector<wire::RoutingTable> tables) {
     {
       const std::lock_guard lock(mutex_);
-      table_ = std::move(table);
+      tables_ = std::move(tables);
     }
     nudge_all();
   }
 
-  void assign(const std::string& worker, wire::Assignment assignment) {
+  void assign(const std::string& worker, std::vector<wire::Assignment> assignments) {
     {
       const std::lock_guard lock(mutex_);
-      assignments_[worker] = std::move(assignment);
+      assignments_[worker] = std::move(assignments);
     }
     nudge_all();
   }
@@ -169,14 +169,15 @@ class FakeScheduler::Impl {
   wire::ReportReply reply_to(const wire::NodeReport& report) {
     wire::ReportReply reply;
     reply.lease_ms = static_cast<std::uint32_t>(lease_.count());
-    if (report.role == wire::NodeRole::kRouter && table_ && table_->epoch > report.epoch_seen) {
-      reply.tables = {*table_};
-      reply.epoch = table_->epoch;
+    const bool has_tables = report.role == wire::NodeRole::kRouter && !tables_.empty();
+    if (has_tables && tables_.front().epoch > report.epoch_seen) {
+      reply.tables = tables_;
+      reply.epoch = tables_.front().epoch;
     }
-    const auto assignment = assignments_.find(report.node);
-    if (assignment != assignments_.end() && assignment->second.epoch > report.epoch_seen) {
-      reply.assignments = {assignment->second};
-      reply.epoch = assignment->second.epoch;
+    const auto assigned = assignments_.find(report.node);
+    if (assigned != assignments_.end() && assigned->second.front().epoch > report.epoch_seen) {
+      reply.assignments = assigned->second;
+      reply.epoch = assigned->second.front().epoch;
     }
     return reply;
   }
@@ -191,8 +192,8 @@ class FakeScheduler::Impl {
   mutable std::mutex mutex_;  // guards all that follows
   std::condition_variable linked_;
   std::map<std::string, fabric::LinkId> links_;  // that are up, by node
-  std::optional<wire::RoutingTable> table_;
-  std::map<std::string, wire::Assignment> assignments_;
+  std::vector<wire::RoutingTable> tables_;
+  std::map<std::string, std::vector<wire::Assignment>> assignments_;
   std::chrono::milliseconds lease_{60'000};
   bool held_ = false;
   int count_ = 0;
@@ -202,9 +203,11 @@ FakeScheduler::FakeScheduler(fleet::Process& process, const std::string& address
     : impl_(std::make_unique<Impl>(process, address)) {}
 FakeScheduler::~FakeScheduler() = default;
 const std::string& FakeScheduler::address() const { return impl_->address(); }
-void FakeScheduler::publish(wire::RoutingTable table) { impl_->publish(std::move(table)); }
-void FakeScheduler::assign(const std::string& worker, wire::Assignment assignment) {
-  impl_->assign(worker, std::move(assignment));
+void FakeScheduler::publish(std::vector<wire::RoutingTable> tables) {
+  impl_->publish(std::move(tables));
+}
+void FakeScheduler::assign(const std::string& worker, std::vector<wire::Assignment> assignments) {
+  impl_->assign(worker, std::move(assignments));
 }
 void FakeScheduler::set_lease(std::chrono::milliseconds lease) { impl_->set_lease(lease); }
 void FakeScheduler::hold() { impl_->hold(true); }

@@ -68,6 +68,7 @@ void write(Encoder& encoder, schema::RoutingTable::Builder to, const RoutingTabl
   to.setPolicy(static_cast<schema::DegradedPolicy>(from.policy));
   const auto backbone = digest_data(from.backbone);
   if (backbone.size() != 0) to.setBackbone(backbone);
+  to.setLeaving(from.leaving);
 }
 
 void read(Decoder& decoder, schema::RoutingTable::Reader from, RoutingTable& to) {
@@ -88,6 +89,7 @@ void read(Decoder& decoder, schema::RoutingTable::Reader from, RoutingTable& to)
   check_table(ErrorCode::kCorruptData, to);
   to.policy = decoder.enumerant_or_zero(from.getPolicy(), DegradedPolicy::kFail, "table.policy");
   to.backbone = read_digest(from.getBackbone(), "table.backbone");
+  to.leaving = from.getLeaving();
 }
 
 }  // namespace

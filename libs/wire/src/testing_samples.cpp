@@ -157,7 +157,8 @@ RoutingTable table() {
           .first = {0, 1, 3, 3, 4},
           .pool = {1, 0, 1, 0},
           .policy = DegradedPolicy::kNextBest,
-          .backbone = digest(7)};
+          .backbone = digest(7),
+          .leaving = true};
 }
 
 Fleet fleet() {

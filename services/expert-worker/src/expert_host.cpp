@@ -41,7 +41,8 @@ float* reply_of(const IncomingCall& call) { return reinterpret_cast<float*>(call
 
 // Calls that can be computed as one.
 bool alike(const IncomingCall& a, const IncomingCall& b) {
-  return a.call.layer == b.call.layer && a.call.forms == b.call.forms;
+  return a.call.model_key == b.call.model_key && a.call.layer == b.call.layer &&
+         a.call.forms == b.call.forms;
 }
 
 }  // namespace
@@ -53,51 +54,75 @@ std::unique_lock<std::mutex> ExpertHost::take_turn() {
   return std::unique_lock(mutex_);
 }
 
-void ExpertHost::open(const wire::ModelVersion& model, const model::ModelConfig& config) {
-  const auto turn = take_turn();
-  model_key_ = wire::model_key_of(model);
-  config_ = config;
-  experts_ = std::make_unique<model::ExpertSet>(config, compute_);
-  const std::lock_guard lock(status_mutex_);
-  model_ = model;
-  ready_ = wire::ExpertBits(config.layers, config.gate.experts);
-  expert_pairs_.assign(std::size_t{config.layers} * config.gate.experts, 0);
-  size_ = 0;
-  bytes_ = 0;
+ExpertHost::Model::Model(const wire::ModelVersion& of, const model::ModelConfig& described,
+                         const kernels::Compute& compute)
+    : config(described),
+      experts(described, compute),
+      version(of),
+      ready(described.layers, described.gate.experts),
+      pairs(std::size_t{described.layers} * described.gate.experts) {}
+
+ExpertHost::Model* ExpertHost::find(const wire::ModelVersion& model) const {
+  const auto found = models_.find(wire::model_key_of(model));
+  return found == models_.end() ? nullptr : found->second.get();
 }
 
-Status ExpertHost::insert(model::ExpertId id, model::Expert expert) {
+void ExpertHost::open(const wire::ModelVersion& model, const model::ModelConfig& config) {
   const auto turn = take_turn();
-  if (!experts_) return fail(ErrorCode::kFailedPrecondition, "no model is open");
-  CONCLAVE_TRY_VOID(experts_->insert(id, std::move(expert)));
+  auto opened = find(model) == nullptr ? std::make_unique<Model>(model, config, compute_) : nullptr;
   const std::lock_guard lock(status_mutex_);
-  ready_.set(id.layer, id.index);
+  if (opened) {
+    models_.emplace(wire::model_key_of(model), std::move(opened));
+  } else {
+    find(model)->version = model;
+  }
+}
+
+void ExpertHost::close(const wire::ModelVersion& model) {
+  const auto turn = take_turn();
+  std::unique_ptr<Model> closed;  // its memory is given back under no lock that readers want
+  const std::lock_guard lock(status_mutex_);
+  const auto found = models_.find(wire::model_key_of(model));
+  if (found == models_.end()) return;
+  closed = std::move(found->second);
+  models_.erase(found);
+  publish_size();
+}
+
+Status ExpertHost::insert(const wire::ModelVersion& model, model::ExpertId id,
+                          model::Expert expert) {
+  const auto turn = take_turn();
+  Model* const open = find(model);
+  if (open == nullptr) return fail(ErrorCode::kFailedPrecondition, "the model is not open");
+  CONCLAVE_TRY_VOID(open->experts.insert(id, std::move(expert)));
+  const std::lock_guard lock(status_mutex_);
+  open->ready.set(id.layer, id.index);
   publish_size();
   return {};
 }
 
-void ExpertHost::erase(model::ExpertId id) {
+void ExpertHost::erase(const wire::ModelVersion& model, model::ExpertId id) {
   const auto turn = take_turn();
-  if (!experts_ || !experts_->erase(id)) return;
+  Model* const open = find(model);
+  if (open == nullptr || !open->experts.erase(id)) return;
   const std::lock_guard lock(status_mutex_);
-  ready_.set(id.layer, id.index, false);
+  open->ready.set(id.layer, id.index, false);
   publish_size();
 }
 
 // Under both mutexes.
 void ExpertHost::publish_size() {
-  size_ = experts_->size();
-  bytes_ = experts_->bytes();
+  size_ = bytes_ = 0;
+  for (const auto& [key, model] : models_) {
+    size_ += model->experts.size();
+    bytes_ += model->experts.bytes();
+  }
 }
 
-wire::ModelVersion ExpertHost::model() const {
+wire::ExpertBits ExpertHost::ready(const wire::ModelVersion& model) const {
   const std::lock_guard lock(status_mutex_);
-  return model_;
-}
-
-wire::ExpertBits ExpertHost::ready() const {
-  const std::lock_guard lock(status_mutex_);
-  return ready_;
+  const Model* const open = find(model);
+  return open == nullptr ? wire::ExpertBits() : open->ready;
 }
 
 std::size_t ExpertHost::size() const {
@@ -119,19 +144,20 @@ Status ExpertHost::check(const IncomingCall& call) const {
   if (call.deadline <= Clock::now()) {
     return fail(ErrorCode::kDeadlineExceeded, "passed while the call waited");
   }
-  if (!experts_ || call.call.model_key != model_key_) {
+  if (of_batch_ == nullptr) {
     return fail(ErrorCode::kNotFound, "this worker does not host that model");
   }
-  if (call.call.hidden != config_.hidden) {
+  const std::size_t hidden = of_batch_->config.hidden;
+  if (call.call.hidden != hidden) {
     return fail(ErrorCode::kInvalidArgument, "rows of " + std::to_string(call.call.hidden) +
-                                                 " values, not " + std::to_string(config_.hidden));
+                                                 " values, not " + std::to_string(hidden));
   }
   const std::uint32_t layer = call.call.layer;
   const fabric::CallPair* last = nullptr;  // pairs are sorted by expert
   for (const fabric::CallPair& pair : call.pairs) {
     if (last != nullptr && pair.expert == last->expert) continue;
     last = &pair;
-    if (!experts_->has({layer, pair.expert})) {
+    if (!of_batch_->experts.has({layer, pair.expert})) {
       return fail(ErrorCode::kNotFound, "expert (" + std::to_string(layer) + ", " +
                                             std::to_string(pair.expert) + ") is not here");
     }
@@ -139,13 +165,18 @@ Status ExpertHost::check(const IncomingCall& call) const {
   return {};
 }
 
-Hosted ExpertHost::hosted() const {
+std::vector<wire::HostedModel> ExpertHost::hosted() const {
   const std::lock_guard lock(status_mutex_);
-  Hosted hosted{ready_, {}};
-  for (std::uint32_t layer = 0; layer < ready_.layers(); ++layer) {
-    for (std::uint32_t index = 0; index < ready_.experts(); ++index) {
-      if (!ready_.test(layer, index)) continue;
-      hosted.pairs.push_back(expert_pairs_[std::size_t{layer} * ready_.experts() + index]);
+  std::vector<wire::HostedModel> hosted;
+  for (const auto& [key, model] : models_) {
+    wire::HostedModel& one = hosted.emplace_back();
+    one.model = model->version;
+    one.ready = model->ready;
+    for (std::uint32_t layer = 0; layer < one.ready.layers(); ++layer) {
+      for (std::uint32_t index = 0; index < one.ready.experts(); ++index) {
+        if (!one.ready.test(layer, index)) continue;
+        one.expert_pairs.push_back(model->pairs[std::size_t{layer} * one.ready.experts() + index]);
+      }
     }
   }
   return hosted;
@@ -170,7 +201,8 @@ void ExpertHost::serve_next(Calls& waiting, fabric::CallServer& server) {
     if (batch_.size() > 1) load_.merged_calls += batch_.size();
     for (const IncomingCall* call : batch_) {
       load_.queue_us += microseconds(start - call->arrived);
-      std::uint64_t* layer = &expert_pairs_[std::size_t{call->call.layer} * config_.gate.experts];
+      std::uint64_t* layer =
+          &of_batch_->pairs[std::size_t{call->call.layer} * of_batch_->config.gate.experts];
       for (const fabric::CallPair& pair : call->pairs) ++layer[pair.expert];
     }
   }
@@ -218,6 +250,8 @@ void ExpertHost::take_batch(Calls& waiting) {
     batch_.push_back(call);
     return true;
   });
+  const auto found = models_.find(batch_.front()->call.model_key);
+  of_batch_ = found == models_.end() ? nullptr : found->second.get();
 }
 
 void ExpertHost::refuse_bad_calls(fabric::CallServer& server) {
@@ -239,7 +273,7 @@ Status ExpertHost::run_batch() {
 Status ExpertHost::run_one(const IncomingCall& call) {
   pairs_.clear();
   for (const fabric::CallPair& pair : call.pairs) pairs_.push_back({pair.row, pair.expert});
-  return experts_->run(call.call.layer, rows_of(call), pairs_, reply_of(call));
+  return of_batch_->experts.run(call.call.layer, rows_of(call), pairs_, reply_of(call));
 }
 
 // The rows of all calls one after another, their pairs sorted anew: every expert's weights are read
@@ -248,22 +282,22 @@ Status ExpertHost::run_merged() {
   std::size_t rows = 0;
   for (const IncomingCall* call : batch_) rows += call->call.rows;
   gather(rows);
-  CONCLAVE_TRY_VOID(order_.sort(pairs_, rows, config_.gate.experts));
-  y_.resize(pairs_.size() * config_.hidden);
-  kernels::RowsView view{.rows = rows, .columns = config_.hidden};
+  CONCLAVE_TRY_VOID(order_.sort(pairs_, rows, of_batch_->config.gate.experts));
+  y_.resize(pairs_.size() * of_batch_->config.hidden);
+  kernels::RowsView view{.rows = rows, .columns = of_batch_->config.hidden};
   const wire::ExpertCall& any = batch_.front()->call;
   if (any.forms != wire::RowForms::kFloats) {
     view.quants = quantized_.quants(0);
     view.scales = quantized_.scales(0);
   }
   if (any.forms != wire::RowForms::kQuantized) view.values = floats_.data();
-  CONCLAVE_TRY_VOID(experts_->run(any.layer, view, order_.sorted(), y_.data()));
+  CONCLAVE_TRY_VOID(of_batch_->experts.run(any.layer, view, order_.sorted(), y_.data()));
   scatter();
   return {};
 }
 
 void ExpertHost::gather(std::size_t rows) {
-  const std::size_t hidden = config_.hidden;
+  const std::size_t hidden = of_batch_->config.hidden;
   const wire::RowForms forms = batch_.front()->call.forms;
   if (forms != wire::RowForms::kFloats) quantized_.resize(rows, hidden);
   if (forms != wire::RowForms::kQuantized) floats_.resize(rows * hidden);
@@ -287,7 +321,7 @@ void ExpertHost::gather(std::size_t rows) {
 }
 
 void ExpertHost::scatter() {
-  const std::size_t hidden = config_.hidden;
+  const std::size_t hidden = of_batch_->config.hidden;
   auto place = order_.places().begin();
   for (const IncomingCall* call : batch_) {
     float* out = reply_of(*call);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -30,12 +31,6 @@ struct HostLoad {
   std::uint64_t merged_calls = 0;  // that were computed together with another one
 };
 
-/// What is hosted, and how much each of it was asked for: one moment of both.
-struct Hosted {
-  wire::ExpertBits ready;
-  std::vector<std::uint64_t> pairs;  // by the bits of `ready`, from the start
-};
-
 /// serve_next() on one thread at a time; the others on any. Experts come and go between batches;
 /// what asks for numbers never waits for a batch.
 class ExpertHost {
@@ -46,28 +41,49 @@ class ExpertHost {
   explicit ExpertHost(const kernels::Compute& compute, telemetry::Tracer tracer = {})
       : compute_(compute), tracer_(std::move(tracer)) {}
 
-  /// Starts anew with no experts, for another model.
+  /// Takes in experts of this version from now on, too. Of one that is open, only its place
+  /// changes.
   void open(const wire::ModelVersion& model, const model::ModelConfig& config);
+  /// Gives up a version and all experts of it. Does nothing if it is not open.
+  void close(const wire::ModelVersion& model);
 
-  /// Errors of model::ExpertSet::insert; kFailedPrecondition before open().
-  base::Status insert(model::ExpertId id, model::Expert expert);
-  void erase(model::ExpertId id);
+  /// Errors of model::ExpertSet::insert; kFailedPrecondition: the version is not open.
+  base::Status insert(const wire::ModelVersion& model, model::ExpertId id, model::Expert expert);
+  void erase(const wire::ModelVersion& model, model::ExpertId id);
 
   /// Computes the first call of `waiting` (oldest first, not empty), together with others that want
-  /// the same layer up to kMergedRowsMax rows, and answers and takes out all of these. A call that
-  /// cannot be computed gets its error, the others their results: the bits of a pair do not depend
-  /// on what it was computed with.
+  /// the same layer of the same version up to kMergedRowsMax rows, and answers and takes out all of
+  /// these. A call that cannot be computed gets its error, the others their results: the bits of a
+  /// pair do not depend on what it was computed with.
   void serve_next(Calls& waiting, fabric::CallServer& server);
 
-  [[nodiscard]] wire::ModelVersion model() const;
-  [[nodiscard]] wire::ExpertBits ready() const;
+  /// The experts of a version; of no layers if it is not open.
+  [[nodiscard]] wire::ExpertBits ready(const wire::ModelVersion& model) const;
+  /// Of all versions, as the next.
   [[nodiscard]] std::size_t size() const;
   [[nodiscard]] std::size_t bytes() const;
   [[nodiscard]] HostLoad load() const;
-  [[nodiscard]] Hosted hosted() const;
+  /// Every open version, what is there of it, and how much each expert was asked for since it was
+  /// opened: one moment of all.
+  [[nodiscard]] std::vector<wire::HostedModel> hosted() const;
 
  private:
+  // The sets and what describes them are guarded by mutex_, the rest by status_mutex_; that there
+  // is such a version, by both.
+  struct Model {
+    Model(const wire::ModelVersion& version, const model::ModelConfig& config,
+          const kernels::Compute& compute);
+
+    const model::ModelConfig config;
+    model::ExpertSet experts;
+    wire::ModelVersion version;
+    wire::ExpertBits ready;
+    std::vector<std::uint64_t> pairs;  // (layer, expert), hosted now or before
+  };
+  using Models = std::map<std::uint64_t, std::unique_ptr<Model>>;  // by wire::model_key_of
+
   std::unique_lock<std::mutex> take_turn();
+  [[nodiscard]] Model* find(const wire::ModelVersion& model) const;
   void publish_size();
   void take_batch(Calls& waiting);
   void refuse_bad_calls(fabric::CallServer& server);
@@ -85,10 +101,9 @@ class ExpertHost {
 
   std::mutex turn_;   // held while one waits for the next
   std::mutex mutex_;  // guards the experts, what describes them, and the room of a batch
-  std::uint64_t model_key_ = 0;
-  model::ModelConfig config_;
-  std::unique_ptr<model::ExpertSet> experts_;
+  Models models_;
   Calls batch_;
+  Model* of_batch_ = nullptr;
   std::vector<model::ExpertPair> pairs_;
   model::PairOrder order_;
   kernels::QuantizedRows quantized_;
@@ -96,12 +111,9 @@ class ExpertHost {
   base::AlignedVector<float> y_;
 
   mutable std::mutex status_mutex_;  // guards all that follows; held for copies only
-  wire::ModelVersion model_;
-  wire::ExpertBits ready_;
   std::size_t size_ = 0;
   std::size_t bytes_ = 0;
   HostLoad load_;
-  std::vector<std::uint64_t> expert_pairs_;  // (layer, expert), hosted now or before
 };
 
 }  // namespace conclave::expert_worker

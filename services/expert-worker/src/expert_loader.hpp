@@ -1,4 +1,4 @@
-// Turns assignments into hosted experts: opens the model's file, reads the bytes of what is
+// Turns assignments into hosted experts: opens each version's file, reads the bytes of what is
 // missing, checks them against the registry's sums, packs them and hands them to the host, about in
 // the order of the assignment. It never touches other bytes of the file; of one that is elsewhere
 // no others come over.
@@ -10,6 +10,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -50,14 +51,14 @@ class ExpertLoader {
   ExpertLoader(const ExpertLoader&) = delete;
   ExpertLoader& operator=(const ExpertLoader&) = delete;
 
-  /// Replaces the assignment before it, also one that is half done; older ones are dropped. Any
-  /// thread.
-  void assign(wire::Assignment assignment);
+  /// One for each version that is to be hosted, all of one epoch; not empty. They replace those
+  /// before, also what is half done; older ones are dropped. Any thread.
+  void assign(std::vector<wire::Assignment> assignments);
 
   /// Ends the thread after the expert that is being loaded; nothing is loaded from then on.
   void stop();
 
-  /// Epoch of the last assignment that was taken on; 0: none.
+  /// Epoch of the last assignments that were taken on; 0: none.
   [[nodiscard]] std::uint64_t epoch() const;
 
   /// Why not everything assigned is hosted; empty if it is.
@@ -77,6 +78,7 @@ class ExpertLoader {
 
   // What an assignment adds.
   struct Work {
+    Model& model;
     std::vector<wire::AssignedExpert> experts;
     std::size_t loaded = 0;
     std::size_t failed = 0;
@@ -85,20 +87,27 @@ class ExpertLoader {
   };
 
   void work();
-  bool next(std::optional<wire::Assignment>& assignment);
+  using Assignments = std::vector<wire::Assignment>;  // empty: none yet
+  bool next(Assignments& assignments);
   [[nodiscard]] bool superseded() const;
-  void apply(const wire::Assignment& assignment);
-  base::Status open(const wire::ModelVersion& version);
+  void apply(const Assignments& assignments);
+  /// Why not all of it is hosted; empty: it is.
+  std::string apply(const wire::Assignment& assignment);
+  void close_unlisted(const Assignments& assignments);
+  base::Result<Model*> open(const wire::ModelVersion& version);
   void drop_unlisted(const wire::Assignment& assignment);
   [[nodiscard]] std::vector<wire::AssignedExpert> missing(const wire::Assignment& assignment) const;
   base::Status load_all(Work& work);
   void note_progress(const Work& work);
   void note_failure(Work& work, const wire::AssignedExpert& expert, const base::Error& error) const;
-  void keep_refused(std::vector<wire::RefusedExpert> refused);
-  base::Status load(const wire::AssignedExpert& expert, base::Arena& arena);
-  base::Result<model::Expert> bring(const wire::AssignedExpert& expert, base::Arena& arena);
-  [[nodiscard]] base::Result<model::Expert> read_checked(const wire::AssignedExpert& expert,
-                                                         base::Arena& arena) const;
+  void keep_refused(const wire::ModelVersion& model, std::vector<wire::RefusedExpert> refused);
+  void forget_refused(const wire::ModelVersion& model);
+  base::Status load(const Model& model, const wire::AssignedExpert& expert, base::Arena& arena);
+  base::Result<model::Expert> bring(const Model& model, const wire::AssignedExpert& expert,
+                                    base::Arena& arena);
+  [[nodiscard]] static base::Result<model::Expert> read_checked(const Model& model,
+                                                                const wire::AssignedExpert& expert,
+                                                                base::Arena& arena);
   base::Status take_room(std::uint64_t bytes);
   void settle(std::string problem);
 
@@ -109,7 +118,8 @@ class ExpertLoader {
   telemetry::Logger log_;
   telemetry::Counter& loaded_;
   telemetry::Counter& refused_;
-  std::unique_ptr<Model> model_;  // changed by the loader's thread only, between loads
+  // By wire::model_key_of; changed by the loader's thread only, between loads.
+  std::map<std::uint64_t, std::unique_ptr<Model>> models_;
 
   std::mutex room_mutex_;  // guards what is being loaded, and that it becomes hosted
   std::uint64_t loading_bytes_ = 0;
@@ -117,7 +127,7 @@ class ExpertLoader {
 
   mutable std::mutex mutex_;  // guards all that follows
   std::condition_variable wanted_;
-  std::optional<wire::Assignment> next_;
+  Assignments next_;  // empty: none
   std::uint64_t epoch_ = 0;
   std::string problem_ = "no assignment yet";
   std::vector<wire::RefusedExpert> refusals_;

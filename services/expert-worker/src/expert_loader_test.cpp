@@ -47,7 +47,7 @@ class ExpertLoaderTest : public ::testing::Test {
   }
 
   void apply(wire::Assignment assignment) {
-    loader_->assign(std::move(assignment));
+    loader_->assign({std::move(assignment)});
     ASSERT_TRUE(settled_.wait());
   }
 
@@ -74,9 +74,10 @@ TEST_F(ExpertLoaderTest, HostsWhatItIsGiven) {
 
   EXPECT_EQ(loader_->epoch(), 5u);
   EXPECT_EQ(loader_->problem(), "");
-  EXPECT_EQ(host_.ready().count(), 3u);
-  EXPECT_TRUE(host_.ready().test(0, 2));
-  EXPECT_EQ(host_.model(), model_.version);
+  EXPECT_EQ(host_.ready(model_.version).count(), 3u);
+  EXPECT_TRUE(host_.ready(model_.version).test(0, 2));
+  ASSERT_EQ(host_.hosted().size(), 1u);
+  EXPECT_EQ(host_.hosted()[0].model, model_.version);
 }
 
 TEST_F(ExpertLoaderTest, DropsWhatIsNoLongerListed) {
@@ -90,7 +91,7 @@ TEST_F(ExpertLoaderTest, DropsWhatIsNoLongerListed) {
 
   EXPECT_EQ(host_.size(), 2u);
   EXPECT_LT(host_.bytes(), bytes);
-  EXPECT_FALSE(host_.ready().test(0, 0));
+  EXPECT_FALSE(host_.ready(model_.version).test(0, 0));
   EXPECT_EQ(loader_->problem(), "");
 }
 
@@ -104,11 +105,11 @@ TEST_F(ExpertLoaderTest, AnAssignmentReplacesOneThatIsHalfDone) {
   };
   start();
 
-  loader_->assign(first(model_.experts(), 1));
+  loader_->assign({first(model_.experts(), 1)});
   ASSERT_EQ(came.wait(), false);  // the first expert
   wire::Assignment other = first(model_.experts(), 2);
   other.experts.erase(other.experts.begin(), other.experts.end() - 1);
-  loader_->assign(other);
+  loader_->assign({other});
   EXPECT_EQ(loader_->problem(), "loading experts");
   second_is_there.set_value();
   ASSERT_TRUE(settled_.wait());
@@ -123,8 +124,8 @@ TEST_F(ExpertLoaderTest, TakesNoOlderAssignment) {
   start();
   apply(first(3, 5));
 
-  loader_->assign(first(1, 5));
-  loader_->assign(first(1, 4));
+  loader_->assign({first(1, 5)});
+  loader_->assign({first(1, 4)});
   apply(first(2, 6));
 
   EXPECT_EQ(loader_->epoch(), 6u);
@@ -142,7 +143,7 @@ TEST_F(ExpertLoaderTest, RefusesBytesThatWereNotRegistered) {
   apply(assignment);
 
   EXPECT_EQ(host_.size(), 2u);
-  EXPECT_FALSE(host_.ready().test(0, 1));
+  EXPECT_FALSE(host_.ready(model_.version).test(0, 1));
   EXPECT_THAT(loader_->problem(), HasSubstr("1 experts refused"));
   EXPECT_THAT(loader_->problem(), HasSubstr("expert (0, 1)"));
   EXPECT_THAT(loader_->problem(), HasSubstr("not those that were registered"));
@@ -255,7 +256,7 @@ TEST_F(ExpertLoaderTest, MakesRoomBeforeItLoads) {
   apply(others);
 
   EXPECT_EQ(loader_->problem(), "");
-  EXPECT_TRUE(host_.ready().test(0, 3));
+  EXPECT_TRUE(host_.ready(model_.version).test(0, 3));
 }
 
 TEST_F(ExpertLoaderTest, LoadsTheRestIfTheModelHasNotAllThatIsListed) {
@@ -270,17 +271,17 @@ TEST_F(ExpertLoaderTest, LoadsTheRestIfTheModelHasNotAllThatIsListed) {
   EXPECT_THAT(loader_->problem(), HasSubstr("2 experts refused"));
 }
 
-TEST_F(ExpertLoaderTest, KeepsWhatItHasIfTheNextModelCannotBeOpened) {
+TEST_F(ExpertLoaderTest, HostsOneVersionIfAnotherCannotBeOpened) {
   start();
   apply(first(2, 1));
   wire::Assignment missing = first(2, 2);
   missing.model = testkit::version_of("/no/such/file.gguf", "missing");
 
-  apply(missing);
+  loader_->assign({missing, first(2, 2)});
+  ASSERT_TRUE(settled_.wait());
 
   EXPECT_THAT(loader_->problem(), HasSubstr("cannot open /no/such/file.gguf"));
-  EXPECT_EQ(host_.model(), model_.version);
-  EXPECT_EQ(host_.size(), 2u);
+  EXPECT_EQ(host_.ready(model_.version).count(), 2u);
 }
 
 TEST_F(ExpertLoaderTest, StartsAnewWithAnotherModel) {
@@ -292,8 +293,42 @@ TEST_F(ExpertLoaderTest, StartsAnewWithAnotherModel) {
   assignment.experts.resize(1);
   apply(assignment);
 
-  EXPECT_EQ(host_.model(), other.version);
+  ASSERT_EQ(host_.hosted().size(), 1u);
+  EXPECT_EQ(host_.hosted()[0].model, other.version);
   EXPECT_EQ(host_.size(), 1u);
+  EXPECT_EQ(loader_->problem(), "");
+}
+
+TEST_F(ExpertLoaderTest, HostsSeveralVersionsWithinOneRoom) {
+  const TestModel other("qwen3moe-f32");
+  start({.slots = 5});
+  wire::Assignment of_other = testkit::whole_assignment(1, other.version, other.config);
+  of_other.experts.resize(2);
+
+  loader_->assign({first(3, 1), of_other});
+  ASSERT_TRUE(settled_.wait());
+
+  EXPECT_EQ(loader_->problem(), "");
+  EXPECT_EQ(host_.ready(model_.version).count(), 3u);
+  EXPECT_EQ(host_.ready(other.version).count(), 2u);
+  ASSERT_EQ(host_.hosted().size(), 2u);
+  const std::size_t bytes = host_.bytes();
+
+  of_other.epoch = 2;
+  of_other.experts = testkit::whole_assignment(2, other.version, other.config).experts;
+  of_other.experts.resize(4);
+  loader_->assign({first(2, 2), of_other});
+  ASSERT_TRUE(settled_.wait());
+  EXPECT_EQ(host_.size(), 5u) << "six do not fit";
+  EXPECT_THAT(loader_->problem(), HasSubstr("1 experts refused: "));
+  EXPECT_GT(host_.bytes(), bytes);  // those of the other are the larger ones
+
+  wire::Assignment none;
+  none.epoch = 3;
+  apply(none);
+  EXPECT_EQ(host_.size(), 0u);
+  EXPECT_EQ(host_.bytes(), 0u);
+  EXPECT_TRUE(host_.hosted().empty());
   EXPECT_EQ(loader_->problem(), "");
 }
 
@@ -322,7 +357,7 @@ TEST_F(ExpertLoaderTest, LoadsNothingOnceItIsStopped) {
   start();
   loader_->stop();
 
-  loader_->assign(first(1, 1));
+  loader_->assign({first(1, 1)});
   loader_->stop();
 
   EXPECT_EQ(host_.size(), 0u);

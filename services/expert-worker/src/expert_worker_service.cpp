@@ -122,7 +122,7 @@ class ExpertWorkerService::Impl {
     fleet::MemberCallbacks callbacks{[this] { return report(); },
                                      [this](wire::ReportReply reply) {
                                        if (!reply.assignments.empty())
-                                         loader_->assign(std::move(reply.assignments.front()));
+                                         loader_->assign(std::move(reply.assignments));
                                      }};
     CONCLAVE_TRY(member_,
                  fleet::Member::join(*node_, process_->system(),
@@ -226,12 +226,7 @@ class ExpertWorkerService::Impl {
     report.memory_used_bytes = host_->bytes();
     report.slots = settings_.worker.slots;
     report.epoch_seen = loader_->epoch();
-    Hosted hosted = host_->hosted();
-    if (wire::ModelVersion model = host_->model(); model.version != 0) {
-      report.models.push_back({.model = std::move(model),
-                               .ready = std::move(hosted.ready),
-                               .expert_pairs = std::move(hosted.pairs)});
-    }
+    report.models = host_->hosted();
     report.refused = loader_->refused();
     report.load.pairs_total = load.pairs;
     report.load.calls_total = load.calls;

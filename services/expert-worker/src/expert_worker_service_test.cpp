@@ -145,6 +145,26 @@ TEST_F(ExpertWorkerServiceTest, HostsItsAssignmentAndComputes) {
   EXPECT_THAT(host_.metrics().expose(), HasSubstr("conclave_expert_worker_experts"));
 }
 
+TEST_F(ExpertWorkerServiceTest, ComputesSeveralVersionsAtOnce) {
+  const TestModel other("qwen3moe-f32");
+  ASSERT_TRUE(start());
+  scheduler_->assign(kNode, {testkit::whole_assignment(3, model_.version, model_.config),
+                             testkit::whole_assignment(3, other.version, other.config)});
+
+  const auto report = scheduler_->wait_report(kNode, is_ready);
+
+  ASSERT_TRUE(report);
+  ASSERT_EQ(report->models.size(), 2u);
+  EXPECT_EQ(report->experts_ready(), model_.experts() + other.experts());
+  Router one(process_->context(), model_);
+  Router two(process_->context(), other);
+  one.use(*report);
+  two.use(*report);
+  one.expect_same_bits();
+  two.expect_same_bits();
+  one.expect_same_bits();
+}
+
 TEST_F(ExpertWorkerServiceTest, SaysWhichExpertsItCouldNotLoad) {
   ASSERT_TRUE(start());
   wire::Assignment assignment = testkit::whole_assignment(1, model_.version, model_.config);

@@ -6,6 +6,7 @@ namespace conclave::gateway {
 namespace {
 
 constexpr const char* kRequestIdHeader = "X-Request-Id";
+constexpr const char* kVersionHeader = "X-Conclave-Model-Version";
 constexpr const char* kDegradedHeader = "X-Conclave-Degraded";
 
 }  // namespace
@@ -39,6 +40,7 @@ void ApiCall::begin_stream() {
 
 void ApiCall::add_headers(http::Response& response) const {
   response.headers.push_back({kRequestIdHeader, request_id_});
+  if (!version_.empty()) response.headers.push_back({kVersionHeader, version_});
   if (!degraded_.empty()) response.headers.push_back({kDegradedHeader, std::string(degraded_)});
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "api_error.hpp"
 #include "conclave/http/exchange.hpp"
@@ -37,6 +38,9 @@ class ApiCall {
   static constexpr std::string_view kNextBest = "next-best";  // experts took the place of others
   static constexpr std::string_view kFail = "fail";           // experts were missing
 
+  /// The version that computes the answer, "name:version"; its head says so.
+  void set_version(std::string version) { version_ = std::move(version); }
+
   /// 200 with this JSON.
   void respond(std::string json);
   void respond(http::Response response);
@@ -62,6 +66,7 @@ class ApiCall {
   Route route_;
   bool counted_ = false;
   std::string_view degraded_;
+  std::string version_;
 };
 
 /// An error as an answer, without a request id: also for what the HTTP server says by itself.

@@ -1,5 +1,6 @@
 #include "api_front.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "client_headers.hpp"
@@ -103,7 +104,7 @@ void ApiFront::get(Route route, const http::Request& request, ApiCall& call) con
   json.begin_object();
   if (route == Route::kModels) {
     json.key("object").text("list").key("data").begin_array();
-    if (const auto model = parts_.status.model()) write_model(json, *model);
+    for (const ServedModel& model : parts_.status.models()) write_model(json, model);
     json.end_array();
   } else if (route == Route::kVersion) {
     json.key("version").text(parts_.version);
@@ -116,8 +117,9 @@ void ApiFront::get(Route route, const http::Request& request, ApiCall& call) con
 
 void ApiFront::get_model(std::string_view path, ApiCall& call) const {
   const auto name = http::percent_decode(path.substr(kModelPrefix.size()));
-  const auto model = parts_.status.model();
-  if (!name || !model || *name != model->name) {
+  const auto models = parts_.status.models();
+  const auto model = std::ranges::find(models, name.value_or(""), &ServedModel::name);
+  if (!name || model == models.end()) {
     call.fail(unknown_model(name ? *name : std::string(path.substr(kModelPrefix.size()))));
     return;
   }

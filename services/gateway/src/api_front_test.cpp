@@ -35,7 +35,7 @@ class FakeBackend final : public Backend {
 
 class ApiFrontTest : public ::testing::Test {
  protected:
-  ApiFrontTest() { status_.set(ServedModel{"org/demo", "fp_1", 17}, {}); }
+  ApiFrontTest() { status_.set({{"org/demo", "fp_1", 17}}, {}); }
 
   std::shared_ptr<FakeExchange> send(std::string method, std::string path, std::string body = {},
                                      std::vector<http::Header> headers = {}) {
@@ -167,7 +167,7 @@ TEST_F(ApiFrontTest, ListsTheModel) {
   EXPECT_EQ(json(*list),
             boost::json::parse(R"({"object":"list","data":[{"id":"org/demo","object":"model",)"
                                R"("created":17,"owned_by":"conclave"}]})"));
-  status_.set(std::nullopt, {});
+  status_.set({}, {});
   EXPECT_EQ(json(*send("GET", "/v1/models")).at("data").as_array().size(), 0u);
 }
 
@@ -185,7 +185,7 @@ TEST_F(ApiFrontTest, FindsTheModelByItsName) {
 }
 
 TEST_F(ApiFrontTest, SaysWhyItIsNotReady) {
-  status_.set(std::nullopt, base::fail(base::ErrorCode::kUnavailable, "loading"));
+  status_.set({}, base::fail(base::ErrorCode::kUnavailable, "loading"));
   const auto client = send("GET", "/ready");
   EXPECT_EQ(client->answer->status, 503u);
   EXPECT_EQ(client->answer->body, R"({"ready":false,"reason":"loading"})");

@@ -1,5 +1,6 @@
 #include "gateway_actor.hpp"
 
+#include <algorithm>
 #include <caf/all.hpp>
 #include <utility>
 
@@ -14,6 +15,10 @@ namespace {
 constexpr std::chrono::milliseconds kTick{250};
 // To tokens and back is some milliseconds of a router's work, behind the prompts that came before.
 constexpr std::chrono::seconds kTokenizeTimeout{30};
+// How late a gateway may learn of a change of deployments; a question that nothing has changed for
+// costs the registry one number.
+constexpr std::chrono::milliseconds kDeploymentsEvery{1000};
+constexpr std::chrono::seconds kDeploymentsTimeout{10};
 
 }  // namespace
 
@@ -34,6 +39,7 @@ GatewayActor::behavior_type GatewayActorState::make_behavior() {
           [this](const DetokenizeMessage& call) { on_detokenize(call); },
           [this](const FleetMessage& fleet) { core_.fleet(*fleet); },
           [this](const LinkChange& change) { on_link(change); },
+          [this](const RegistryLink& link) { on_registry(link); },
           [this](caf::tick_atom) { on_tick(); }};
 }
 
@@ -88,6 +94,36 @@ void GatewayActorState::on_link(const LinkChange& change) {
 void GatewayActorState::on_tick() {
   self_->delayed_send(self_, kTick, caf::tick_atom_v);
   core_.tick(now_());
+  if (now_() >= ask_at_) ask_deployments();
+}
+
+void GatewayActorState::on_registry(const RegistryLink& link) {
+  std::erase(registries_, link.link);
+  if (!link.up) return;
+  registries_.push_back(link.link);
+  ask_deployments();
+}
+
+void GatewayActorState::ask_deployments() {
+  ask_at_ = now_() + kDeploymentsEvery;
+  if (asking_ || registries_.empty()) return;
+  asking_ = true;
+  const auto registry =
+      node_.remote<fabric::CatalogActor>(registries_.front(), fabric::kCatalogActor);
+  self_
+      ->request(registry, kDeploymentsTimeout,
+                wire::DeploymentsRequest{core_.deployments_revision()})
+      .then(
+          [this](wire::DeploymentList& list) {
+            asking_ = false;
+            core_.deployments(std::move(list));
+          },
+          [this, asked = registries_.front()](const caf::error&) {
+            asking_ = false;
+            // What is known stays; another one is asked next.
+            const auto found = std::find(registries_.begin(), registries_.end(), asked);
+            if (found != registries_.end()) std::rotate(found, found + 1, registries_.end());
+          });
 }
 
 std::optional<RouterId> GatewayActorState::connect(const std::string& address) {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <unordered_map>
+#include <vector>
 
 #include "backend.hpp"
 #include "conclave/fabric/messages.hpp"
@@ -31,8 +32,15 @@ struct LinkChange {
   bool up = false;
 };
 
+/// The link to a registry came up or went down.
+struct RegistryLink {
+  fabric::LinkId link = 0;
+  bool up = false;
+};
+
 }  // namespace conclave::gateway
 
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::gateway::RegistryLink)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::gateway::SubmitMessage)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::gateway::TokenizeMessage)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::gateway::DetokenizeMessage)
@@ -47,7 +55,7 @@ using GatewayActor =
     fabric::StreamsActor::extend<caf::reacts_to<SubmitMessage>, caf::reacts_to<ClientGone>,
                                  caf::reacts_to<TokenizeMessage>, caf::reacts_to<DetokenizeMessage>,
                                  caf::reacts_to<FleetMessage>, caf::reacts_to<LinkChange>,
-                                 caf::reacts_to<caf::tick_atom>>;
+                                 caf::reacts_to<RegistryLink>, caf::reacts_to<caf::tick_atom>>;
 
 struct GatewayActorParts {
   fabric::Node& node;
@@ -72,7 +80,10 @@ class GatewayActorState final : private RouterPort {
   void on_tokenize(const TokenizeMessage& call);
   void on_detokenize(const DetokenizeMessage& call);
   void on_link(const LinkChange& change);
+  void on_registry(const RegistryLink& link);
   void on_tick();
+  /// Of the registries that are there, in turns until one answers.
+  void ask_deployments();
 
   std::optional<RouterId> connect(const std::string& address) override;
   void disconnect(RouterId router) override;
@@ -87,6 +98,9 @@ class GatewayActorState final : private RouterPort {
   GatewayMetrics& metrics_;
   const std::function<std::chrono::steady_clock::time_point()> now_;
   GatewayCore core_;
+  std::vector<fabric::LinkId> registries_;  // that are up, in the order in which they are asked
+  bool asking_ = false;
+  std::chrono::steady_clock::time_point ask_at_{};
   std::unordered_map<RouterId, fabric::InferenceActor> proxies_;
 };
 

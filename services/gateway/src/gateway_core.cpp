@@ -12,13 +12,6 @@ using wire::FinishReason;
 
 namespace {
 
-ServedModel served_model(const wire::ModelVersion& version, std::int64_t created) {
-  constexpr std::size_t kDigits = 12;
-  ServedModel model{version.name, {}, created};
-  if (!version.sha256.empty()) model.fingerprint = "fp_" + version.sha256.substr(0, kDigits);
-  return model;
-}
-
 // The first event that says that there will be no answer, or the end.
 std::vector<wire::TokenEvent>::iterator find_failure(std::vector<wire::TokenEvent>& events) {
   return std::find_if(events.begin(), events.end(), [](const wire::TokenEvent& event) {
@@ -54,45 +47,59 @@ GatewayCore::GatewayCore(CoreOptions options, RouterPort& port, GatewayMetrics& 
 
 GatewayCore::~GatewayCore() = default;
 
-Parsed<ServedModel> GatewayCore::served(std::string_view model) const {
-  if (!model_) {
+Parsed<ServingBook::Choice> GatewayCore::served(std::string_view model, const Requester& who) {
+  if (serving_.is_empty()) {
     return tl::unexpected(unavailable("No model is served yet" +
                                       (fleet_reason_.empty() ? "" : ": " + fleet_reason_)));
   }
-  if (!model.empty() && model != model_->name) return tl::unexpected(unknown_model(model));
-  return *model_;
+  auto choice = serving_.choose(model, who, [this](const wire::ModelVersion& version) {
+    return routers_.usable(version.name, version.version) > 0;
+  });
+  if (!choice) return tl::unexpected(unknown_model(model));
+  return *std::move(choice);
 }
 
 Parsed<RouterId> GatewayCore::route(std::string& model) {
-  auto known = served(model);
-  if (!known) return tl::unexpected(std::move(known.error()));
-  model = known->name;
-  if (const auto router = routers_.choose({.model = model})) return *router;
-  return tl::unexpected(no_router());
+  auto choice = served(model, {.random = random()});
+  if (!choice) return tl::unexpected(std::move(choice.error()));
+  const wire::ModelVersion& version = choice->version;
+  const bool is_bare = model.empty() || model == version.name;
+  model = is_bare ? version.name : version.name + ":" + std::to_string(version.version);
+  if (const auto router =
+          routers_.choose({.model = version.name, .version = is_bare ? 0 : version.version})) {
+    return *router;
+  }
+  return tl::unexpected(no_router(version.name));
 }
 
-ApiError GatewayCore::no_router() const {
-  return unavailable("No router is ready: " + routers_.why_not_usable(model_->name));
+ApiError GatewayCore::no_router(const std::string& model) const {
+  return unavailable("No router is ready: " + routers_.why_not_usable(model));
 }
 
 bool GatewayCore::submit(Submission submission, TimePoint now) {
-  const auto model = served(submission.request.model);
-  if (!model) {
-    submission.call.fail(model.error());
+  const GenerationRequest& asked = submission.request;
+  const auto choice =
+      served(asked.model, {.user = asked.user, .session = asked.session, .random = random()});
+  if (!choice) {
+    submission.call.fail(choice.error());
     return false;
   }
-  const auto request = open(std::move(submission), *model);
+  const auto request = open(std::move(submission), *choice);
   for (std::size_t prompt = 0; prompt < request->second.streams.size(); ++prompt) {
     if (dispatch(request->first, request->second, prompt)) continue;
-    fail(request, no_router(), now);
+    fail(request, no_router(choice->version.name), now);
     return false;
   }
+  if (choice->shadow.version != 0) shadow(request->second, choice->shadow, now);
   return true;
 }
 
-GatewayCore::Requests::iterator GatewayCore::open(Submission submission, const ServedModel& model) {
+GatewayCore::Requests::iterator GatewayCore::open(Submission submission,
+                                                  const ServingBook::Choice& choice) {
+  const ServedModel& model = choice.shown;
   const AnswerFormat& format = submission.request.format;
   std::vector<wire::Generate>& prompts = submission.request.prompts;
+  submission.call.set_version(choice.version.name + ":" + std::to_string(choice.version.version));
   Answer answer(format, {submission.answer_id, options_.unix_time(), model.name, model.fingerprint},
                 prompts);
   const telemetry::SpanContext span =
@@ -104,6 +111,8 @@ GatewayCore::Requests::iterator GatewayCore::open(Submission submission, const S
     generate.trace =
         span.empty() ? submission.trace : telemetry::trace_context<wire::TraceContext>(span);
     generate.started_unix_s = options_.unix_time();
+    generate.model = choice.version.name;
+    generate.version = choice.version.version;
     TokenLog log(format.choices, generate.echo);
     streams.push_back({.unfinished = format.choices,
                        .generate = std::move(generate),
@@ -119,7 +128,7 @@ GatewayCore::Requests::iterator GatewayCore::open(Submission submission, const S
                                                 .ticket = std::move(submission.ticket),
                                                 .format = format,
                                                 .answer = std::move(answer),
-                                                .metrics = metrics_.model(model.name),
+                                                .metrics = metrics_.model(choice.version.name),
                                                 .streams = std::move(streams),
                                                 .last_tokens = std::vector<TimePoint>(choices),
                                                 .model = model.name,
@@ -135,12 +144,12 @@ GatewayCore::Requests::iterator GatewayCore::open(Submission submission, const S
 
 void GatewayCore::accepted(std::uint64_t stream, const wire::Accepted& accepted) {
   const auto place = places_.find(stream);
-  if (place == places_.end()) return;
+  if (place == places_.end()) return;  // closed, or a shadow's
   Open& open = requests_.at(place->second.request);
   Stream& begun = open.streams[place->second.prompt];
   if (!std::exchange(begun.accepted, true)) {
     // Whoever goes on with it shall come to the same end.
-    begun.generate.version = accepted.version;
+    if (accepted.version != 0) begun.generate.version = accepted.version;
     if (accepted.max_tokens > 0) begun.generate.max_tokens = accepted.max_tokens;
     begun.log.accepted(accepted.prompt_tokens);
   }
@@ -152,7 +161,11 @@ void GatewayCore::events(wire::TokenEvents& events, TimePoint now) {
   for (wire::StreamEvents& stream : events.streams) {
     const auto place = places_.find(stream.stream);
     if (place == places_.end()) {
-      metrics_.stale_events();
+      if (const auto ended = shadows_.hear(stream)) {
+        routers_.sequences_closed(ended->router, ended->sequences);
+      } else if (!shadows_.knows(stream.stream)) {
+        metrics_.stale_events();
+      }
       continue;
     }
     const auto [id, prompt] = place->second;
@@ -322,8 +335,17 @@ void GatewayCore::tick(TimePoint now) {
     }
     request = next;
   }
+  for (const ShadowBook::Shadow& late : shadows_.expire(now)) {
+    port_.cancel(late.router, {options_.gateway, late.stream});
+    routers_.sequences_closed(late.router, late.sequences);
+  }
   leave_draining();
   resume_waiting(now);
+}
+
+void GatewayCore::deployments(wire::DeploymentList list) {
+  serving_.learn(std::move(list), options_.unix_time());
+  publish_status();
 }
 
 void GatewayCore::fleet(const wire::Fleet& fleet) {
@@ -337,13 +359,7 @@ void GatewayCore::fleet(const wire::Fleet& fleet) {
   }
   for (const RouterId router : changes.disconnect) port_.disconnect(router);
   fleet_reason_ = fleet.reason;
-  // A scheduler that has just started knows no model: what was served still is.
-  if (!fleet.models.empty()) {
-    const wire::ModelVersion& model = fleet.models.front().model;
-    model_version_ = model.version;
-    const bool is_new = !model_ || model_->name != model.name;
-    model_ = served_model(model, is_new ? options_.unix_time() : model_->created);
-  }
+  serving_.learn(fleet, options_.unix_time());
   publish_status();
   leave_draining();
 }
@@ -356,6 +372,9 @@ void GatewayCore::link_changed(RouterId router, bool up, TimePoint now) {
     return;
   }
   prefixes_.forget(router);
+  for (const ShadowBook::Shadow& lost : shadows_.lose(router)) {
+    routers_.sequences_closed(lost.router, lost.sequences);
+  }
   if (const auto forgotten = routers_.link_down(router)) port_.disconnect(*forgotten);
   publish_status();
   // Failing one request may not touch another's stream, but it ends all streams of its own.
@@ -372,18 +391,22 @@ void GatewayCore::link_changed(RouterId router, bool up, TimePoint now) {
   }
 }
 
+// Ready, if a request for any of the versions would be taken.
 void GatewayCore::publish_status() {
-  const std::string name = model_ ? model_->name : std::string();
-  const std::size_t usable = routers_.usable(name);
+  std::size_t usable = 0;
+  const std::vector<wire::ModelVersion> versions = serving_.versions();
+  for (const wire::ModelVersion& version : versions) {
+    usable = std::max(usable, routers_.usable(version.name, version.version));
+  }
   metrics_.routers_up(usable);
   base::Status ready;
-  if (!model_) {
+  if (versions.empty()) {
     ready = base::fail(ErrorCode::kUnavailable,
                        fleet_reason_.empty() ? "no model is served yet" : fleet_reason_);
   } else if (usable == 0) {
-    ready = base::fail(ErrorCode::kUnavailable, routers_.why_not_usable(name));
+    ready = base::fail(ErrorCode::kUnavailable, routers_.why_not_usable(versions.front().name));
   }
-  status_.set(model_, std::move(ready));
+  status_.set(serving_.shown(), std::move(ready));
 }
 
 }  // namespace conclave::gateway

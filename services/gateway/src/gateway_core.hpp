@@ -24,6 +24,8 @@
 #include "prefix_index.hpp"
 #include "router_directory.hpp"
 #include "router_port.hpp"
+#include "serving_book.hpp"
+#include "shadow_book.hpp"
 #include "token_log.hpp"
 
 namespace conclave::gateway {
@@ -47,6 +49,7 @@ struct CoreOptions {
   /// The longest life of a request: what is not answered by then never will be.
   std::chrono::milliseconds request_timeout{600'000};
   std::function<std::int64_t()> unix_time;  // for `created`
+  std::function<std::uint64_t()> random;    // which part of a deployment answers; null: the first
   /// How long a stream that lost its router may be without one: to start a router again, and load.
   std::chrono::milliseconds resume_timeout{30'000};
   std::size_t prefix_blocks_max = 65'536;  // of PrefixIndex
@@ -84,9 +87,14 @@ class GatewayCore {
 
   /// What the scheduler and the links say.
   void fleet(const wire::Fleet& fleet);
+  /// What the registry says.
+  void deployments(wire::DeploymentList list);
+  /// Of the deployments that are known; 0: none.
+  [[nodiscard]] std::uint64_t deployments_revision() const { return serving_.revision(); }
   void link_changed(RouterId router, bool up, TimePoint now);
 
-  /// A router for a request that is no stream. `model` empty: the served one, and becomes its name.
+  /// A router for a request that is no stream. `model` empty: the fleet's first; it becomes what
+  /// routers know.
   Parsed<RouterId> route(std::string& model);
 
   [[nodiscard]] std::size_t open_requests() const { return requests_.size(); }
@@ -119,7 +127,7 @@ class GatewayCore {
     std::vector<Stream> streams;         // one for each prompt
     std::vector<TimePoint> last_tokens;  // of each choice; the epoch: none yet
     std::string out;                     // events for the client, not written yet
-    std::string model;                   // its name
+    std::string model;                   // the name that was asked for
     std::optional<wire::Sha256> key;     // that it showed
     TimePoint deadline;
     std::uint64_t session = 0;                  // see Wanted
@@ -135,8 +143,10 @@ class GatewayCore {
     std::size_t prompt = 0;
   };
 
-  [[nodiscard]] Parsed<ServedModel> served(std::string_view model) const;
-  Requests::iterator open(Submission submission, const ServedModel& model);
+  [[nodiscard]] Parsed<ServingBook::Choice> served(std::string_view model, const Requester& who);
+  Requests::iterator open(Submission submission, const ServingBook::Choice& choice);
+  /// The same prompts, in the background, for a version whose answers nobody sees.
+  void shadow(const Open& open, const wire::ModelVersion& version, TimePoint now);
   /// False: there is no router for it; nothing was changed.
   bool dispatch(RequestId id, Open& open, std::size_t prompt);
   [[nodiscard]] std::optional<RouterId> choose(const Open& open, const Stream& stream,
@@ -160,7 +170,8 @@ class GatewayCore {
   void record(const Open& open, bool answered, const Usage& usage, TimePoint now) const;
   void release(Stream& stream);
   void publish_status();
-  [[nodiscard]] ApiError no_router() const;
+  [[nodiscard]] ApiError no_router(const std::string& model) const;
+  [[nodiscard]] std::uint64_t random() { return options_.random ? options_.random() : 0; }
   [[nodiscard]] static std::string_view prompt_field(const Open& open) {
     return open.format.chat ? "messages" : "prompt";
   }
@@ -173,8 +184,8 @@ class GatewayCore {
 
   RouterDirectory routers_;
   PrefixIndex prefixes_;
-  std::optional<ServedModel> model_;
-  std::uint32_t model_version_ = 0;
+  ServingBook serving_;
+  ShadowBook shadows_;
   std::string fleet_reason_;
   Requests requests_;
   std::unordered_map<std::uint64_t, Place> places_;

@@ -16,6 +16,9 @@ namespace {
 // not going to be computed: it may well be what takes them down.
 constexpr std::size_t kRoutersTriedMax = 3;
 
+// Clients name -10 to 10, and each unit is worth 1,024 places in a router's queue.
+constexpr std::int32_t kShadowPriority = 100;
+
 // Another router may take it, or the same one later.
 bool may_try_elsewhere(ErrorCode code) {
   return code == ErrorCode::kUnavailable || code == ErrorCode::kOverloaded;
@@ -28,6 +31,7 @@ std::optional<RouterId> GatewayCore::choose(const Open& open, const Stream& stre
   const std::vector<KnownPrefix> known = prefixes_.find(blocks);
   const auto router = routers_.choose({.model = stream.generate.model,
                                        .version = stream.generate.version,
+                                       .resumed = stream.accepted,
                                        .tried = stream.tried,
                                        .prompt_tokens = estimated_tokens(stream.generate),
                                        .known = known,
@@ -69,9 +73,38 @@ void GatewayCore::cancel_at_router(const Stream& stream) {
   if (stream.id != 0) port_.cancel(stream.router, {options_.gateway, stream.id});
 }
 
+// Lowest: it waits for all that clients wait for.
+void GatewayCore::shadow(const Open& open, const wire::ModelVersion& version, TimePoint now) {
+  for (const Stream& stream : open.streams) {
+    wire::Generate copy = stream.generate;
+    copy.version = version.version;
+    copy.model = version.name;
+    copy.priority = kShadowPriority;
+    copy.echo = copy.logprobs = false;
+    copy.top_logprobs = 0;
+    const auto router = routers_.choose(
+        {.model = copy.model, .version = copy.version, .prompt_tokens = estimated_tokens(copy)});
+    copy.stream = next_stream_;
+    if (!router || !shadows_.open({copy.stream, *router, copy.choices, copy.choices,
+                                   now + options_.request_timeout})) {
+      metrics_.shadow_skipped();
+      continue;
+    }
+    ++next_stream_;
+    metrics_.shadow_sent();
+    routers_.sequences_opened(*router, copy.choices);
+    port_.generate(*router, copy);
+  }
+}
+
 void GatewayCore::refused(std::uint64_t stream, const base::Error& error, TimePoint now) {
   const auto place = places_.find(stream);
-  if (place == places_.end()) return;
+  if (place == places_.end()) {
+    if (const auto shadow = shadows_.close(stream)) {
+      routers_.sequences_closed(shadow->router, shadow->sequences);
+    }
+    return;
+  }
   const auto [id, prompt] = place->second;
   retry(requests_.find(id), prompt, error, now);
 }
@@ -116,9 +149,8 @@ bool GatewayCore::resume(Requests::iterator request, std::size_t prompt, TimePoi
   stream.tried.clear();
   if (dispatch(request->first, request->second, prompt)) return true;
   // Nobody will ever serve again what it was begun with, once the last one has gone over.
-  const bool replaced = model_ && stream.generate.version != 0 &&
-                        routers_.usable(stream.generate.model) > 0 &&
-                        model_version_ != stream.generate.version;
+  const bool replaced = routers_.usable(stream.generate.model) > 0 &&
+                        serving_.is_gone(stream.generate.model, stream.generate.version);
   if (!replaced && now - stream.loss->since < options_.resume_timeout) return true;
   fail(request, stream.loss->error, now);
   return false;

@@ -92,6 +92,8 @@ class GatewayMetrics {
   }
   void client_lost() { clients_lost_.add(); }
   void stale_events() { stale_events_.add(); }
+  void shadow_sent() { shadows_sent_.add(); }
+  void shadow_skipped() { shadows_skipped_.add(); }
   /// A request's answer has tokens that did without some experts.
   void degraded() { degraded_.add(); }
   /// A request failed for want of experts.
@@ -115,6 +117,8 @@ class GatewayMetrics {
   telemetry::Gauge& streams_waiting_;
   telemetry::Counter& clients_lost_;
   telemetry::Counter& stale_events_;
+  telemetry::Counter& shadows_sent_;
+  telemetry::Counter& shadows_skipped_;
   telemetry::Counter& degraded_;
   telemetry::Counter& experts_missing_;
   telemetry::Gauge& routers_up_;

@@ -134,8 +134,8 @@ class GatewayService::Impl {
         metrics_,
         status_,
         {context_.node_name, settings_.gateway.request_timeout,
-         [this] { return unix_seconds(context_.wall_clock()); }, settings_.gateway.resume_timeout,
-         settings_.gateway.prefix_blocks_max,
+         [this] { return unix_seconds(context_.wall_clock()); }, [this] { return random_(); },
+         settings_.gateway.resume_timeout, settings_.gateway.prefix_blocks_max,
          [control = control_](const std::optional<wire::Sha256>& key, const std::string& model,
                               const Usage& usage) {
            caf::anon_send(control, Used{key, model, usage.prompt_tokens, usage.completion_tokens,
@@ -149,8 +149,11 @@ class GatewayService::Impl {
     constexpr wire::NodeRole kRouters[] = {wire::NodeRole::kRouter};
     node_->publish(fabric::kStreamsActor, actor_, fabric::Run::kScheduled, kRouters);
     node_->on_link([actor = actor_](const fabric::LinkEvent& event) {
-      if (event.peer.role != wire::NodeRole::kRouter) return;
-      caf::anon_send(actor, LinkChange{RouterId{event.link}, event.up});
+      if (event.peer.role == wire::NodeRole::kRouter) {
+        caf::anon_send(actor, LinkChange{RouterId{event.link}, event.up});
+      } else if (event.peer.role == wire::NodeRole::kRegistry) {
+        caf::anon_send(actor, RegistryLink{event.link, event.up});
+      }
     });
   }
 

@@ -2,13 +2,15 @@
 #pragma once
 
 #include <mutex>
-#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "conclave/base/result.hpp"
 
 namespace conclave::gateway {
 
+/// A name that clients may ask.
 struct ServedModel {
   std::string name;
   std::string fingerprint;   // of its bytes, `fp_` and 12 hex digits; empty: not known
@@ -20,16 +22,16 @@ struct ServedModel {
 /// Any thread.
 class GatewayStatus {
  public:
-  void set(std::optional<ServedModel> model, base::Status ready) {
+  void set(std::vector<ServedModel> models, base::Status ready) {
     const std::lock_guard lock(mutex_);
-    model_ = std::move(model);
+    models_ = std::move(models);
     ready_ = std::move(ready);
   }
-  [[nodiscard]] std::optional<ServedModel> model() const {
+  [[nodiscard]] std::vector<ServedModel> models() const {
     const std::lock_guard lock(mutex_);
-    return model_;
+    return models_;
   }
-  /// Ok if a request for the model would be taken; else kUnavailable with the reason.
+  /// Ok if a request for some model would be taken; else kUnavailable with the reason.
   [[nodiscard]] base::Status ready() const {
     const std::lock_guard lock(mutex_);
     return ready_;
@@ -37,7 +39,7 @@ class GatewayStatus {
 
  private:
   mutable std::mutex mutex_;  // guards both
-  std::optional<ServedModel> model_;
+  std::vector<ServedModel> models_;
   base::Status ready_ =
       base::fail(base::ErrorCode::kUnavailable, "the scheduler was not heard yet");
 };

@@ -69,7 +69,8 @@ void read_common(JsonFields& fields, const RandomNumbers& random, GenerationRequ
   request.format.choices = pattern.choices;
   read_sampling(fields, random, pattern.sampling);
   read_service(fields, pattern);
-  request.session = fields.text("user").value_or("");
+  request.user = fields.text("user").value_or("");
+  request.session = request.user;
 }
 
 void read_chat_logprobs(JsonFields& fields, AnswerFormat& format) {

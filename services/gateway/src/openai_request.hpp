@@ -43,6 +43,7 @@ struct AnswerFormat {
 struct GenerationRequest {
   std::string model;
   AnswerFormat format;
+  std::string user;     // that the body names; empty: none
   std::string session;  // `user`, say: requests of one session like to meet the same router
   /// One for each prompt; without gateway, stream, request_id and trace. Each choice is its own
   /// stream of the answer: choice c of prompt p has index p * choices + c.

@@ -50,7 +50,9 @@ std::uint64_t estimated_tokens(const wire::Generate& request) {
 std::vector<std::uint64_t> prefix_blocks(const wire::Generate& request) {
   Bytes bytes = bytes_of(request);
   const std::size_t block = kPrefixBlockTokens * bytes.per_token;
-  std::uint64_t hash = mix(static_cast<std::uint64_t>(request.kind), request.model);
+  std::uint64_t hash =
+      mix(static_cast<std::uint64_t>(request.kind) + (std::uint64_t{request.version} << 8),
+          request.model);
   hash = mix(mix(hash, request.cache_salt.size()), request.cache_salt);
   std::vector<std::uint64_t> blocks;
   blocks.reserve(std::min(bytes.all.size() / block, kPrefixBlocksMax));

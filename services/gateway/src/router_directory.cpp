@@ -24,16 +24,18 @@ std::uint64_t draw_of(std::uint64_t session, const std::string& node) {
 RouterDirectory::Changes RouterDirectory::update(const wire::Fleet& fleet) {
   Changes changes;
   for (auto& [address, router] : routers_) router.listed = false;
+  // A scheduler that has just started does not say what it leaves.
+  if (!fleet.models.empty()) leaving_.clear();
+  for (const wire::ServedModel& model : fleet.models) {
+    if (model.leaving) leaving_.push_back(model.model);
+  }
   for (const wire::NodeStatus& status : fleet.nodes) {
     const wire::NodeReport& report = status.report;
     if (report.role != wire::NodeRole::kRouter || report.address.empty()) continue;
     const auto [at, is_new] = routers_.try_emplace(report.address);
     Router& router = at->second;
     router.node = report.node;
-    const wire::ModelVersion model =
-        report.models.empty() ? wire::ModelVersion{} : report.models.front().model;
-    router.model = model.name;
-    router.version = model.version;
+    router.models = report.models;
     router.reason = report.reason;
     router.ready = report.state == wire::NodeState::kReady;
     router.draining = report.state == wire::NodeState::kDraining;
@@ -57,6 +59,26 @@ RouterDirectory::Changes RouterDirectory::update(const wire::Fleet& fleet) {
     at = routers_.erase(at);
   }
   return changes;
+}
+
+bool RouterDirectory::Router::serves(std::string_view name, std::uint32_t version) const {
+  return up && ready && std::ranges::any_of(models, [&](const wire::HostedModel& open) {
+           return open.state == wire::NodeState::kReady && open.model.name == name &&
+                  (version == 0 || open.model.version == version);
+         });
+}
+
+bool RouterDirectory::Router::has(std::string_view name) const {
+  return std::ranges::any_of(
+      models, [&](const wire::HostedModel& open) { return open.model.name == name; });
+}
+
+bool RouterDirectory::can_take(const Router& router, const Wanted& wanted) const {
+  if (router.serves(wanted.model, wanted.version)) return true;
+  return wanted.resumed && router.up && router.ready &&
+         std::ranges::any_of(leaving_, [&](const wire::ModelVersion& left) {
+           return left.name == wanted.model && left.version == wanted.version;
+         });
 }
 
 void RouterDirectory::connected(const std::string& address, RouterId link) {
@@ -97,7 +119,7 @@ std::uint64_t RouterDirectory::cost(const Router& router, const Wanted& wanted) 
 const RouterDirectory::Router* RouterDirectory::home(const Wanted& wanted) const {
   const Router* home = nullptr;
   for (const auto& [address, router] : routers_) {
-    if (wanted.session == 0 || router.model != wanted.model) continue;
+    if (wanted.session == 0 || !router.has(wanted.model)) continue;
     if (home == nullptr ||
         draw_of(wanted.session, router.node) > draw_of(wanted.session, home->node)) {
       home = &router;
@@ -111,7 +133,7 @@ std::optional<RouterId> RouterDirectory::choose(const Wanted& wanted) {
   Router* best = nullptr;
   std::uint64_t best_cost = 0;
   for (auto& [address, router] : routers_) {
-    if (!router.can_take(wanted.model, wanted.version)) continue;
+    if (!can_take(router, wanted)) continue;
     if (std::ranges::find(wanted.tried, router.link) != wanted.tried.end()) continue;
     // Costs of all are raised by what the session's own is spared.
     const std::uint64_t now = cost(router, wanted) + (&router == at_home ? 0 : kSessionTokens);
@@ -140,16 +162,16 @@ bool RouterDirectory::draining(RouterId link) const {
   });
 }
 
-std::size_t RouterDirectory::usable(std::string_view model) const {
+std::size_t RouterDirectory::usable(std::string_view model, std::uint32_t version) const {
   return static_cast<std::size_t>(
       std::count_if(routers_.begin(), routers_.end(),
-                    [&](const auto& entry) { return entry.second.can_take(model); }));
+                    [&](const auto& entry) { return entry.second.serves(model, version); }));
 }
 
 std::string RouterDirectory::why_not_usable(std::string_view model) const {
   if (routers_.empty()) return "no router is in the fleet";
   for (const auto& [address, router] : routers_) {
-    if (router.can_take(model)) continue;
+    if (router.serves(model, 0)) continue;
     if (!router.ready) {
       return router.node + " is not ready" +
              (router.reason.empty() ? std::string() : ": " + router.reason);

@@ -34,6 +34,7 @@ struct KnownPrefix {
 struct Wanted {
   std::string_view model;
   std::uint32_t version = 0;        // of the model; 0: any
+  bool resumed = false;             // a version that is left will do: what runs of it goes on
   std::span<const RouterId> tried;  // not these
   std::uint64_t prompt_tokens = 0;  // about
   std::span<const KnownPrefix> known;
@@ -68,16 +69,15 @@ class RouterDirectory {
   [[nodiscard]] bool draining(RouterId link) const;
 
   /// Routers that could be chosen now.
-  [[nodiscard]] std::size_t usable(std::string_view model) const;
+  [[nodiscard]] std::size_t usable(std::string_view model, std::uint32_t version = 0) const;
   /// `r1 is loading the model` or the like, of the first one that cannot be chosen, for people.
   [[nodiscard]] std::string why_not_usable(std::string_view model) const;
 
  private:
   struct Router {
     std::string node;
-    std::string model;
-    std::uint32_t version = 0;
-    std::string reason;  // of the scheduler's list: why it is not ready
+    std::vector<wire::HostedModel> models;  // that it has open
+    std::string reason;                     // of the scheduler's list: why it is not ready
     bool ready = false;
     bool draining = false;
     bool listed = false;
@@ -88,16 +88,17 @@ class RouterDirectory {
     std::uint64_t kv_tokens_left = 0;
     std::uint64_t chosen = 0;  // when, counted in choices
 
-    [[nodiscard]] bool can_take(std::string_view name, std::uint32_t wanted = 0) const {
-      return up && ready && model == name && (wanted == 0 || version == wanted);
-    }
+    [[nodiscard]] bool serves(std::string_view name, std::uint32_t version) const;
+    [[nodiscard]] bool has(std::string_view name) const;
   };
 
   Router* find(RouterId link);
+  [[nodiscard]] bool can_take(const Router& router, const Wanted& wanted) const;
   [[nodiscard]] static std::uint64_t cost(const Router& router, const Wanted& wanted);
   [[nodiscard]] const Router* home(const Wanted& wanted) const;
 
-  std::map<std::string, Router> routers_;  // by address
+  std::map<std::string, Router> routers_;    // by address
+  std::vector<wire::ModelVersion> leaving_;  // versions; every router has them open still
   std::uint64_t choices_ = 0;
 };
 

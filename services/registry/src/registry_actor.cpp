@@ -57,6 +57,9 @@ RegistryActor::behavior_type RegistryState::make_behavior() {
           [this](const wire::DigestsRequest& request) {
             return answer("digests", reader_.digests(request));
           },
+          [this](const wire::DeploymentsRequest& request) {
+            return answer("deployments", deployments_.deployments(request));
+          },
           [this](const ScannedMessage& scanned) { on_scanned(*scanned); },
           [this](const LinkRole& link) { on_link(link); }};
 }

@@ -17,6 +17,7 @@
 #include "conclave/fabric/node.hpp"
 #include "conclave/telemetry/log.hpp"
 #include "conclave/telemetry/metrics.hpp"
+#include "deployment_reader.hpp"
 #include "registrar.hpp"
 
 namespace conclave::registry {
@@ -79,7 +80,8 @@ class RegistryState {
   RegistryState(RegistryActor::pointer self, RegistryParts parts)
       : self_(self),
         parts_(std::move(parts)),
-        reader_(parts_.catalog, [this](const base::Error& error) { database_away(error); }) {}
+        reader_(parts_.catalog, [this](const base::Error& error) { database_away(error); }),
+        deployments_(parts_.catalog, [this](const base::Error& error) { database_away(error); }) {}
 
   RegistryActor::behavior_type make_behavior();
 
@@ -107,6 +109,7 @@ class RegistryState {
   RegistryActor::pointer self_;
   RegistryParts parts_;
   CatalogReader reader_;
+  DeploymentReader deployments_;
   std::map<ScanKey, std::vector<Pending>> pending_;
   std::map<fabric::LinkId, wire::NodeRole> links_;
 };

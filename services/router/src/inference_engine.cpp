@@ -20,10 +20,10 @@ engine::BatcherStats sum(const engine::BatcherStats& past, engine::BatcherStats 
 
 }  // namespace
 
-InferenceEngine::InferenceEngine(fabric::Calls& client, EngineCallbacks callbacks,
+InferenceEngine::InferenceEngine(std::unique_ptr<fabric::Calls> client, EngineCallbacks callbacks,
                                  telemetry::Logger log, telemetry::Tracer tracer,
                                  std::chrono::milliseconds retry)
-    : client_(client),
+    : client_(std::move(client)),
       callbacks_(std::move(callbacks)),
       log_(std::move(log)),
       retry_(retry),
@@ -35,15 +35,32 @@ InferenceEngine::~InferenceEngine() { stop(); }
 
 // ---- any thread ----
 
-void InferenceEngine::stop() {
+void InferenceEngine::halt() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
     if (experts_ != nullptr) experts_->stop();
   }
   wanted_.notify_all();
-  client_.wake();
+  client_->wake();
+}
+
+void InferenceEngine::stop() {
+  halt();
+  join();
+}
+
+void InferenceEngine::join() {
   if (thread_.joinable()) thread_.join();
+}
+
+void InferenceEngine::close(base::Error why) {
+  {
+    const std::lock_guard lock(mutex_);
+    close_ = std::move(why);
+  }
+  wanted_.notify_all();
+  client_->wake();
 }
 
 void InferenceEngine::route(Table table) {
@@ -51,22 +68,24 @@ void InferenceEngine::route(Table table) {
     const std::lock_guard lock(mutex_);
     if (table_ && table->epoch <= table_->epoch) return;
     table_ = std::move(table);
-    if (model_ && model_->version == table_->model) return experts_->update(table_);
+    if (model_ && is_same_bytes(model_->version, table_->model)) return experts_->update(table_);
   }
   wanted_.notify_all();
-  client_.wake();
+  client_->wake();
 }
 
-void InferenceEngine::submit(EngineJob job) { post(std::move(job)); }
+bool InferenceEngine::submit(EngineJob job) { return post(std::move(job)); }
 void InferenceEngine::cancel(StreamKey stream) { post(Cancel{stream}); }
 
-void InferenceEngine::post(Command command) {
+bool InferenceEngine::post(Command command) {
   {
     const std::lock_guard lock(mutex_);
+    if (close_) return false;
     commands_.push_back(std::move(command));
   }
   wanted_.notify_all();
-  client_.wake();
+  client_->wake();
+  return true;
 }
 
 std::shared_ptr<const ServedModel> InferenceEngine::model() const {
@@ -99,10 +118,20 @@ bool InferenceEngine::stopping() const {
   return stop_;
 }
 
+std::optional<base::Error> InferenceEngine::closing() const {
+  const std::lock_guard lock(mutex_);
+  return close_;
+}
+
 // ---- the engine's thread ----
 
 void InferenceEngine::work() {
   while (!stopping()) {
+    if (const auto why = closing()) {
+      drop_model(*why);
+      take_commands();  // those that came before
+      break;
+    }
     follow_table();
     take_commands();
     if (!run_) {
@@ -124,7 +153,7 @@ void InferenceEngine::follow_table() {
   Table table;
   {
     const std::lock_guard lock(mutex_);
-    if (!table_ || (model_ && model_->version == table_->model)) return;
+    if (!table_ || (model_ && is_same_bytes(model_->version, table_->model))) return;
     table = table_;
   }
   if (table->model == refused_ && Clock::now() < next_try_) return;
@@ -137,7 +166,7 @@ void InferenceEngine::serve(const wire::ModelVersion& version, const wire::Sha25
     const std::lock_guard lock(mutex_);
     no_model_ = fail(ErrorCode::kUnavailable, "loading " + version.name);
   }
-  auto loaded = callbacks_.load(version, backbone);
+  auto loaded = callbacks_.load(version, backbone, *client_);
   if (!loaded) {
     log_.error("model_refused", {{"model", version.name},
                                  {"version", version.version},
@@ -165,7 +194,7 @@ void InferenceEngine::serve(const wire::ModelVersion& version, const wire::Sha25
   refusal_.reset();
   model_ = run_->model;
   experts_ = run_->experts.get();
-  if (table_->model == version) experts_->update(table_);
+  if (is_same_bytes(table_->model, version)) experts_->update(table_);
 }
 
 void InferenceEngine::drop_model(const base::Error& why) {
@@ -226,6 +255,7 @@ base::Result<wire::Accepted> InferenceEngine::submit_all(EngineJob& job) {
 }
 
 void InferenceEngine::obey(const Cancel& cancel) {
+  if (!run_) return;
   for (const engine::SequenceId id : streams_.running(cancel.stream)) run_->batcher->cancel(id);
 }
 
@@ -242,7 +272,7 @@ void InferenceEngine::run_step() {
 void InferenceEngine::wait_for_model() {
   std::unique_lock lock(mutex_);
   const bool may_load = table_ && table_->model != refused_;
-  if (stop_ || may_load || !commands_.empty()) return;
+  if (stop_ || close_ || may_load || !commands_.empty()) return;
   wanted_.wait_for(lock, kIdle);
 }
 

@@ -1,6 +1,6 @@
-// The thread that computes: takes requests, runs steps over all sequences, and hands out what each
-// step gave. It also drives the data plane, so that no other thread is woken between a layer's gate
-// and its experts' answers. It knows no gateway: streams are numbers here.
+// The thread that computes one version: takes requests, runs steps over all sequences, and hands
+// out what each step gave. It also drives the data plane, so that no other thread is woken between
+// a layer's gate and its experts' answers. It knows no gateway: streams are numbers here.
 #pragma once
 
 #include <chrono>
@@ -34,8 +34,8 @@ struct EngineJob {
 /// All come on the engine's thread; all but `load` must be short.
 struct EngineCallbacks {
   /// Loads a model, whose backbone shall have this sum, for the engine's thread; may take seconds.
-  std::function<base::Result<std::unique_ptr<ModelRun>>(const wire::ModelVersion&,
-                                                        const wire::Sha256& backbone)>
+  std::function<base::Result<std::unique_ptr<ModelRun>>(
+      const wire::ModelVersion&, const wire::Sha256& backbone, fabric::Calls&)>
       load;
   std::function<void(EngineNews)> deliver;
   /// ready() or epoch() may have changed.
@@ -50,8 +50,9 @@ class InferenceEngine {
   static constexpr std::chrono::milliseconds kRetry{10'000};
 
   /// Throws std::system_error if the system gives no thread.
-  InferenceEngine(fabric::Calls& client, EngineCallbacks callbacks, telemetry::Logger log,
-                  telemetry::Tracer tracer = {}, std::chrono::milliseconds retry = kRetry);
+  InferenceEngine(std::unique_ptr<fabric::Calls> client, EngineCallbacks callbacks,
+                  telemetry::Logger log, telemetry::Tracer tracer = {},
+                  std::chrono::milliseconds retry = kRetry);
   ~InferenceEngine();
   InferenceEngine(const InferenceEngine&) = delete;
   InferenceEngine& operator=(const InferenceEngine&) = delete;
@@ -62,8 +63,8 @@ class InferenceEngine {
   void route(std::shared_ptr<const wire::RoutingTable> table);
 
   /// Answered by EngineNews::submitted: errors of Batcher::submit; kUnavailable: another model is
-  /// in service.
-  void submit(EngineJob job);
+  /// in service. False: the engine takes nothing any more, and the job is not answered.
+  [[nodiscard]] bool submit(EngineJob job);
   void cancel(StreamKey stream);
 
   /// The model in service; null while there is none.
@@ -77,8 +78,15 @@ class InferenceEngine {
   /// As of the last step; counters go on over a change of models.
   [[nodiscard]] engine::BatcherStats stats() const;
 
+  /// Ends the thread after the step it computes, or the model it loads; sequences under way end
+  /// with this error, and that is delivered. join() waits for it.
+  void close(base::Error why);
+  /// One thread.
+  void join();
+
   /// Ends the thread after the layer it computes, or the model it loads; sequences under way are
-  /// dropped and nothing more is delivered.
+  /// dropped and nothing more is delivered. halt() does not wait.
+  void halt();
   void stop();
 
  private:
@@ -89,9 +97,10 @@ class InferenceEngine {
   };
   using Command = std::variant<EngineJob, Cancel>;
 
-  void post(Command command);
+  bool post(Command command);
   void work();
   [[nodiscard]] bool stopping() const;
+  [[nodiscard]] std::optional<base::Error> closing() const;
   void follow_table();
   void serve(const wire::ModelVersion& version, const wire::Sha256& backbone);
   void drop_model(const base::Error& why);
@@ -104,7 +113,7 @@ class InferenceEngine {
   void deliver();
   void note_state();
 
-  fabric::Calls& client_;
+  const std::unique_ptr<fabric::Calls> client_;
   const EngineCallbacks callbacks_;
   const telemetry::Logger log_;
   const std::chrono::milliseconds retry_;
@@ -119,6 +128,7 @@ class InferenceEngine {
   std::optional<wire::RefusedExpert> refusal_;  // see refused()
   engine::BatcherStats stats_;
   bool stop_ = false;
+  std::optional<base::Error> close_;  // nothing is taken any more, and why
 
   // The engine's thread only.
   std::unique_ptr<ModelRun> run_;

@@ -113,20 +113,6 @@ RouterActor::behavior_type RouterState::make_behavior() {
 
 fabric::LinkId RouterState::sender() const { return fabric::link_of(self_->current_sender()); }
 
-base::Result<std::shared_ptr<const ServedModel>> RouterState::model_for(
-    const std::string& name) const {
-  std::shared_ptr<const ServedModel> model = parts_.engine.model();
-  if (!model) {
-    const base::Status ready = parts_.engine.ready();
-    return fail(ErrorCode::kUnavailable, ready ? "no model is loaded" : ready.error().message);
-  }
-  if (name != model->version.name) {
-    return fail(ErrorCode::kNotFound,
-                "this router serves " + model->version.name + ", not " + name);
-  }
-  return model;
-}
-
 // What the client asks for, or what is left of the context, or of the cache where that is smaller.
 base::Result<std::uint32_t> RouterState::max_tokens(const wire::Generate& request,
                                                     std::uint64_t prompt,
@@ -143,14 +129,10 @@ base::Result<std::uint32_t> RouterState::max_tokens(const wire::Generate& reques
   return static_cast<std::uint32_t>(room > prompt ? room - prompt : 1);
 }
 
-base::Result<EngineJob> RouterState::make_job(const wire::Generate& request) const {
+base::Result<EngineJob> RouterState::make_job(const wire::Generate& request,
+                                              std::shared_ptr<const ServedModel> model) const {
   EngineJob job;
-  CONCLAVE_TRY(job.model, model_for(request.model));
-  if (request.version != 0 && request.version != job.model->version.version) {
-    return fail(ErrorCode::kUnavailable, "this router serves version " +
-                                             std::to_string(job.model->version.version) + ", not " +
-                                             std::to_string(request.version));
-  }
+  job.model = std::move(model);
   engine::SequenceRequest& sequence = job.request;
   if (request.kind == wire::PromptKind::kTokens) {
     sequence.prompt = request.tokens;
@@ -190,21 +172,30 @@ RouterState::Accepted RouterState::on_generate(const wire::Generate& request) {
   if (const base::Status taken = parts_.admission.take(choices); !taken) {
     return fabric::to_caf(taken.error());
   }
-  auto job = make_job(request);
-  if (!job) {
+  const auto refuse = [&](const base::Error& error) -> Accepted {
     parts_.admission.give_back(choices);
-    return fabric::to_caf(job.error());
-  }
+    return fabric::to_caf(error);
+  };
+  const auto found = parts_.engines.find(request.model, request.version);
+  if (!found) return refuse(found.error());
+  auto job = make_job(request, found->model);
+  if (!job) return refuse(job.error());
   job->stream = next_stream_++;
   parts_.log.debug("request", {{"request_id", request.request_id},
                                {"gateway", request.gateway},
+                               {"version", found->model->version.version},
                                {"prompt_tokens", job->request.prompt.size()},
                                {"choices", choices},
                                {"resumed", !request.resume.empty()}});
+  const StreamKey key = job->stream;
+  if (!found->engine->submit(std::move(*job))) {
+    return refuse({ErrorCode::kUnavailable, "the model was replaced"});
+  }
   auto promise = self_->make_response_promise<wire::Accepted>();
-  open_.emplace(job->stream, Open{.whose = whose, .promise = promise, .unfinished = choices});
-  by_link_.emplace(whose, job->stream);
-  parts_.engine.submit(std::move(*job));
+  open_.emplace(
+      key,
+      Open{.whose = whose, .engine = found->engine, .promise = promise, .unfinished = choices});
+  by_link_.emplace(whose, key);
   return promise;
 }
 
@@ -214,13 +205,14 @@ void RouterState::on_cancel(const wire::CancelStream& cancelled) {
 }
 
 void RouterState::cancel(StreamKey key, Open& open) {
-  if (!std::exchange(open.cancelled, true)) parts_.engine.cancel(key);
+  if (!std::exchange(open.cancelled, true)) open.engine->cancel(key);
 }
 
 caf::result<wire::TokenizeReply> RouterState::on_tokenize(const wire::TokenizeRequest& request) {
-  const auto model = model_for(request.model);
-  if (!model) return fabric::to_caf(model.error());
-  const PromptBuilder& prompts = *(*model)->prompts;
+  const auto found = parts_.engines.find(request.model, 0);
+  if (!found) return fabric::to_caf(found.error());
+  const ServedModel& model = *found->model;
+  const PromptBuilder& prompts = *model.prompts;
   auto tokens = request.kind == wire::PromptKind::kText
                     ? prompts.encode(request.text, request.add_special, request.parse_special)
                     : prompts.tokens(request.kind, request.text, seconds_of(parts_.wall_clock()));
@@ -234,17 +226,17 @@ caf::result<wire::TokenizeReply> RouterState::on_tokenize(const wire::TokenizeRe
   reply.tokens = std::move(*tokens);
   reply.pieces.reserve(reply.tokens.size());
   for (const std::int32_t token : reply.tokens) {
-    reply.pieces.emplace_back((*model)->backbone->tokenizer().piece(token));
+    reply.pieces.emplace_back(model.backbone->tokenizer().piece(token));
   }
-  reply.context_length = (*model)->backbone->config().context_length;
+  reply.context_length = model.backbone->config().context_length;
   return reply;
 }
 
 caf::result<wire::DetokenizeReply> RouterState::on_detokenize(
     const wire::DetokenizeRequest& request) {
-  const auto model = model_for(request.model);
-  if (!model) return fabric::to_caf(model.error());
-  auto text = text_of((*model)->backbone->tokenizer(), request.tokens);
+  const auto found = parts_.engines.find(request.model, 0);
+  if (!found) return fabric::to_caf(found.error());
+  auto text = text_of(found->model->backbone->tokenizer(), request.tokens);
   if (!text) return fabric::to_caf(text.error());
   return wire::DetokenizeReply{std::move(*text)};
 }

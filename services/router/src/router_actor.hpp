@@ -16,7 +16,7 @@
 #include "conclave/fabric/messages.hpp"
 #include "conclave/fabric/node.hpp"
 #include "conclave/telemetry/log.hpp"
-#include "inference_engine.hpp"
+#include "engine_set.hpp"
 
 namespace conclave::router {
 
@@ -41,9 +41,9 @@ using RouterActor =
 
 struct RouterParts {
   fabric::Node& node;
-  InferenceEngine& engine;
+  EngineSet& engines;
   Admission& admission;
-  std::uint64_t kv_tokens_max = 0;  // of all sequences together
+  std::uint64_t kv_tokens_max = 0;  // of all sequences of one version together
   telemetry::Logger log;
   std::function<std::chrono::system_clock::time_point()> wall_clock;
 };
@@ -65,6 +65,7 @@ class RouterState {
 
   struct Open {
     LinkStream whose;
+    std::shared_ptr<InferenceEngine> engine;
     caf::typed_response_promise<wire::Accepted> promise;
     std::size_t unfinished = 0;  // choices
     bool cancelled = false;
@@ -82,8 +83,8 @@ class RouterState {
   [[nodiscard]] base::Result<std::uint32_t> max_tokens(const wire::Generate& request,
                                                        std::uint64_t prompt,
                                                        std::uint64_t context) const;
-  base::Result<EngineJob> make_job(const wire::Generate& request) const;
-  base::Result<std::shared_ptr<const ServedModel>> model_for(const std::string& name) const;
+  [[nodiscard]] base::Result<EngineJob> make_job(const wire::Generate& request,
+                                                 std::shared_ptr<const ServedModel> model) const;
   void cancel(StreamKey key, Open& open);
   void finish(StreamKey key, std::size_t choices);
 

@@ -12,7 +12,7 @@
 #include "admission.hpp"
 #include "conclave/fabric/state_actor.hpp"
 #include "conclave/fleet/member.hpp"
-#include "inference_engine.hpp"
+#include "engine_set.hpp"
 #include "router_actor.hpp"
 
 namespace conclave::router {
@@ -48,8 +48,8 @@ class RouterService::Impl {
   [[nodiscard]] Status ready() const {
     if (admission_.closed()) return fail(ErrorCode::kUnavailable, "draining");
     const std::lock_guard lock(life_mutex_);
-    if (!engine_) return fail(ErrorCode::kUnavailable, "starting");
-    return engine_->ready();
+    if (!engines_) return fail(ErrorCode::kUnavailable, "starting");
+    return engines_->ready();
   }
 
   void drain(Clock::time_point deadline) {
@@ -58,19 +58,18 @@ class RouterService::Impl {
     admission_.wait_until_empty(deadline);
   }
 
-  // Nothing of the actor, which is waited for, and of the engine is left when their parts go.
+  // Nothing of the actor, which is waited for, and of the engines is left when their parts go.
   void stop() {
     admission_.close();
     is_stopping_ = true;  // a model that is being fetched
-    if (engine_) engine_->stop();
+    if (engines_) engines_->stop();
     reporter_ = nullptr;
     member_.reset();
     if (node_) node_->stop(kFlushPatience);
     end_actor();
     hook_ = {};
     node_.reset();
-    keep_engine(nullptr);
-    client_.reset();
+    keep_engines(nullptr);
   }
 
  private:
@@ -79,25 +78,13 @@ class RouterService::Impl {
                  fleet::ProcessRef::take(lent_.process, settings_.fabric.keys,
                                          wire::NodeRole::kRouter, context_.log, context_.metrics));
     CONCLAVE_TRY_VOID(take_compute());
-    const fabric::NodeIdentity identity{context_.node_name, wire::NodeRole::kRouter,
-                                        fleet::incarnation_at(context_.wall_clock())};
-    CONCLAVE_TRY(client_, fabric::CallClient::create(process_->context(), identity.name,
-                                                     identity.incarnation, settings_.data,
-                                                     context_.wall_clock));
-    CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
+    identity_ = {context_.node_name, wire::NodeRole::kRouter,
+                 fleet::incarnation_at(context_.wall_clock())};
+    CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity_,
                                              settings_.fabric.links, context_.wall_clock));
     store_ = std::make_unique<artifacts::Store>(settings_.artifacts, context_.wall_clock,
                                                 context_.metrics, context_.log);
-    keep_engine(std::make_unique<InferenceEngine>(
-        *client_,
-        EngineCallbacks{[this](const wire::ModelVersion& version, const wire::Sha256& backbone) {
-                          return load(version, backbone);
-                        },
-                        [this](EngineNews news) { deliver(std::move(news)); },
-                        [this] {
-                          if (fleet::Member* member = reporter_.load()) member->report_now();
-                        }},
-        context_.log, context_.tracer));
+    keep_engines(std::make_unique<EngineSet>([this] { return make_engine(); }, context_.log));
     start_actor();
     CONCLAVE_TRY(address_, node_->listen(settings_.router.listen));
     measure();
@@ -109,9 +96,34 @@ class RouterService::Impl {
     return {};
   }
 
-  void keep_engine(std::unique_ptr<InferenceEngine> engine) {
+  void keep_engines(std::unique_ptr<EngineSet> engines) {
     const std::lock_guard lock(life_mutex_);
-    engine_.swap(engine);
+    engines_.swap(engines);
+  }
+
+  // Links of its own: the engine's thread drives them.
+  base::Result<std::unique_ptr<InferenceEngine>> make_engine() {
+    CONCLAVE_TRY(auto client, fabric::CallClient::create(process_->context(), identity_.name,
+                                                         identity_.incarnation, settings_.data,
+                                                         context_.wall_clock));
+    EngineCallbacks callbacks{[this](const wire::ModelVersion& version,
+                                     const wire::Sha256& backbone, fabric::Calls& calls) {
+                                return ModelRun::load(
+                                    version, backbone, *store_,
+                                    [this] { return is_stopping_.load(); }, compute_->compute(),
+                                    settings_.batch, settings_.dispatch, calls, context_.metrics,
+                                    context_.log, engines_->promised_bytes(settings_.batch));
+                              },
+                              [this](EngineNews news) { deliver(std::move(news)); },
+                              [this] {
+                                if (fleet::Member* member = reporter_.load()) member->report_now();
+                              }};
+    try {
+      return std::make_unique<InferenceEngine>(std::move(client), std::move(callbacks),
+                                               context_.log, context_.tracer);
+    } catch (const std::system_error& error) {
+      return fail(ErrorCode::kUnavailable, std::string("no thread: ") + error.what());
+    }
   }
 
   Status take_compute() {
@@ -123,15 +135,8 @@ class RouterService::Impl {
     return {};
   }
 
-  base::Result<std::unique_ptr<ModelRun>> load(const wire::ModelVersion& version,
-                                               const wire::Sha256& backbone) {
-    return ModelRun::load(
-        version, backbone, *store_, [this] { return is_stopping_.load(); }, compute_->compute(),
-        settings_.batch, settings_.dispatch, *client_, context_.metrics, context_.log);
-  }
-
   void start_actor() {
-    RouterParts parts{*node_,       *engine_,           admission_, settings_.batch.kv_tokens_max,
+    RouterParts parts{*node_,       *engines_,          admission_, settings_.batch.kv_tokens_max,
                       context_.log, context_.wall_clock};
     const RouterActor actor =
         process_->system().spawn<fabric::StateActor<RouterActor, RouterState>>(std::move(parts));
@@ -160,8 +165,7 @@ class RouterService::Impl {
     fleet::MemberCallbacks callbacks{[this] { return report(); },
                                      [this](wire::ReportReply reply) {
                                        if (reply.tables.empty()) return;
-                                       engine_->route(std::make_shared<const wire::RoutingTable>(
-                                           std::move(reply.tables.front())));
+                                       engines_->route(std::move(reply.tables));
                                      }};
     CONCLAVE_TRY(member_,
                  fleet::Member::join(*node_, process_->system(),
@@ -172,13 +176,13 @@ class RouterService::Impl {
     return {};
   }
 
-  // On the engine's thread.
+  // On an engine's thread.
   void deliver(EngineNews news) {
     caf::anon_send(actor_, std::make_shared<EngineNews>(std::move(news)));
   }
 
   wire::NodeReport report() {
-    const engine::BatcherStats stats = engine_->stats();
+    const engine::BatcherStats stats = engines_->stats();
     const Status is_ready = ready();
     wire::NodeReport report;
     report.state = admission_.closed() ? wire::NodeState::kDraining
@@ -187,9 +191,9 @@ class RouterService::Impl {
     if (!is_ready) report.reason = is_ready.error().message;
     report.address = fleet::advertised_address(settings_.router.advertise, address_);
     report.admin_address = context_.admin_address;
-    report.epoch_seen = engine_->epoch();
-    if (const auto model = engine_->model()) report.models.push_back({.model = model->version});
-    if (auto refused = engine_->refused()) report.refused.push_back(*std::move(refused));
+    report.epoch_seen = engines_->epoch();
+    report.models = engines_->open();
+    report.refused = engines_->refused();
     report.load.running = static_cast<std::uint32_t>(stats.running);
     report.load.waiting = static_cast<std::uint32_t>(stats.waiting);
     report.load.kv_tokens_used = stats.kv_tokens_used;
@@ -251,7 +255,7 @@ class RouterService::Impl {
       }
     }
     hook_ = context_.metrics.on_scrape([this, shown = std::move(shown)] {
-      const Stats stats = engine_->stats();
+      const Stats stats = engines_->stats();
       for (const auto& show : shown) show(stats);
     });
   }
@@ -264,16 +268,16 @@ class RouterService::Impl {
   fleet::ProcessRef process_;
   std::unique_ptr<engine::ComputeHost> own_compute_;
   engine::ComputeHost* compute_ = nullptr;
+  fabric::NodeIdentity identity_;
   std::unique_ptr<artifacts::Store> store_;
   std::atomic<bool> is_stopping_{false};
-  std::unique_ptr<fabric::CallClient> client_;
   std::unique_ptr<fabric::Node> node_;
   mutable std::mutex life_mutex_;  // guards the next pointer for ready(), which anybody asks
-  std::unique_ptr<InferenceEngine> engine_;
+  std::unique_ptr<EngineSet> engines_;
   caf::actor actor_;
   std::string address_;
   std::unique_ptr<fleet::Member> member_;
-  std::atomic<fleet::Member*> reporter_{nullptr};  // member_, for the engine's thread
+  std::atomic<fleet::Member*> reporter_{nullptr};  // member_, for the engines' threads
   telemetry::Metrics::ScrapeHook hook_;
 };
 

@@ -949,6 +949,69 @@ TEST_F(RouterServiceTest, AnotherModelReplacesTheFirst) {
             engine::Generator(*other).run(std::span(&alone, 1))->front().tokens);
 }
 
+TEST_F(RouterServiceTest, ServesSeveralVersionsAndLeavesOneInPeace) {
+  start();
+  ASSERT_TRUE(gateway_->generate(endless(1)));
+  gateway_->wait_begun(1);
+  const auto other = *engine::LocalModel::load(kOther, {.threads = 1});
+  const wire::ModelVersion second = testkit::version_of(kOther, "demo", 2);
+  testkit::DirectWorker worker(process_->context(), "other", compute_->compute(), second,
+                               other->config());
+  worker.host_all(other->file());
+  const auto both = [&](bool leaving) {
+    wire::RoutingTable one = table(worker_->endpoint());
+    one.leaving = leaving;
+    return std::vector{std::move(one),
+                       testkit::table_of(epoch_, second, other->config(), worker.endpoint())};
+  };
+
+  scheduler_->publish(both(false));
+  ASSERT_TRUE(scheduler_->wait_report(kNode, [&](const wire::NodeReport& some) {
+    const wire::HostedModel* open = some.hosted(second);
+    return some.models.size() == 2 && open != nullptr && open->state == wire::NodeState::kReady &&
+           some.epoch_seen == epoch_;
+  }));
+  wire::Generate asked = request(2, "");
+  asked.version = 2;
+  asked.kind = wire::PromptKind::kTokens;
+  asked.tokens = {3, 4, 5};
+  engine::SequenceRequest alone{.prompt = asked.tokens, .max_tokens = 12, .ignore_eos = true};
+  const auto of_second = engine::Generator(*other).run(std::span(&alone, 1))->front().tokens;
+  EXPECT_EQ(answer(asked).choices[0].tokens, of_second);
+  EXPECT_EQ(answer(request(3, kQuestion)).choices[0].tokens,
+            expected(kQuestion, {.max_tokens = 12}).tokens);
+  wire::Generate third = request(4, kQuestion);
+  third.version = 3;
+  EXPECT_EQ(refusal(third).code, ErrorCode::kUnavailable);
+
+  // The first one is left: what runs goes on, and what names it is still taken.
+  scheduler_->publish(both(true));
+  ASSERT_TRUE(scheduler_->wait_report(kNode, [&](const wire::NodeReport& some) {
+    const wire::HostedModel* open = some.hosted(version_);
+    return open != nullptr && open->state == wire::NodeState::kDraining;
+  }));
+  asked.stream = 5;
+  asked.version = 0;
+  EXPECT_EQ(answer(asked).choices[0].tokens, of_second) << "whichever is served stays";
+  wire::Generate of_first = request(6, kQuestion);
+  of_first.version = 1;
+  EXPECT_EQ(answer(of_first).choices[0].tokens, expected(kQuestion, {.max_tokens = 12}).tokens);
+
+  gateway_->cancel({"gateway-0", 1});
+  EXPECT_EQ(gateway_->wait(1).choices[0].finish, FinishReason::kCancelled);
+  scheduler_->nudge(kNode);
+  ASSERT_TRUE(scheduler_->wait_report(
+      kNode, [&](const wire::NodeReport& some) { return some.hosted(version_) == nullptr; }));
+
+  scheduler_->publish({testkit::table_of(++epoch_, second, other->config(), worker.endpoint())});
+  ASSERT_TRUE(scheduler_->wait_report(
+      kNode, [&](const wire::NodeReport& some) { return some.epoch_seen == epoch_; }));
+  of_first.stream = 7;
+  EXPECT_EQ(refusal(of_first).code, ErrorCode::kUnavailable);
+  asked.stream = 8;
+  EXPECT_EQ(answer(asked).choices[0].tokens, of_second);
+}
+
 TEST_F(RouterServiceTest, ServesOnWithoutItsScheduler) {
   start();
   scheduler_.reset();

@@ -33,12 +33,14 @@ base::Status check_tokens(const tokenizer::Tokenizer& tokenizer) {
 }
 
 // Keys and values take their memory only as they come, which would be too late to refuse them.
-base::Status check_fits(const gguf::File& file, const engine::BatcherOptions& batch) {
+base::Status check_fits(const gguf::File& file, const engine::BatcherOptions& batch,
+                        std::uint64_t promised_bytes) {
   CONCLAVE_TRY(const model::ModelConfig config, model::read_config(file));
   CONCLAVE_TRY(engine::MemoryNeed backbone, engine::backbone_need(file, config));
   return engine::check_memory(
       std::array{std::move(backbone), engine::kv_need(config, batch),
-                 engine::step_need(config, batch)},
+                 engine::step_need(config, batch),
+                 engine::MemoryNeed{"keys and values of other versions", promised_bytes}},
       devices::available_memory().value_or(~std::uint64_t{0}),
       "lower router.batch.kv-tokens-max, or take a router.batch.kv-type of fewer bits");
 }
@@ -94,11 +96,12 @@ base::Result<std::unique_ptr<ModelRun>> ModelRun::load(
     const wire::ModelVersion& version, const wire::Sha256& backbone, artifacts::Store& store,
     const artifacts::Stop& stop, const kernels::Compute& compute,
     const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,
-    fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log) {
+    fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log,
+    std::uint64_t promised_bytes) {
   auto served = std::make_shared<ServedModel>();
   served->version = version;
   CONCLAVE_TRY(artifacts::OpenModel opened, store.open(version.uri, version.sha256, stop));
-  CONCLAVE_TRY_VOID(check_fits(opened.file, batch));
+  CONCLAVE_TRY_VOID(check_fits(opened.file, batch, promised_bytes));
   CONCLAVE_TRY(const bool is_brought, bring_backbone(opened, stop));
   if (base::Status checked = check_backbone(opened.file, backbone); !checked) {
     if (is_brought) CONCLAVE_TRY_VOID(refuse(opened));

@@ -28,14 +28,16 @@ struct ModelRun {
   /// Opens the file, of which no expert comes over if it is elsewhere, and loads the backbone;
   /// takes seconds, or as long as its bytes take. Errors of Store::open, Image::fetch,
   /// BackboneModel::load, PromptBuilder::create, make_kv_pool, make_kv_file and model::row_forms;
-  /// kFailedPrecondition: it does not fit the memory that is available; kUnimplemented: tokens that
-  /// are too long to be sent; kCorruptData: its backbone's sum is not `backbone`, which is zeros
-  /// where none was recorded. All that is borrowed must outlive it.
+  /// kFailedPrecondition: it does not fit the memory that is available beside `promised_bytes` of
+  /// others; kUnimplemented: tokens that are too long to be sent; kCorruptData: its backbone's sum
+  /// is not `backbone`, which is zeros where none was recorded. All that is borrowed must outlive
+  /// it.
   static base::Result<std::unique_ptr<ModelRun>> load(
       const wire::ModelVersion& version, const wire::Sha256& backbone, artifacts::Store& store,
       const artifacts::Stop& stop, const kernels::Compute& compute,
       const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,
-      fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log);
+      fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log,
+      std::uint64_t promised_bytes = 0);
 
   std::shared_ptr<ServedModel> model;
   std::unique_ptr<dispatch::RemoteExperts> experts;

@@ -65,7 +65,7 @@ TEST(ExpertNumbersTest, AreThoseOfEveryExpertThatThereIs) {
 
   bool is_first = true;
   std::pair<std::uint32_t, std::uint32_t> hot;
-  for_each(a.hosted, [&](std::uint32_t layer, std::uint32_t index) {
+  for_each(a.hosted(), [&](std::uint32_t layer, std::uint32_t index) {
     if (std::exchange(is_first, false)) hot = {layer, index};
   });
   a.pairs[hot] += 5000;

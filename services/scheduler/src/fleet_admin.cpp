@@ -17,6 +17,8 @@ namespace json = boost::json;
 
 namespace {
 
+constexpr const char* kModel = "name:version, or a name; else the first that is served";
+
 json::array names(const std::vector<std::string>& texts) {
   json::array array;
   for (const std::string& text : texts) array.emplace_back(text);
@@ -76,11 +78,13 @@ json::object pin_json(const placement::Pin& pin) {
 }
 
 // Workers that read it and found other bytes than were registered.
-json::array refusals_of(const wire::Fleet& fleet, std::uint32_t layer, std::uint32_t index) {
+json::array refusals_of(const wire::Fleet& fleet, const wire::ModelVersion& version,
+                        std::uint32_t layer, std::uint32_t index) {
   json::array refusals;
   for (const wire::NodeStatus& node : fleet.nodes) {
     for (const wire::RefusedExpert& refused : node.report.refused) {
       if (refused.layer != layer || refused.index != index) continue;
+      if (!wire::is_same_bytes(refused.model, version)) continue;
       refusals.push_back({{"worker", node.report.node}, {"reason", refused.reason}});
     }
   }
@@ -119,6 +123,7 @@ void FleetAdmin::add_experts() {
                "Lists experts with their copies and how often they are asked for.",
                {{"by", "load: the hottest first; else by layer and index"},
                 {"layer", "of this one only"},
+                {"model", kModel},
                 {"limit", "1 to 1000"},
                 {"after", "`next` of the page before"}},
                {},
@@ -126,7 +131,7 @@ void FleetAdmin::add_experts() {
   routes_.add({"POST",
                one + ":pin",
                "Says which workers may, must or must not have an expert.",
-               {},
+               {{"model", kModel}},
                {{"kind", "only, also or never"},
                 {"group", "device class of the workers"},
                 {"workers", "their names"}},
@@ -134,17 +139,17 @@ void FleetAdmin::add_experts() {
   routes_.add({"POST",
                one + ":unpin",
                "Takes an expert's rule away.",
-               {},
+               {{"model", kModel}},
                {},
                [this](const Call& call) -> Reply {
                  CONCLAVE_TRY(const Expert expert, this->expert(call));
-                 core_.pin(expert.layer, expert.index, std::nullopt, now_());
+                 core_.pin(*expert.version, expert.layer, expert.index, std::nullopt, now_());
                  return admin::empty_reply();
                }});
   routes_.add({"POST",
                one + ":move",
                "Puts an expert's copies on these workers and on no others.",
-               {},
+               {{"model", kModel}},
                {{"workers", "their names"}},
                [this](const Call& call) { return move(call); }});
 }
@@ -171,14 +176,16 @@ void FleetAdmin::add_placement() {
   routes_.add({"GET",
                "/admin/v1/placement",
                "Shows how evenly the present placement shares the load.",
+               {{"model", kModel}},
                {},
-               {},
-               [this](const Call&) -> Reply {
-                 CONCLAVE_TRY(const auto preview, core_.preview());
+               [this](const Call& call) -> Reply {
+                 CONCLAVE_TRY(const ServedVersion* version, this->version(call));
+                 CONCLAVE_TRY(const auto preview, core_.preview(*version));
                  json::array pins;
-                 for (const placement::Pin& pin : core_.pins()) pins.push_back(pin_json(pin));
-                 const Rollout& rollout = *core_.rollout();
-                 return json_reply({{"model", preview.first.shape.name},
+                 for (const auto& [expert, pin] : version->pins) pins.push_back(pin_json(pin));
+                 const Rollout& rollout = version->rollout;
+                 return json_reply({{"model", version->version().name},
+                                    {"version", version->version().version},
                                     {"epoch", rollout.table().epoch},
                                     {"experts", preview.first.shape.experts_total()},
                                     {"experts_ready", rollout.ready().count()},
@@ -189,27 +196,29 @@ void FleetAdmin::add_placement() {
   routes_.add({"POST",
                "/admin/v1/placement:plan",
                "The plan that would be made now; changes nothing.",
+               {{"model", kModel}},
                {},
-               {},
-               [this](const Call&) -> Reply {
-                 CONCLAVE_TRY(const auto preview, core_.preview());
+               [this](const Call& call) -> Reply {
+                 CONCLAVE_TRY(const ServedVersion* version, this->version(call));
+                 CONCLAVE_TRY(const auto preview, core_.preview(*version));
                  return json_reply(plan_json(preview.first, preview.second));
                }});
   routes_.add({"POST",
                "/admin/v1/placement:apply",
                "Plans anew, now, and rolls that out.",
+               {{"model", kModel}},
                {},
-               {},
-               [this](const Call&) -> Reply {
-                 CONCLAVE_TRY(const auto preview, core_.preview());
-                 CONCLAVE_TRY(const placement::Plan plan, core_.apply(now_()));
+               [this](const Call& call) -> Reply {
+                 CONCLAVE_TRY(const ServedVersion* version, this->version(call));
+                 CONCLAVE_TRY(const auto preview, core_.preview(*version));
+                 CONCLAVE_TRY(const placement::Plan plan, core_.apply(*version, now_()));
                  return json_reply(plan_json(preview.first, plan));
                }});
 }
 
 FleetAdmin::Reply FleetAdmin::experts(const Call& call) const {
-  const Rollout* rollout = core_.rollout();
-  if (rollout == nullptr) return fail(ErrorCode::kFailedPrecondition, "no model is served");
+  CONCLAVE_TRY(const ServedVersion* version, this->version(call));
+  const Rollout* rollout = &version->rollout;
   const auto& shape = rollout->model().shape;
   CONCLAVE_TRY(const std::uint32_t limit, call.limit());
   CONCLAVE_TRY(const std::uint64_t after, call.argument("after", 0, 0, UINT32_MAX));
@@ -218,7 +227,7 @@ FleetAdmin::Reply FleetAdmin::experts(const Call& call) const {
   if (!by.empty() && by != "load" && by != "layer") {
     return fail(ErrorCode::kInvalidArgument, "by must be load or layer");
   }
-  const std::vector<double> loads = core_.loads()->loads();
+  const std::vector<double> loads = version->loads.loads();
   std::vector<std::uint32_t> order;
   for (std::uint32_t i = shape.dense_layers * shape.experts; i < shape.layers * shape.experts;
        ++i) {
@@ -238,7 +247,7 @@ FleetAdmin::Reply FleetAdmin::experts(const Call& call) const {
                     {"pairs_per_second", loads[order[at]]},
                     {"copies", hosts.size()},
                     {"workers", names(hosts)},
-                    {"refused", refusals_of(fleet, in_layer, index)}});
+                    {"refused", refusals_of(fleet, version->version(), in_layer, index)}});
   }
   json::value next;
   if (at < order.size()) next = at;
@@ -272,16 +281,23 @@ FleetAdmin::Reply FleetAdmin::stand(const Call& call, SchedulerCore::Standing st
   return json_reply({{"worker", call.text("worker")}, {"standing", name_of(standing)}});
 }
 
+Result<const ServedVersion*> FleetAdmin::version(const Call& call) const {
+  const std::string reference = call.argument("model");
+  const ServedVersion* version = core_.find(reference);
+  if (version != nullptr) return version;
+  if (reference.empty()) return fail(ErrorCode::kFailedPrecondition, "no model is served");
+  return fail(ErrorCode::kNotFound, base::shown(reference) + " is not served");
+}
+
 Result<FleetAdmin::Expert> FleetAdmin::expert(const Call& call) const {
-  const Rollout* rollout = core_.rollout();
-  if (rollout == nullptr) return fail(ErrorCode::kFailedPrecondition, "no model is served");
+  CONCLAVE_TRY(const ServedVersion* version, this->version(call));
   CONCLAVE_TRY(const std::uint32_t layer, call.number("layer"));
   CONCLAVE_TRY(const std::uint32_t index, call.number("index"));
-  const auto& shape = rollout->model().shape;
+  const auto& shape = version->rollout.model().shape;
   if (layer < shape.dense_layers || layer >= shape.layers || index >= shape.experts) {
     return fail(ErrorCode::kNotFound, "there is no such expert");
   }
-  return Expert{layer, index};
+  return Expert{version, layer, index};
 }
 
 FleetAdmin::Reply FleetAdmin::pin(const Call& call) const {
@@ -302,7 +318,7 @@ FleetAdmin::Reply FleetAdmin::pin(const Call& call) const {
   if (pin.group.empty() && pin.workers.empty()) {
     return fail(ErrorCode::kInvalidArgument, "a rule needs a group or workers");
   }
-  core_.pin(expert.layer, expert.index, pin, now_());
+  core_.pin(*expert.version, expert.layer, expert.index, pin, now_());
   pin.layer = expert.layer;
   pin.expert = expert.index;
   return json_reply(pin_json(pin));
@@ -325,7 +341,7 @@ FleetAdmin::Reply FleetAdmin::move(const Call& call) const {
   placement::Pin pin;
   pin.kind = placement::Pin::Kind::kOnly;
   pin.workers = workers;
-  core_.pin(expert.layer, expert.index, pin, now_());
+  core_.pin(*expert.version, expert.layer, expert.index, pin, now_());
   pin.layer = expert.layer;
   pin.expert = expert.index;
   return json_reply(pin_json(pin));

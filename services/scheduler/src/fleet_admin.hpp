@@ -22,6 +22,7 @@ class FleetAdmin {
   using Call = admin::Call;
   using Reply = base::Result<wire::AdminReply>;
   struct Expert {
+    const ServedVersion* version = nullptr;  // never null
     std::uint32_t layer = 0;
     std::uint32_t index = 0;
   };
@@ -35,6 +36,8 @@ class FleetAdmin {
   [[nodiscard]] Reply stand(const Call& call, SchedulerCore::Standing standing) const;
   [[nodiscard]] Reply pin(const Call& call) const;
   [[nodiscard]] Reply move(const Call& call) const;
+  /// The version that the query names. kNotFound: it is not served; kFailedPrecondition: none is.
+  [[nodiscard]] base::Result<const ServedVersion*> version(const Call& call) const;
   /// The expert that the path names. kNotFound: there is none; kFailedPrecondition: no model.
   [[nodiscard]] base::Result<Expert> expert(const Call& call) const;
 

@@ -70,7 +70,7 @@ TEST_F(FleetAdminTest, SaysWhoRefusedAnExpert) {
 TEST_F(FleetAdminTest, ListsExpertsTheHottestFirst) {
   start(2);
   for (auto& [name, worker] : fleet.workers_) {
-    if (worker.hosted.test(2, 5)) worker.pairs[{2, 5}] = 1000;
+    if (worker.hosted().test(2, 5)) worker.pairs[{2, 5}] = 1000;
   }
   fleet.run(10s);
 
@@ -91,21 +91,21 @@ TEST_F(FleetAdminTest, DrainsAWorkerWithoutAMomentInWhichAnExpertIsNowhere) {
 
   fleet.run(20s);  // the fleet's own checks watch every table
 
-  EXPECT_EQ(fleet.workers_.at("a").hosted.count(), 0u);
+  EXPECT_EQ(fleet.workers_.at("a").hosted().count(), 0u);
   EXPECT_TRUE(fleet.fleet().complete());
   EXPECT_EQ(send("POST", "/admin/v1/workers/a:uncordon").status, 200);
   fleet.run(20s);
-  EXPECT_GT(fleet.workers_.at("a").hosted.count(), 0u);
+  EXPECT_GT(fleet.workers_.at("a").hosted().count(), 0u);
 }
 
 TEST_F(FleetAdminTest, ACordonedWorkerKeepsWhatItHasAndGetsNothing) {
   start(2);
-  const auto before = fleet.workers_.at("a").hosted;
+  const auto before = fleet.workers_.at("a").hosted();
   ASSERT_EQ(send("POST", "/admin/v1/workers/a:cordon").status, 200);
   fleet.kill("b");
   fleet.run(20s);
 
-  EXPECT_EQ(fleet.workers_.at("a").hosted, before);
+  EXPECT_EQ(fleet.workers_.at("a").hosted(), before);
   EXPECT_FALSE(fleet.fleet().complete());
   const json::value workers = get("/admin/v1/workers");
   EXPECT_EQ(workers.at("data").at(0).at("standing").as_string(), "cordoned");
@@ -115,12 +115,12 @@ TEST_F(FleetAdminTest, MovesAnExpertAndLetsItGoAgain) {
   start(3);
   ASSERT_EQ(send("POST", "/admin/v1/experts/1/4:move", R"({"workers":["b"]})").status, 200);
   fleet.run(20s);
-  EXPECT_EQ(fleet.core_->rollout()->hosts_of(1, 4), std::vector<std::string>{"b"});
+  EXPECT_EQ(fleet.core_->find()->rollout.hosts_of(1, 4), std::vector<std::string>{"b"});
 
   ASSERT_EQ(send("POST", "/admin/v1/experts/1/4:pin", R"({"kind":"never","workers":["b"]})").status,
             200);
   fleet.run(20s);
-  EXPECT_THAT(fleet.core_->rollout()->hosts_of(1, 4),
+  EXPECT_THAT(fleet.core_->find()->rollout.hosts_of(1, 4),
               testing::Not(testing::Contains(std::string("b"))));
   EXPECT_EQ(get("/admin/v1/placement").at("pins").as_array().size(), 1u);
   EXPECT_EQ(send("POST", "/admin/v1/experts/1/4:unpin").status, 204);

@@ -127,6 +127,16 @@ std::vector<placement::PlanWorker> Rollout::plan_workers() const {
   return workers;
 }
 
+void Rollout::set_policy(wire::DegradedPolicy policy) {
+  table_is_outdated_ |= policy != options_.policy;
+  options_.policy = policy;
+}
+
+void Rollout::set_leaving(bool leaving) {
+  table_is_outdated_ |= leaving != leaving_;
+  leaving_ = leaving;
+}
+
 void Rollout::set_targets(const std::vector<ExpertBits>& targets) {
   CONCLAVE_CHECK(targets.size() == workers_.size());
   auto target = targets.begin();
@@ -168,6 +178,7 @@ void Rollout::publish(std::uint64_t epoch, Time now) {
   table_.epoch = epoch;
   table_.model = model_.version;
   table_.policy = options_.policy;
+  table_.leaving = leaving_;
   table_.backbone = model_.backbone;
   table_.layers = model_.shape.layers;
   table_.experts = model_.shape.experts;
@@ -214,9 +225,9 @@ wire::AssignedExpert Rollout::assigned_expert(std::uint32_t layer, std::uint32_t
 
 // As far as there is room beside what is kept: what nobody has first, then what the worker was told
 // already.
-std::vector<wire::AssignedExpert> Rollout::to_load(const std::string& name, const Hosting& hosting,
-                                                   const ExpertBits& kept,
-                                                   const ExpertBits& urgent) const {
+std::vector<wire::AssignedExpert> Rollout::to_load(const Hosting& hosting, const ExpertBits& kept,
+                                                   const ExpertBits& urgent,
+                                                   std::uint64_t room) const {
   using Rank = std::tuple<bool, bool, std::uint32_t, std::uint32_t>;
   std::vector<Rank> wanted;
   for_each(hosting.target - hosting.ready, [&](std::uint32_t layer, std::uint32_t index) {
@@ -224,7 +235,6 @@ std::vector<wire::AssignedExpert> Rollout::to_load(const std::string& name, cons
                         index);
   });
   std::sort(wanted.begin(), wanted.end());
-  const std::uint64_t room = placement::room_of(plan_worker(name, hosting), model_.shape);
   const std::uint64_t left = room - std::min<std::uint64_t>(room, kept.count());
   wanted.resize(std::min<std::uint64_t>(wanted.size(), left));
   std::vector<wire::AssignedExpert> experts;
@@ -235,7 +245,7 @@ std::vector<wire::AssignedExpert> Rollout::to_load(const std::string& name, cons
 }
 
 std::vector<std::string> Rollout::assign(std::uint64_t routers_seen, Time now,
-                                         const NextEpoch& next_epoch) {
+                                         const NextEpoch& next_epoch, const Room& room) {
   if (!model_.is_known()) return {};
   std::erase_if(removals_, [&](const Removal& removal) {
     const auto age = now - removal.published;
@@ -248,7 +258,7 @@ std::vector<std::string> Rollout::assign(std::uint64_t routers_seen, Time now,
   for (auto& [name, hosting] : workers_) {
     const ExpertBits kept =
         hosting.ready & (hosting.target | hosting.in_table | usable.at(name) | in_removal(name));
-    std::vector<wire::AssignedExpert> order = to_load(name, hosting, kept, urgent);
+    std::vector<wire::AssignedExpert> order = to_load(hosting, kept, urgent, room(name));
     ExpertBits listed = kept;
     for (const wire::AssignedExpert& expert : order) listed.set(expert.layer, expert.index);
     if (hosting.epoch != 0 && !hosting.is_outdated && listed == hosting.listed) continue;
@@ -266,28 +276,45 @@ std::vector<std::string> Rollout::assign(std::uint64_t routers_seen, Time now,
   return changed;
 }
 
-std::optional<wire::Assignment> Rollout::news_for(const std::string& worker,
-                                                  std::uint64_t epoch_seen,
-                                                  const NextEpoch& next_epoch) {
+bool Rollout::has_news(const std::string& worker, std::uint64_t epoch_seen) const {
   const auto found = workers_.find(worker);
-  if (found == workers_.end() || found->second.epoch == 0) return std::nullopt;
-  Hosting& hosting = found->second;
-  if (hosting.epoch <= epoch_seen) {
-    if (hosting.was_told) return std::nullopt;
-    hosting.epoch = next_epoch();
-  }
-  hosting.was_told = true;
-  return wire::Assignment{hosting.epoch, model_.version, hosting.order};
+  if (found == workers_.end() || found->second.epoch == 0) return false;
+  return found->second.epoch > epoch_seen || !found->second.was_told;
 }
 
-bool Rollout::is_stuck() const {
-  if (!model_.is_known() || !removals_.empty() || table_is_stale()) return false;
-  bool is_blocked = false;
-  for (const auto& [name, hosting] : workers_) {
-    if (!is_empty(hosting.listed - hosting.ready)) return false;
-    is_blocked |= !is_empty(hosting.target - hosting.ready);
+std::uint64_t Rollout::epoch_of(const std::string& worker) const {
+  const auto found = workers_.find(worker);
+  return found == workers_.end() ? 0 : found->second.epoch;
+}
+
+std::optional<wire::Assignment> Rollout::tell(const std::string& worker, std::uint64_t epoch) {
+  const auto found = workers_.find(worker);
+  if (found == workers_.end()) return std::nullopt;
+  Hosting& hosting = found->second;
+  if (!model_.is_known()) {
+    wire::Assignment as_it_is{epoch, model_.version, {}};
+    for_each(hosting.ready, [&](std::uint32_t layer, std::uint32_t index) {
+      as_it_is.experts.push_back({layer, index, {}});
+    });
+    return as_it_is;
   }
-  return is_blocked;
+  if (hosting.epoch == 0) return std::nullopt;
+  hosting.epoch = epoch;
+  hosting.was_told = true;
+  return wire::Assignment{epoch, model_.version, hosting.order};
+}
+
+bool Rollout::is_moving() const {
+  if (!removals_.empty() || table_is_stale()) return true;
+  return std::any_of(workers_.begin(), workers_.end(), [](const auto& worker) {
+    return !is_empty(worker.second.listed - worker.second.ready);
+  });
+}
+
+bool Rollout::is_blocked() const {
+  return model_.is_known() && std::any_of(workers_.begin(), workers_.end(), [](const auto& worker) {
+           return !is_empty(worker.second.target - worker.second.ready);
+         });
 }
 
 ExpertBits Rollout::ready() const {

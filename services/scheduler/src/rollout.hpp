@@ -77,6 +77,11 @@ class Rollout {
 
   /// The live workers as a planner sees them.
   [[nodiscard]] std::vector<placement::PlanWorker> plan_workers() const;
+  /// What routers do without a copy; in the next table.
+  void set_policy(wire::DegradedPolicy policy);
+  /// Whether routers are to finish what they have of it; in the next table.
+  void set_leaving(bool leaving);
+
   /// By worker, as plan_workers() gave them.
   void set_targets(const std::vector<wire::ExpertBits>& targets);
 
@@ -84,21 +89,30 @@ class Rollout {
   [[nodiscard]] bool table_is_stale() const;
   void publish(std::uint64_t epoch, Time now);
   [[nodiscard]] const wire::RoutingTable& table() const { return table_; }
-  /// The same table, for routers that have seen this epoch or a greater one of a former scheduler.
+  /// The same table under a newer epoch: all tables of a reply have the same one.
   void restamp_table(std::uint64_t epoch) { table_.epoch = epoch; }
 
   /// Brings the assignments up to date; names of workers that have a new one. `routers_seen`: the
-  /// lowest epoch that a live router has applied.
-  std::vector<std::string> assign(std::uint64_t routers_seen, Time now,
-                                  const NextEpoch& next_epoch);
-  /// The assignment of a worker that has not seen it. What it has seen of a former scheduler may
-  /// have the same epoch or a greater one: the assignment gets a new epoch then.
-  [[nodiscard]] std::optional<wire::Assignment> news_for(const std::string& worker,
-                                                         std::uint64_t epoch_seen,
-                                                         const NextEpoch& next_epoch);
+  /// lowest epoch that a live router has applied. `room`: experts of this model that fit on a
+  /// worker beside those of other models.
+  using Room = std::function<std::uint64_t(const std::string& worker)>;
+  std::vector<std::string> assign(std::uint64_t routers_seen, Time now, const NextEpoch& next_epoch,
+                                  const Room& room);
+  /// Whether the worker has not been told its assignment. What it has seen of a former scheduler
+  /// may have the same epoch or a greater one.
+  [[nodiscard]] bool has_news(const std::string& worker, std::uint64_t epoch_seen) const;
+  /// What a worker shall host now, under this epoch, which counts as told. Of a model that the
+  /// registry has not told us of: what it has. Nothing: it was not planned for yet.
+  [[nodiscard]] std::optional<wire::Assignment> tell(const std::string& worker,
+                                                     std::uint64_t epoch);
+  /// Of its assignment; 0: none yet.
+  [[nodiscard]] std::uint64_t epoch_of(const std::string& worker) const;
 
-  /// Every load waits for room that only another load would free: the plan cannot come true.
-  [[nodiscard]] bool is_stuck() const;
+  /// Something is under way: a load, a drop, a table.
+  [[nodiscard]] bool is_moving() const;
+  /// A copy of the plan has not even been asked for, since there is no room. If nothing is moving,
+  /// it waits for room that only another load would free: the plan cannot come true.
+  [[nodiscard]] bool is_blocked() const;
 
   /// Experts with a ready copy, and experts that have none.
   [[nodiscard]] wire::ExpertBits ready() const;
@@ -136,10 +150,10 @@ class Rollout {
                                                          const Hosting& hosting);
   [[nodiscard]] std::map<std::string, wire::ExpertBits> usable() const;
   [[nodiscard]] wire::ExpertBits in_removal(const std::string& worker) const;
-  [[nodiscard]] std::vector<wire::AssignedExpert> to_load(const std::string& name,
-                                                          const Hosting& hosting,
+  [[nodiscard]] std::vector<wire::AssignedExpert> to_load(const Hosting& hosting,
                                                           const wire::ExpertBits& kept,
-                                                          const wire::ExpertBits& urgent) const;
+                                                          const wire::ExpertBits& urgent,
+                                                          std::uint64_t room) const;
   [[nodiscard]] wire::AssignedExpert assigned_expert(std::uint32_t layer,
                                                      std::uint32_t index) const;
 
@@ -148,6 +162,7 @@ class Rollout {
   wire::ExpertBits all_;  // experts that there are
   std::map<std::string, Hosting> workers_;
   std::vector<Removal> removals_;
+  bool leaving_ = false;
   wire::RoutingTable table_;       // epoch 0: none yet
   bool table_is_outdated_ = true;  // beyond what `in_table` shows: an endpoint or the model changed
 };

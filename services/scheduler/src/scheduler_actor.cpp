@@ -66,41 +66,60 @@ void SchedulerState::on_catalog_changed() {
   resolve();
 }
 
+fabric::CatalogActor SchedulerState::registry() const {
+  return parts_.node.remote<fabric::CatalogActor>(parts_.registries.link(), fabric::kCatalogActor);
+}
+
 void SchedulerState::resolve() {
   resolve_at_ = parts_.now() + parts_.settings.resolve;
   if (resolving_) return;
   resolve_again_ = false;
-  if (parts_.settings.model.empty()) return unresolved("scheduler.model names none");
   resolving_ = true;
-  const fabric::LinkId link = parts_.registries.link();
-  const auto registry = parts_.node.remote<fabric::CatalogActor>(link, fabric::kCatalogActor);
-  self_->request(registry, kRegistryTimeout, wire::ResolveModel{parts_.settings.model})
-      .then([this](const wire::ModelRecord& record) { resolved(record); },
-            [this, link](const caf::error& error) { unanswered(link, fabric::from_caf(error)); });
+  self_->request(registry(), kRegistryTimeout, wire::DeploymentsRequest{book_.revision()})
+      .then(
+          [this](wire::DeploymentList& list) {
+            unanswered_ = 0;
+            book_.learn(std::move(list));
+            const auto references = book_.references();
+            questions_.assign(references.begin(), references.end());
+            answers_.clear();
+            if (questions_.empty()) {
+              return unresolved("scheduler.model names none, and there is no deployment");
+            }
+            ask_next();
+          },
+          [this, link = parts_.registries.link()](const caf::error& error) {
+            unanswered(link, fabric::from_caf(error));
+          });
 }
 
+void SchedulerState::ask_next() {
+  if (questions_.empty()) return resolved_all();
+  std::string reference = std::move(questions_.front());
+  questions_.pop_front();
+  self_->request(registry(), kRegistryTimeout, wire::ResolveModel{std::move(reference)})
+      .then([this](const wire::ModelRecord& record) { resolved(record); },
+            [this, link = parts_.registries.link()](const caf::error& error) {
+              unanswered(link, fabric::from_caf(error));
+            });
+}
+
+// Sums are asked for once: they are the most of it, and never change.
 void SchedulerState::resolved(const wire::ModelRecord& record) {
-  unanswered_ = 0;
-  if (record.model == known_) {
-    resolving_ = false;
-    last_problem_.clear();
-    return;
-  }
-  const fabric::LinkId link = parts_.registries.link();
-  const auto registry = parts_.node.remote<fabric::CatalogActor>(link, fabric::kCatalogActor);
+  const auto is_it = [&](const WantedModel& known) { return known.record.model == record.model; };
+  if (std::ranges::any_of(answers_, is_it)) return ask_next();
+  const auto known = std::ranges::find_if(told_, is_it);
+  if (known != told_.end()) return add(record, known->digests);
   self_
-      ->request(registry, kRegistryTimeout,
+      ->request(registry(), kRegistryTimeout,
                 wire::DigestsRequest{record.model.name, record.model.version})
       .then(
-          [this, record](const wire::ModelDigests& digests) {
-            const auto taken = parts_.core->on_model(record, digests, parts_.now());
-            if (!taken) return unresolved(taken.error().message);
-            resolving_ = false;
-            last_problem_.clear();
-            known_ = record.model;
-            send_nudges();
+          [this, record](wire::ModelDigests& digests) {
+            add(record, std::make_shared<const wire::ModelDigests>(std::move(digests)));
           },
-          [this, link](const caf::error& error) { unanswered(link, fabric::from_caf(error)); });
+          [this, link = parts_.registries.link()](const caf::error& error) {
+            unanswered(link, fabric::from_caf(error));
+          });
 }
 
 void SchedulerState::unanswered(fabric::LinkId registry, const base::Error& error) {
@@ -116,11 +135,32 @@ void SchedulerState::unanswered(fabric::LinkId registry, const base::Error& erro
   }
 }
 
+void SchedulerState::add(const wire::ModelRecord& record,
+                         std::shared_ptr<const wire::ModelDigests> digests) {
+  WantedModel& wanted = answers_.emplace_back();
+  wanted.record = record;
+  wanted.digests = std::move(digests);
+  book_.rule(wanted);
+  ask_next();
+}
+
+void SchedulerState::resolved_all() {
+  if (answers_ != told_) {
+    const auto taken = parts_.core->on_models(answers_, parts_.now(), book_.left_out());
+    if (!taken) return unresolved(taken.error().message);
+    told_ = std::move(answers_);
+    send_nudges();
+  }
+  answers_.clear();
+  resolving_ = false;
+  last_problem_.clear();
+}
+
 // What is served stays; the registry is asked again.
 void SchedulerState::unresolved(const std::string& reason) {
   resolving_ = false;
   // Nothing can be served before the first answer: that is worth asking sooner for.
-  if (known_.version == 0) {
+  if (told_.empty()) {
     resolve_at_ = parts_.now() + std::min(parts_.settings.resolve, kFirstResolve);
   }
   parts_.core->on_no_model(reason);

@@ -4,9 +4,11 @@
 
 #include <caf/typed_actor.hpp>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "conclave/fabric/messages.hpp"
 #include "conclave/fabric/node.hpp"
@@ -15,6 +17,7 @@
 #include "registry_list.hpp"
 #include "scheduler_core.hpp"
 #include "scheduler_metrics.hpp"
+#include "wanted_book.hpp"
 
 namespace conclave::scheduler {
 
@@ -38,7 +41,10 @@ class SchedulerState {
   static constexpr const char* kName = "conclave.scheduler";
 
   SchedulerState(SchedulerActor::pointer self, std::shared_ptr<SchedulerParts> parts)
-      : self_(self), parts_(std::move(*parts)), admin_(*parts_.core, parts_.now) {}
+      : self_(self),
+        parts_(std::move(*parts)),
+        admin_(*parts_.core, parts_.now),
+        book_(parts_.settings.model) {}
 
   SchedulerActor::behavior_type make_behavior();
 
@@ -46,11 +52,16 @@ class SchedulerState {
   caf::result<wire::ReportReply> on_report(const wire::NodeReport& report);
   void on_tick();
   void on_catalog_changed();
+  // Of the registry: deployments, then each version that is wanted, one after the other.
   void resolve();
+  void ask_next();
+  void resolved(const wire::ModelRecord& record);
+  void add(const wire::ModelRecord& record, std::shared_ptr<const wire::ModelDigests> digests);
+  void resolved_all();
   void unresolved(const std::string& reason);
   /// A registry could not be asked: the next one is, at once, unless all were.
   void unanswered(fabric::LinkId registry, const base::Error& error);
-  void resolved(const wire::ModelRecord& record);
+  [[nodiscard]] fabric::CatalogActor registry() const;
   void send_nudges();
   void send_events();
 
@@ -62,9 +73,12 @@ class SchedulerState {
   bool resolving_ = false;
   bool resolve_again_ = false;  // the catalog changed meanwhile
   std::size_t unanswered_ = 0;  // registries in a row that did not answer
-  wire::ModelVersion known_;    // whose sums the core has
-  std::string last_problem_;    // with the registry: said once, not every two seconds
-  Time problem_since_{};        // if there is one
+  WantedBook book_;
+  std::deque<std::string> questions_;
+  std::vector<WantedModel> answers_;
+  std::vector<WantedModel> told_;  // the core
+  std::string last_problem_;       // with the registry: said once, not every two seconds
+  Time problem_since_{};           // if there is one
   bool problem_lasts_ = false;
 };
 

@@ -1,10 +1,11 @@
-// All decisions of the scheduler: who is in the fleet, what is served, which expert is where, and
-// what each node is told. It knows no actor, no socket and no clock: reports, the registry's
-// answers and the time go in; replies, nudges and numbers come out.
+// All decisions of the scheduler: who is in the fleet, which versions are served, which expert is
+// where, and what each node is told. It knows no actor, no socket and no clock: reports, the
+// registry's answers and the time go in; replies, nudges and numbers come out.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -19,10 +20,9 @@
 #include "conclave/wire/placement.hpp"
 #include "conclave/wire/registry.hpp"
 #include "expert_numbers.hpp"
-#include "load_book.hpp"
 #include "refusal_book.hpp"
-#include "rollout.hpp"
 #include "roster.hpp"
+#include "served_version.hpp"
 
 namespace conclave::scheduler {
 
@@ -34,11 +34,15 @@ struct NudgeTo {
   friend bool operator==(const NudgeTo&, const NudgeTo&) = default;
 };
 
+/// Versions wanted at once: each has a backbone in every router, and a copy of all its experts.
+inline constexpr std::size_t kServedVersionsMax = 4;
+
 /// For metrics.
 struct SchedulerStats {
   std::map<std::pair<wire::NodeRole, wire::NodeState>, std::uint32_t> nodes;
   std::uint64_t epoch = 0;
-  std::uint32_t experts_total = 0;
+  std::uint32_t versions = 0;       // served, or on the way
+  std::uint32_t experts_total = 0;  // of all versions, as the next
   std::uint32_t experts_ready = 0;
   std::uint64_t moves_total = 0;  // experts that plans gave to a worker which did not have them
   std::uint64_t plans_total = 0;
@@ -61,10 +65,15 @@ class SchedulerCore {
   /// To be called every `publish` milliseconds: leases lapse, tables go out.
   void on_tick(Time now);
 
-  /// What the reference means, by the registry. kInvalidArgument: a record and sums that contradict
-  /// each other, or a model without experts; nothing changes then.
-  base::Status on_model(const wire::ModelRecord& record, const wire::ModelDigests& digests,
-                        Time now);
+  /// What is to be served, by the registry: first what `scheduler.model` means, if it names one,
+  /// then what deployments name; not empty, at most kServedVersionsMax. A version that is not
+  /// wanted any more stays until all that are wanted are served by a router, and goes when no
+  /// router computes anything of it. One that does not fit beside what is there waits, or, with
+  /// `scheduler.version-change` = gap, takes its place at once.
+  /// `left_out`: why more is not wanted, for people.
+  /// kInvalidArgument: a record and sums that contradict each other, or a model without experts;
+  /// nothing changes then.
+  base::Status on_models(std::vector<WantedModel> wanted, Time now, std::string left_out = {});
   /// The registry could not say: what is served stays. The reason is for people.
   void on_no_model(std::string reason) { no_model_ = std::move(reason); }
 
@@ -78,20 +87,22 @@ class SchedulerCore {
   base::Status set_standing(const std::string& worker, Standing standing, Time now);
   [[nodiscard]] Standing standing(const std::string& worker) const;
 
-  /// A rule for an expert, in place of the one it had; nullopt takes it away.
-  void pin(std::uint32_t layer, std::uint32_t expert, std::optional<placement::Pin> pin, Time now);
-  [[nodiscard]] std::vector<placement::Pin> pins() const;
+  /// Which version people mean: "name:version", a name (the first of that name), or empty: the
+  /// first of all. nullptr: it is not served.
+  [[nodiscard]] const ServedVersion* find(std::string_view reference = {}) const;
+
+  /// A rule for an expert of a version, in place of the one it had; nullopt takes it away.
+  void pin(const ServedVersion& version, std::uint32_t layer, std::uint32_t expert,
+           std::optional<placement::Pin> pin, Time now);
 
   /// The plan that would be made now, and what it would be made of; nothing is changed.
-  /// kFailedPrecondition: no model of the registry is served.
-  [[nodiscard]] base::Result<std::pair<placement::PlanRequest, placement::Plan>> preview() const;
+  /// kFailedPrecondition: the registry has not told us of the version.
+  [[nodiscard]] base::Result<std::pair<placement::PlanRequest, placement::Plan>> preview(
+      const ServedVersion& version) const;
   /// Plans anew, now, and rolls that out. Errors as preview().
-  base::Result<placement::Plan> apply(Time now);
+  base::Result<placement::Plan> apply(const ServedVersion& version, Time now);
 
   [[nodiscard]] wire::Fleet fleet(Time now) const;
-  /// Null before a model is served.
-  [[nodiscard]] const Rollout* rollout() const { return rollout_ ? &*rollout_ : nullptr; }
-  [[nodiscard]] const LoadBook* loads() const { return loads_ ? &*loads_ : nullptr; }
   [[nodiscard]] SchedulerStats stats() const;
   /// Of every version that is served, for metrics.
   [[nodiscard]] std::vector<ModelNumbers> model_numbers() const;
@@ -107,23 +118,46 @@ class SchedulerCore {
   void node_arrived(const wire::NodeReport& report, Roster::Arrival arrival);
   void observe_router(const wire::NodeReport& report);
   void observe_worker(const wire::NodeReport& report, Time now);
-  void observe_loads(const wire::NodeReport& report);
   void forget_worker(const std::string& worker);
   void expire(Time now);
   [[nodiscard]] bool hears_nobody(Time now) const;
   void settle(Time now);
-  void adopt_reported_model(Time now);
-  void serve(ServedModel model, Time now);
   void refresh(Time now);
-  placement::Plan plan();
-  [[nodiscard]] placement::PlanRequest request() const;
-  void publish(Time now);
-  void log_completeness();
-  [[nodiscard]] std::uint64_t routers_seen() const;
-  [[nodiscard]] std::optional<wire::RoutingTable> table_for(const wire::NodeReport& router);
-  [[nodiscard]] wire::ReportReply reply_to(const wire::NodeReport& report, Time now);
-  [[nodiscard]] std::string reason(Time now) const;
   void nudge(wire::NodeRole role);
+
+  // Versions: scheduler_versions.cpp.
+  ServedVersion* find(const wire::ModelVersion& model);
+  [[nodiscard]] std::vector<const ServedModel*> models() const;
+  void adopt_reported_models(Time now);
+  void admit_wanted(Time now);
+  [[nodiscard]] std::string why_not(const ServedModel& model) const;
+  ServedVersion& serve(ServedModel model, Time now);
+  void follow(ServedVersion& version, const WantedModel& wanted);
+  void retire(Time now);
+  void drop(std::list<ServedVersion>::iterator version);
+  void change_plans();
+  [[nodiscard]] bool is_served(const ServedVersion& version) const;
+  [[nodiscard]] bool is_open_anywhere(const ServedVersion& version) const;
+  [[nodiscard]] std::uint64_t room(const ServedVersion& version, const std::string& worker) const;
+  void plan_what_is_due(Time now);
+  placement::Plan plan(ServedVersion& version);
+  [[nodiscard]] placement::PlanRequest request(const ServedVersion& version) const;
+  [[nodiscard]] std::vector<placement::Pin> pins_of(const ServedVersion& version) const;
+  void assign(Time now);
+  void replan_if_stuck();
+  void log_completeness(ServedVersion& version);
+
+  // What nodes are told: scheduler_replies.cpp.
+  void publish(Time now);
+  void stamp_tables();
+  [[nodiscard]] std::uint64_t routers_seen() const;
+  [[nodiscard]] std::vector<wire::RoutingTable> tables_for(const wire::NodeReport& router);
+  [[nodiscard]] std::vector<wire::Assignment> assignments_for(const wire::NodeReport& worker);
+  [[nodiscard]] wire::ReportReply reply_to(const wire::NodeReport& report, Time now);
+  [[nodiscard]] wire::ServedModel describe(const ServedVersion& version) const;
+  [[nodiscard]] std::vector<const ServedVersion*> in_order() const;
+  [[nodiscard]] std::string reason(Time now) const;
+  [[nodiscard]] std::uint32_t assigned(const std::string& worker) const;
 
   // Epochs of tables that a router was sent, and reported back: what else it has seen came from a
   // former scheduler and says nothing.
@@ -138,25 +172,25 @@ class SchedulerCore {
   std::unique_ptr<placement::Planner> planner_;
   telemetry::Logger log_;
   Roster roster_;
-  std::optional<Rollout> rollout_;
-  std::optional<LoadBook> loads_;  // of the rollout's model
+  std::list<ServedVersion> versions_;  // at most wire::kVersionsMax
+  std::vector<WantedModel> wanted_;    // empty: the registry has not answered yet
   PairTimes pair_times_;
   std::map<std::string, Standing> standings_;  // of those that are not in service
-  std::map<std::pair<std::uint32_t, std::uint32_t>, placement::Pin> pins_;
   std::string no_model_ = "the registry has not answered yet";
-  std::string no_fit_;  // why the plan gives some experts no place
+  std::string left_out_;  // why more is not wanted
+  std::string waiting_;   // why a wanted version is not served yet
 
   Phase phase_ = Phase::kWaiting;
   const Time started_;
   Time last_call_;
   Time heard_;  // a report of any node
   Time settle_until_{};
-  bool plan_is_due_ = false;
-  bool may_rebalance_ = true;  // false once a plan that does got stuck, until the next change
   std::optional<Time> published_;
-  bool was_complete_ = false;
 
   std::uint64_t epoch_ = 0;
+  std::uint64_t tables_epoch_ = 0;   // of all tables; 0: none yet
+  bool tables_changed_ = false;      // a version is gone: its table, too
+  std::uint64_t dropped_epoch_ = 0;  // since when assignments have a version less
   std::uint64_t moves_total_ = 0;
   std::uint64_t plans_total_ = 0;
   std::uint64_t refused_total_ = 0;

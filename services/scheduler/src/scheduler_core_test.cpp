@@ -30,8 +30,8 @@ TEST(SchedulerCoreTest, AssignsLoadsAndPublishes) {
   EXPECT_EQ(fleet.fleet().reason, "");
   EXPECT_EQ(fleet.fleet().models.at(0).experts_total, kExperts);
   EXPECT_EQ(fleet.fleet().models.at(0).experts_ready, kExperts);
-  EXPECT_EQ(fleet.workers_.at("a").hosted.count(), kExperts / 2);
-  EXPECT_EQ(fleet.workers_.at("b").hosted.count(), kExperts / 2);
+  EXPECT_EQ(fleet.workers_.at("a").hosted().count(), kExperts / 2);
+  EXPECT_EQ(fleet.workers_.at("b").hosted().count(), kExperts / 2);
   EXPECT_EQ(router.table.workers.size(), 2u);
   EXPECT_EQ(router.table.pool.size(), kExperts);
   EXPECT_EQ(router.table.model, fleet.record_.model);
@@ -201,7 +201,7 @@ TEST(SchedulerCoreTest, AWorkerThatJoinsTakesItsShareWithoutAGap) {
   }
 
   EXPECT_EQ(fleet.core_->stats().moves_total, kExperts + kExperts / 3);
-  for (const auto& [name, worker] : fleet.workers_) EXPECT_EQ(worker.hosted.count(), 8u) << name;
+  for (const auto& [name, worker] : fleet.workers_) EXPECT_EQ(worker.hosted().count(), 8u) << name;
 }
 
 TEST(SchedulerCoreTest, ARestartedWorkerGetsItsExpertsAgain) {
@@ -210,12 +210,12 @@ TEST(SchedulerCoreTest, ARestartedWorkerGetsItsExpertsAgain) {
   fleet.add_worker("b");
   fleet.add_router("r");
   fleet.run(5s);
-  const wire::ExpertBits before = fleet.workers_.at("a").hosted;
+  const wire::ExpertBits before = fleet.workers_.at("a").hosted();
 
   fleet.add_worker("a");  // a new incarnation, with nothing
   fleet.run(3s);
 
-  EXPECT_EQ(fleet.workers_.at("a").hosted, before);
+  EXPECT_EQ(fleet.workers_.at("a").hosted(), before);
   EXPECT_TRUE(fleet.fleet().complete());
   EXPECT_EQ(fleet.core_->stats().moves_total, kExperts);
 }
@@ -257,8 +257,8 @@ TEST(SchedulerCoreTest, ADrainingWorkerIsEmptiedBeforeItIsToldThatNothingRemains
     EXPECT_TRUE(fleet.fleet().complete()) << "step " << i;
   }
 
-  EXPECT_EQ(fleet.workers_.at("b").hosted.count(), 0u);
-  EXPECT_TRUE(fleet.workers_.at("b").wanted.empty());
+  EXPECT_EQ(fleet.workers_.at("b").hosted().count(), 0u);
+  EXPECT_TRUE(fleet.workers_.at("b").open.at(0).wanted.empty());
   EXPECT_EQ(fleet.copies(), kExperts);
 }
 
@@ -271,7 +271,7 @@ TEST(SchedulerCoreTest, ADrainingWorkerWithNobodyToTakeOverKeepsServing) {
   fleet.workers_.at("a").draining = true;
   fleet.run(5s);
 
-  EXPECT_EQ(fleet.workers_.at("a").hosted.count(), kExperts);
+  EXPECT_EQ(fleet.workers_.at("a").hosted().count(), kExperts);
   EXPECT_EQ(router.table.pool.size(), kExperts);
 }
 
@@ -302,7 +302,7 @@ TEST(SchedulerCoreTest, ARestartedSchedulerAdoptsWhatIsThere) {
     std::map<std::string, wire::ExpertBits> hosted;
     std::map<std::string, std::uint64_t> seen;
     for (const auto& [name, worker] : fleet.workers_) {
-      hosted[name] = worker.hosted;
+      hosted[name] = worker.hosted();
       seen[name] = worker.epoch_seen;
     }
     const std::uint64_t table_epoch = router.table.epoch;
@@ -313,7 +313,7 @@ TEST(SchedulerCoreTest, ARestartedSchedulerAdoptsWhatIsThere) {
     EXPECT_EQ(fleet.core_->stats().moves_total, 0u);
     EXPECT_TRUE(fleet.fleet().complete()) << fleet.fleet().reason;
     for (const auto& [name, worker] : fleet.workers_) {
-      EXPECT_EQ(worker.hosted, hosted[name]);
+      EXPECT_EQ(worker.hosted(), hosted[name]);
       EXPECT_GT(worker.epoch_seen, seen[name]);
     }
     EXPECT_GT(router.table.epoch, table_epoch);
@@ -361,7 +361,7 @@ TEST(SchedulerCoreTest, WithoutTheRegistryItServesWhatWorkersReport) {
   fleet.tell_model();
   fleet.add_worker("c");
   fleet.run(5s);
-  EXPECT_EQ(fleet.workers_.at("c").hosted.count(), kExperts / 3);
+  EXPECT_EQ(fleet.workers_.at("c").hosted().count(), kExperts / 3);
   EXPECT_EQ(router.table.workers.size(), 3u);
 }
 
@@ -371,14 +371,14 @@ TEST(SchedulerCoreTest, ANewVersionReplacesTheOldOne) {
   fleet.add_worker("b");
   FakeRouter& router = fleet.add_router("r");
   fleet.run(5s);
-  fleet.checks_ = false;
 
   fleet.record_ = test::record_of(2, 3, 6);
   fleet.record_.model.sha256 = std::string(64, 'b');
   fleet.tell_model();
-  fleet.run(5s);
+  fleet.run(12s);
 
   EXPECT_TRUE(fleet.fleet().complete()) << fleet.fleet().reason;
+  ASSERT_EQ(fleet.fleet().models.size(), 1u);
   EXPECT_EQ(fleet.fleet().models.at(0).experts_total, 12u);
   EXPECT_EQ(router.table.model.version, 2u);
   EXPECT_EQ(fleet.copies(), 12u);
@@ -410,10 +410,11 @@ TEST(SchedulerCoreTest, RefusesARecordThatContradictsItsSums) {
   auto record = test::record_of(2, 4, 8);
   auto digests = test::digests_of(record);
   digests.expert.pop_back();
-  EXPECT_EQ(fleet.core_->on_model(record, digests, fleet.now_).error().code,
-            ErrorCode::kInvalidArgument);
+  WantedModel wanted = test::wanted_of(record);
+  wanted.digests = std::make_shared<const wire::ModelDigests>(digests);
+  EXPECT_EQ(fleet.core_->on_models({wanted}, fleet.now_).error().code, ErrorCode::kInvalidArgument);
   record.experts = 0;
-  EXPECT_EQ(fleet.core_->on_model(record, test::digests_of(record), fleet.now_).error().code,
+  EXPECT_EQ(fleet.core_->on_models({test::wanted_of(record)}, fleet.now_).error().code,
             ErrorCode::kInvalidArgument);
   EXPECT_EQ(fleet.fleet().models.at(0).model.version, 1u);
 }
@@ -489,25 +490,25 @@ TEST(SchedulerCoreTest, APlanThatCannotComeTrueIsGivenUp) {
   FakeWorker& b = fleet.add_worker("b", 2);
   std::uint32_t layer = 1;
   for (FakeWorker* worker : {&a, &b}) {
-    worker->model = fleet.record_.model;
-    worker->hosted = wire::ExpertBits(3, 2);
-    for (const std::uint32_t index : {0u, 1u}) worker->hosted.set(layer, index);
+    wire::ExpertBits hosted(3, 2);
+    for (const std::uint32_t index : {0u, 1u}) hosted.set(layer, index);
+    worker->open = {{fleet.record_.model, hosted, {}}};
     ++layer;
   }
-  const wire::ExpertBits before = a.hosted;
+  const wire::ExpertBits before = a.hosted();
   FakeRouter& router = fleet.add_router("r");
 
   fleet.run(8s);
 
   EXPECT_EQ(fleet.core_->stats().plans_total, 2u) << "the second one leaves everything in place";
   EXPECT_TRUE(fleet.fleet().complete()) << fleet.fleet().reason;
-  EXPECT_EQ(a.hosted, before);
+  EXPECT_EQ(a.hosted(), before);
   EXPECT_EQ(router.table.pool.size(), 4u);
 
   fleet.add_worker("c", 2);  // room to move
   fleet.run(8s);
   EXPECT_TRUE(fleet.fleet().complete()) << fleet.fleet().reason;
-  EXPECT_GE(fleet.workers_.at("c").hosted.count(), 1u);
+  EXPECT_GE(fleet.workers_.at("c").hosted().count(), 1u);
 }
 
 // Workers come, die, restart, drain and change size at random; the fleet checks every table and

@@ -18,7 +18,8 @@ SchedulerMetrics::SchedulerMetrics(telemetry::Metrics& metrics, std::size_t expe
     : metrics_(metrics),
       experts_max_(experts_max),
       epoch_(metrics.gauge("conclave_scheduler_epoch", "Epoch of the newest table or assignment")),
-      experts_(metrics.gauge("conclave_scheduler_experts", "Experts of the model")),
+      versions_(metrics.gauge("conclave_scheduler_versions", "Versions served, or on the way")),
+      experts_(metrics.gauge("conclave_scheduler_experts", "Experts of all versions")),
       experts_ready_(
           metrics.gauge("conclave_scheduler_experts_ready", "Experts with a ready copy")),
       moves_(metrics.counter("conclave_scheduler_moves_total",
@@ -42,6 +43,7 @@ void SchedulerMetrics::show(const SchedulerStats& stats) {
     }
   }
   epoch_.set(static_cast<double>(stats.epoch));
+  versions_.set(stats.versions);
   experts_.set(stats.experts_total);
   experts_ready_.set(stats.experts_ready);
   moves_.add(static_cast<double>(stats.moves_total - shown_.moves_total));

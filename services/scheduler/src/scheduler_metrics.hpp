@@ -22,6 +22,7 @@ class SchedulerMetrics {
   telemetry::Metrics& metrics_;
   std::size_t experts_max_;
   telemetry::Gauge& epoch_;
+  telemetry::Gauge& versions_;
   telemetry::Gauge& experts_;
   telemetry::Gauge& experts_ready_;
   telemetry::Counter& moves_;

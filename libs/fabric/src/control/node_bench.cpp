@@ -113,7 +113,8 @@ CatalogActor::behavior_type echo(CatalogActor::pointer /*self*/) {
           },
           [](const wire::ListModels&) { return wire::ModelList{}; },
           [](const wire::SetAlias&) { return wire::ModelRecord{}; },
-          [](const wire::DigestsRequest&) { return wire::ModelDigests{}; }};
+          [](const wire::DigestsRequest&) { return wire::ModelDigests{}; },
+          [](const wire::DeploymentsRequest&) { return wire::DeploymentList{}; }};
 }
 
 struct Asker {

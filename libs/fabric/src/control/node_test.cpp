@@ -63,7 +63,8 @@ CatalogActor::behavior_type catalog(CatalogActor::pointer self) {
             digests.experts = 256;
             digests.expert.resize(25'600);
             return digests;
-          }};
+          },
+          [](const wire::DeploymentsRequest&) { return wire::DeploymentList{}; }};
 }
 
 enum class Transport { kTcp, kInproc, kDirect };

@@ -75,7 +75,8 @@ using CatalogActor =
                      caf::replies_to<wire::ResolveModel>::with<wire::ModelRecord>,
                      caf::replies_to<wire::ListModels>::with<wire::ModelList>,
                      caf::replies_to<wire::SetAlias>::with<wire::ModelRecord>,
-                     caf::replies_to<wire::DigestsRequest>::with<wire::ModelDigests>>;
+                     caf::replies_to<wire::DigestsRequest>::with<wire::ModelDigests>,
+                     caf::replies_to<wire::DeploymentsRequest>::with<wire::DeploymentList>>;
 
 using LedgerActor = caf::typed_actor<caf::replies_to<wire::KeyQuestion>::with<wire::KeyAnswer>,
                                      caf::replies_to<wire::UsageBatch>::with<wire::Recorded>,

@@ -6,6 +6,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "conclave/fleet/process.hpp"
 #include "conclave/testkit/events.hpp"
@@ -27,8 +29,12 @@ class FakeScheduler {
   [[nodiscard]] const std::string& address() const;
 
   /// What nodes get whose epoch_seen is lower; they are told to ask.
-  void publish(wire::RoutingTable table);
-  void assign(const std::string& worker, wire::Assignment assignment);
+  void publish(std::vector<wire::RoutingTable> tables);
+  void publish(wire::RoutingTable table) { publish(std::vector{std::move(table)}); }
+  void assign(const std::string& worker, std::vector<wire::Assignment> assignments);
+  void assign(const std::string& worker, wire::Assignment assignment) {
+    assign(worker, std::vector{std::move(assignment)});
+  }
   /// Of the answers from now on; 60 s at first.
   void set_lease(std::chrono::milliseconds lease);
 

@@ -160,6 +160,9 @@ struct RoutingTable {
   std::vector<std::uint16_t> pool;
   DegradedPolicy policy = DegradedPolicy::kWait;
   Sha256 backbone{};  // of the version; zeros: not recorded
+  /// Nobody wants this version any more: a router keeps it open, and leaves it out of its reports
+  /// while it computes nothing of it.
+  bool leaving = false;
 
   /// Empty outside of the range.
   [[nodiscard]] std::span<const std::uint16_t> pool_of(std::uint32_t layer,

@@ -18,7 +18,17 @@ enum class WithoutReplica : std::uint8_t {
   kFail,      // its request fails
 };
 
+/// What happens where a new version has no room beside the one that it replaces.
+enum class VersionChange : std::uint8_t {
+  kWait,  // until there is room; the old one is served
+  kGap,   // the old one goes at once, and nothing is served until the new one is loaded
+};
+
 /// The names that settings use; libs/config finds these by argument.
+constexpr auto enum_names(VersionChange /*tag*/) {
+  using Name = std::pair<std::string_view, VersionChange>;
+  return std::to_array<Name>({{"wait", VersionChange::kWait}, {"gap", VersionChange::kGap}});
+}
 constexpr auto enum_names(WithoutReplica /*tag*/) {
   using Name = std::pair<std::string_view, WithoutReplica>;
   return std::to_array<Name>({{"wait", WithoutReplica::kWait},
@@ -42,6 +52,7 @@ struct SchedulerSettings {
   std::chrono::milliseconds load_window{5000};
   double move_price = 0.1;
   WithoutReplica without_replica = WithoutReplica::kWait;
+  VersionChange version_change = VersionChange::kWait;
   // Three series each, a megabyte of text in a scrape: what a Prometheus takes without a thought.
   std::uint32_t expert_series_max = 4096;
 
@@ -70,6 +81,9 @@ struct SchedulerSettings {
       "How long pairs are counted before the placement is judged by them");
     v("move-price", move_price, 0.0, 100.0,
       "How much the busiest worker's share (1: the mean) must fall to be worth moving all experts");
+    v("version-change", version_change,
+      "Where a new version has no room beside the old one: wait (the old one is served) or gap (it "
+      "goes first)");
     v("expert-series-max", expert_series_max, 0u, 16'384u,
       "Most experts, of all versions, that /metrics shows one by one; with more, layers only");
   }
