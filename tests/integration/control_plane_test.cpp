@@ -91,7 +91,7 @@ TEST_P(ControlPlaneTest, ARegisteredModelIsAssignedAndRouted) {
                                                                          wire::FleetRequest{});
   ASSERT_TRUE(status) << status.error().to_string();
   EXPECT_EQ(status->nodes.size(), 4u);
-  EXPECT_TRUE(status->complete);
+  EXPECT_TRUE(status->complete());
   EXPECT_THAT(scheduler->host().metrics().expose(),
               HasSubstr("conclave_scheduler_nodes{role=\"expert-worker\",state=\"ready\"} 2"));
 }

@@ -92,7 +92,8 @@ def served(conclave: str, stack: Stack) -> dict[int, dict]:
 
 
 def set_alias(admin: Admin, version: int) -> None:
-    status, body, _ = admin.call("PUT", f"/models/{NAME}/aliases/production", {"version": version})
+    """The alias that `up` serves."""
+    status, body, _ = admin.call("PUT", f"/models/{NAME}/aliases/current", {"version": version})
     assert status in (200, 201), (status, body)
 
 

@@ -41,6 +41,7 @@ class Prometheus:
             ["prometheus", f"--config.file={self.folder}/prometheus.yml", f"--storage.tsdb.path={self.folder}/data",
              "--web.listen-address=127.0.0.1:0"], stdout=self.log, stderr=self.log)
         self.port = wait_for("Prometheus listens", self._listening)
+        wait_for("Prometheus is ready", self._ready)
 
     def _listening(self) -> str | None:
         """It says port 0 in its log, so the kernel is asked."""
@@ -54,6 +55,12 @@ class Prometheus:
             if words[3] == "0A" and f"socket:[{words[9]}]" in owned:
                 return str(int(words[1].split(":")[1], 16))
         return None
+
+    def _ready(self) -> bool:
+        with contextlib.suppress(OSError), \
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=30) as answer:
+            return answer.status == 200
+        return False
 
     def query(self, expr: str) -> list[dict]:
         url = f"http://127.0.0.1:{self.port}/api/v1/query?" + urllib.parse.urlencode({"query": expr})

@@ -61,6 +61,20 @@ std::vector<ByteRange> pieces_of(std::span<const ByteRange> ranges) {
   return pieces;
 }
 
+// "-00001-of-00003.gguf" of a name that ends so, else nothing: what tells the parts of a model
+// apart.
+std::string part_of(const std::string& file_name) {
+  const std::string pattern = gguf::part_suffix(0, 1);
+  if (file_name.size() < pattern.size()) return "";
+  const std::string end = file_name.substr(file_name.size() - pattern.size());
+  for (std::size_t i = 0; i < end.size(); ++i) {
+    const bool is_digit = end[i] >= '0' && end[i] <= '9';
+    const bool wants_digit = pattern[i] >= '0' && pattern[i] <= '9';
+    if (wants_digit ? !is_digit : end[i] != pattern[i]) return "";
+  }
+  return end;
+}
+
 }  // namespace
 
 struct SparseImage::Part {
@@ -310,9 +324,9 @@ void SparseImage::release(std::span<const ByteRange> ranges) {
 
 // ---- the cache
 
-// By the file's name and not by its place: the parts of a model differ in it, copies of it do not.
+// By which part it is and not by its address: a version may have several, with the same bytes.
 std::string SparseImage::name_of(const Part& part, std::uint64_t offset, std::uint64_t size) const {
-  return sha256_ + ":" + part.location.file_name() + ":" + std::to_string(offset) + "+" +
+  return sha256_ + ":" + part_of(part.location.file_name()) + ":" + std::to_string(offset) + "+" +
          std::to_string(size);
 }
 

@@ -43,7 +43,7 @@ class StoreTest : public ::testing::Test {
   Store& store() {
     if (!store_) {
       store_ = std::make_unique<Store>(
-          settings_, [] { return std::chrono::system_clock::now(); }, metrics_,
+          settings_, [] { return std::chrono::system_clock::time_point(); }, metrics_,
           telemetry::Logger());
     }
     return *store_;
@@ -124,7 +124,7 @@ TEST_F(FarModel, WhatCameOnceIsInTheCache) {
   restart();
   origin_->wish({.status = 503});  // from now on it is away
 
-  const auto again = store().open(origin_->url(), kSum, {}).value();
+  const auto again = store().open(origin_->url("/another/name.gguf"), kSum, {}).value();
   ASSERT_TRUE(again.image->fetch({&large, 1}, {}).has_value());
 
   EXPECT_EQ(text(again.file.bytes(large)), large_);

@@ -153,7 +153,7 @@ TEST_P(ExpertHostTest, CallsOfSeveralRoutersTogetherGiveTheBitsOfEachAlone) {
   }
 }
 
-TEST_P(ExpertHostTest, ABadCallAmongGoodOnesGetsItsErrorAlone) {
+TEST_P(ExpertHostTest, ACallForAVersionThatIsNotHereIsNoOthersBusiness) {
   const std::vector<LayerWork> works{
       {model_->config, 5, 1}, {model_->config, 5, 2}, {model_->config, 5, 3}};
   wire::ModelVersion other = model_->version;
@@ -165,9 +165,8 @@ TEST_P(ExpertHostTest, ABadCallAmongGoodOnesGetsItsErrorAlone) {
   }
 
   gather(works.size());
-  host_->serve_next(waiting_, *server_);
+  while (!waiting_.empty()) host_->serve_next(waiting_, *server_);
 
-  EXPECT_TRUE(waiting_.empty());
   EXPECT_EQ(host_->load().merged_calls, 2u);
   expect_bits_of_whole(finish(std::move(running[0])), works[0], layer());
   expect_bits_of_whole(finish(std::move(running[2])), works[2], layer());

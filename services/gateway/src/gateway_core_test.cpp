@@ -293,11 +293,11 @@ TEST_F(GatewayCoreTest, IsReadyOnceARouterServesTheModel) {
   empty.reason = "no model is deployed";
   core.fleet(empty);
   EXPECT_EQ(status.ready().error().message, "no model is deployed");
-  EXPECT_THAT(status.models(), testing::IsEmpty());
+  EXPECT_THAT(status.models(), ::testing::IsEmpty());
 
   core.fleet(fleet_of({router("a")}));
   EXPECT_EQ(status.ready().error().message, "no connection to a");
-  EXPECT_THAT(status.models(), testing::ElementsAre(ServedModel{"demo", "fp_aaaaaaaaaaaa", 5}));
+  EXPECT_THAT(status.models(), ::testing::ElementsAre(ServedModel{"demo", "fp_aaaaaaaaaaaa", 5}));
 
   core.link_changed(kA, true, now_);
   EXPECT_TRUE(status.ready());
@@ -889,7 +889,7 @@ TEST_F(DeploymentsTest, AStreamOfAVersionThatIsLeftGoesOnElsewhere) {
   EXPECT_EQ(routers_.sent[1].request.version, 2u) << "nothing begins with it";
   core_.link_changed(routers_.sent[0].router, false, now_);
 
-  ASSERT_THAT(routers_.sent, SizeIs(testing::Ge(3u)));
+  ASSERT_THAT(routers_.sent, SizeIs(::testing::Ge(3u)));
   const auto again =
       std::find_if(routers_.sent.begin() + 2, routers_.sent.end(),
                    [](const FakeRouters::Sent& sent) { return sent.request.version == 1; });
@@ -924,7 +924,7 @@ TEST_F(DeploymentsTest, AShadowIsShownToNobody) {
   submit(to_chat(false), RequestId{2});
   now_ += seconds(61);
   core_.tick(now_);
-  EXPECT_THAT(routers_.cancelled, testing::Contains(routers_.sent[3].request.stream));
+  EXPECT_THAT(routers_.cancelled, ::testing::Contains(routers_.sent[3].request.stream));
 }
 
 }  // namespace

@@ -113,7 +113,7 @@ TEST_F(ServingBookTest, WhatAnAliasMeantAnswersUntilWhatItMeansCan) {
   unusable_ = {2};
   EXPECT_EQ(choose("chat"), 3u);
   unusable_ = {2, 3};
-  EXPECT_EQ(choose("chat"), 3u) << "it answered last";
+  EXPECT_EQ(choose("chat"), 1u) << "a namesake that can";
 }
 
 TEST_F(ServingBookTest, AGatewayThatHasJustStartedAsksANamesakeOrAnotherPart) {
@@ -146,15 +146,15 @@ TEST_F(ServingBookTest, CopiesSomeRequestsForTheShadow) {
   chat.shadow_percent = 25;
   book_.learn({.revision = 1, .deployments = {chat}}, 7);
   const auto copies = [&] {
-    int copies = 0;
+    int count = 0;
     for (int i = 0; i < 4000; ++i) {
       const auto choice = book_.choose(
           "chat", {.random = static_cast<std::uint64_t>(i) * 0x9E3779B97F4A7C15},
           [this](const wire::ModelVersion& v) { return !unusable_.contains(v.version); });
       EXPECT_EQ(choice->version.version, 1u);
-      copies += choice->shadow.version == 2 ? 1 : 0;
+      count += choice->shadow.version == 2 ? 1 : 0;
     }
-    return copies;
+    return count;
   };
 
   EXPECT_NEAR(copies(), 1000, 120);

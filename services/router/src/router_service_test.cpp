@@ -237,7 +237,7 @@ TEST_F(RouterServiceTest, SaysWhatOfAPromptWasCachedForItsSalt) {
   EXPECT_EQ(stranger.choices[0].events.back().cached_tokens, 0u);
   EXPECT_EQ(warm.choices[0].tokens, cold.choices[0].tokens);
   EXPECT_THAT(host_.metrics().expose(),
-              HasSubstr("conclave_router_prefix_cache_hit_tokens " +
+              HasSubstr("conclave_router_prefix_cache_hit_tokens_total " +
                         std::to_string(warm.choices[0].events.back().cached_tokens)));
 }
 
@@ -253,7 +253,7 @@ TEST_F(RouterServiceTest, ABetterPriorityTakesThePlaceOfAWorseOne) {
 
   EXPECT_EQ(answer(high).choices[0].tokens, expected(kQuestion, {.max_tokens = 12}).tokens);
 
-  EXPECT_THAT(host_.metrics().expose(), HasSubstr("conclave_router_preemptions 1"));
+  EXPECT_THAT(host_.metrics().expose(), HasSubstr("conclave_router_preemptions_total 1"));
   gateway_->cancel({"gateway-0", 1});
   gateway_->wait(1);
 }
