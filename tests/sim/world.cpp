@@ -231,7 +231,8 @@ void World::check_drop(const Worker& worker, std::uint32_t layer, std::uint32_t 
     if (network.is_cut(kSchedulers + static_cast<NodeIndex>(router->followed()), router->index())) {
       continue;
     }
-    if (router->term() < worker.term()) continue;  // it has not heard of the new leader
+    // One of them has not heard of the new leader: such calls are refused, and made elsewhere.
+    if (router->term() != worker.term()) continue;
     for (const std::uint16_t at : router->table()->pool_of(layer, expert)) {
       const wire::WorkerEndpoint& endpoint = router->table()->workers[at];
       if (endpoint.node != worker.name() || endpoint.incarnation != worker.incarnation()) continue;
