@@ -56,12 +56,19 @@ class Up {
 
   Status run() {
     fleet_.state = fs::absolute(state_directory(options_.state));
-    CONCLAVE_TRY(const StateLock lock, StateLock::take(fleet_.state));
     CONCLAVE_TRY(const auto batch, settings_of<engine::BatcherOptions>("router.batch"));
     CONCLAVE_TRY(auto artifacts, settings_of<artifacts::Settings>("artifacts"));
     if (artifacts.cache.empty()) artifacts.cache = artifacts_cache(fleet_).string();
-    CONCLAVE_TRY(fleet_.reference, check_served(fleet_.model, artifacts, batch, fleet_.routers));
+    const auto check_model = [&]() -> Status {
+      CONCLAVE_TRY(fleet_.reference, check_served(fleet_.model, artifacts, batch, fleet_.routers));
+      return {};
+    };
+    // What cannot be served leaves no state behind; what is elsewhere is read through its cache.
+    const bool is_elsewhere = artifacts::has_scheme(fleet_.model);
+    if (!is_elsewhere) CONCLAVE_TRY_VOID(check_model());
     if (fleet_.port != 0) CONCLAVE_TRY_VOID(check_port(fleet_.host, fleet_.port));
+    CONCLAVE_TRY(const StateLock lock, StateLock::take(fleet_.state));
+    if (is_elsewhere) CONCLAVE_TRY_VOID(check_model());
     CONCLAVE_TRY_VOID(prepare());
     CONCLAVE_TRY(const devices::Machine machine, devices::discover());
     const Status status = supervise(processes_of(fleet_, machine));
