@@ -12,6 +12,7 @@
 
 #include "admin_key.hpp"
 #include "commands.hpp"
+#include "conclave/artifacts/location.hpp"
 #include "conclave/base/text.hpp"
 #include "conclave/catalog/open.hpp"
 #include "conclave/config/bind.hpp"
