@@ -210,8 +210,9 @@ void World::check_table(const Router& router, const wire::RoutingTable& table) {
         for (const auto& worker : workers_) {
           if (worker->name() != endpoint.node || !worker->is_alive()) continue;
           if (worker->incarnation() != endpoint.incarnation) continue;
-          // Another leader has told it something else: this one's tables will be ignored soon.
-          if (router.term() < worker->term()) continue;
+          // They follow different leaders, for as long as it takes both to hear of the newer one:
+          // what the worker dropped on the other's word it refuses, and the router asks elsewhere.
+          if (router.term() != worker->term()) continue;
           if (!worker->hosts(layer, expert)) {
             broken(router.name() + " is told of (" + std::to_string(layer) + ", " +
                    std::to_string(expert) + ") on " + worker->name() + ", which is not ready");
