@@ -6,32 +6,14 @@
 
 #include "conclave/catalog/open.hpp"
 #include "conclave/testkit/test_postgres.hpp"
+#include "testing_scan.hpp"
 
 namespace conclave::registry {
 namespace {
 
 using base::ErrorCode;
 
-catalog::ModelScan scan() {
-  catalog::ModelScan scan;
-  wire::ModelRecord& record = scan.record;
-  record.model.name = "m";
-  record.model.sha256 = std::string(64, 'a');
-  record.bytes = 1000;
-  record.architecture = "qwen3moe";
-  record.block_types = "F32";
-  record.layers = scan.digests.layers = 1;
-  record.experts = scan.digests.experts = 2;
-  record.experts_used = 1;
-  record.expert_bytes = 10;
-  scan.digests.model.name = "m";
-  scan.digests.backbone.fill(1);
-  scan.digests.expert.resize(2);
-  for (wire::Sha256& sum : scan.digests.expert) sum.fill(2);
-  return scan;
-}
-
-struct CatalogReaderTest : testing::Test {
+struct CatalogReaderTest : ::testing::Test {
   testkit::TestPostgres server;
   std::unique_ptr<catalog::Catalog> catalog =
       catalog::open_catalog(server.url(), {.attempts_max = 2}).value();
@@ -40,7 +22,8 @@ struct CatalogReaderTest : testing::Test {
 };
 
 TEST_F(CatalogReaderTest, AnswersAsBeforeWhileTheDatabaseIsAway) {
-  ASSERT_TRUE(catalog->add_version(scan(), {.uri = "/m.gguf", .aliases = {"production"}}, {}));
+  ASSERT_TRUE(catalog->add_version(testing::scan_of('a'),
+                                   {.uri = "/m.gguf", .aliases = {"production"}}, {}));
   const auto record = reader.resolve({"m"});
   const auto digests = reader.digests({"m", 1});
   const auto list = reader.list({});
@@ -65,7 +48,8 @@ TEST_F(CatalogReaderTest, AnswersAsBeforeWhileTheDatabaseIsAway) {
 }
 
 TEST_F(CatalogReaderTest, ForgetsWhatIsNotSoAnyMore) {
-  ASSERT_TRUE(catalog->add_version(scan(), {.uri = "/m.gguf", .aliases = {"canary"}}, {}));
+  ASSERT_TRUE(
+      catalog->add_version(testing::scan_of('a'), {.uri = "/m.gguf", .aliases = {"canary"}}, {}));
   ASSERT_TRUE(reader.resolve({"m@canary"}).has_value());
   ASSERT_TRUE(catalog->remove_alias("m", "canary", {}).has_value());
   EXPECT_EQ(reader.resolve({"m@canary"}).error().code, ErrorCode::kNotFound);

@@ -4,33 +4,16 @@
 
 #include "conclave/catalog/open.hpp"
 #include "conclave/testkit/test_postgres.hpp"
+#include "testing_scan.hpp"
 
 namespace conclave::registry {
 namespace {
 
-catalog::ModelScan scan(char digit) {
-  catalog::ModelScan scan;
-  wire::ModelRecord& record = scan.record;
-  record.model.name = "m";
-  record.model.sha256 = std::string(64, digit);
-  record.bytes = 1000;
-  record.architecture = "qwen3moe";
-  record.block_types = "F32";
-  record.layers = scan.digests.layers = 1;
-  record.experts = scan.digests.experts = 2;
-  record.experts_used = 1;
-  record.expert_bytes = 10;
-  scan.digests.model.name = "m";
-  scan.digests.backbone.fill(1);
-  scan.digests.expert.resize(2);
-  for (wire::Sha256& sum : scan.digests.expert) sum.fill(2);
-  return scan;
-}
-
-struct DeploymentReaderTest : testing::Test {
+struct DeploymentReaderTest : ::testing::Test {
   void SetUp() override {
     for (const char digit : {'a', 'b'}) {
-      ASSERT_TRUE(catalog->add_version(scan(digit), {.uri = "/m.gguf", .aliases = {}}, {}));
+      ASSERT_TRUE(
+          catalog->add_version(testing::scan_of(digit), {.uri = "/m.gguf", .aliases = {}}, {}));
     }
     catalog::Deployment chat;
     chat.name = "chat";
