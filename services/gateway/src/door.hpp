@@ -78,7 +78,7 @@ class Door {
   DoorPort& port_;
   GatewayMetrics& metrics_;
   std::map<wire::Sha256, std::list<Submission>> asked_;  // with those who wait for the answer
-  std::unordered_map<RequestId, wire::Sha256> waiting_;    // where they are
+  std::unordered_map<RequestId, wire::Sha256> waiting_;  // where they are
   std::unordered_map<RequestId, Counting> counting_;
   TimePoint believe_until_{};
 };
