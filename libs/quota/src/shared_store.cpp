@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <atomic>
 #include <deque>
 #include <mutex>
@@ -39,27 +38,26 @@ class RedisOrAlone final : public SharedStore {
       book_.settle(settlement);
     }
     Settlement shared = settlement;
-    // Redis has not counted what was asked for; if its windows are still those, it counts what was
-    // used.
-    if (shared.alone) shared.tokens = static_cast<std::int64_t>(std::min(shared.used, kTokensMax));
+    // Redis has counted nothing of it. What it used reaches Redis by what is Reported; if it were
+    // added here, it would count twice.
+    if (shared.alone) shared.tokens = 0;
     send(shared);
   }
 
   void tick() override {
     if (!redis_.up()) return;
     std::deque<Settlement> unsettled;
-    std::vector<Leases> leases;
     {
       const std::lock_guard lock(mutex_);
       unsettled.swap(unsettled_);
       const std::int64_t now = clock_();
       if (now - renewed_ms_ >= renew_every_ms_ || now < renewed_ms_) {
-        leases = book_.leases();
+        // Under the lock: what is settled meanwhile must end behind its renewal, not before it.
+        redis_.renew(book_.leases());
         renewed_ms_ = now;
       }
     }
     for (const Settlement& settlement : unsettled) send(settlement);
-    redis_.renew(leases);
   }
 
   [[nodiscard]] bool up() const override { return redis_.up(); }

@@ -110,7 +110,7 @@ TEST(SharedStoreTest, SettlesInRedisWhatEndedWhileItWasAway) {
   do after = taken(*other.store, ask(limits, "b", 900)).value();
   while (after.refusal != Refusal::kNone && std::chrono::steady_clock::now() < deadline);
   EXPECT_EQ(after.refusal, Refusal::kNone);
-  EXPECT_EQ(after.day_tokens, 50u + 40u + 900u);
+  EXPECT_EQ(after.day_tokens, 50u + 900u);  // the 40 come when they are reported
 }
 
 TEST(SharedStoreTest, AnswersEveryRequestWhileRedisComesAndGoes) {

@@ -17,7 +17,7 @@ class Grant {
   Grant(std::shared_ptr<Store> store, const Ask& ask, const Counts& counts)
       : store_(std::move(store)),
         settlement_{ask.tenant,   ask.lease, counts.window_ms, counts.day,
-                    counts.month, 0,         counts.alone,     0},
+                    counts.month, 0,         counts.alone},
         asked_(ask.tokens) {}
   Grant(Grant&&) noexcept = default;
   Grant& operator=(Grant&&) = delete;
@@ -25,7 +25,6 @@ class Grant {
     if (!store_) return;  // moved from
     settlement_.tokens = static_cast<std::int64_t>(std::min(used_, kTokensMax)) -
                          static_cast<std::int64_t>(std::min(asked_, kTokensMax));
-    settlement_.used = used_;
     store_->settle(settlement_);
   }
 

@@ -81,7 +81,6 @@ struct Settlement {
   std::int32_t month = 0;
   std::int64_t tokens = 0;  // used beyond what was asked for; mostly negative
   bool alone = false;       // as it was let in
-  std::uint64_t used = 0;   // tokens in all
 };
 
 /// Of a day since 1970-01-01: 12 * year + month - 1.
