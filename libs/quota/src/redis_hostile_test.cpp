@@ -114,5 +114,21 @@ TEST(RedisHostileTest, WhateverItSaysRequestsAreCounted) {
   }
 }
 
+// Lists within lists may grow for ever without being a whole reply: the first one ends the link.
+TEST(RedisHostileTest, LeavesAServerThatNestsLists) {
+  Liar liar("*1\r\n*1\r\n:1\r\n");
+  Watch watch;
+  const auto store = shared_store({{.host = "127.0.0.1", .port = liar.port()},
+                                   milliseconds(50),
+                                   milliseconds(30'000),
+                                   watch.listener()},
+                                  [] { return 1'760'000'000'000; });
+  ASSERT_TRUE(watch.wait(true));
+
+  ASSERT_TRUE(taken(*store, {"acme", "a", {.requests_per_minute = 1}, {}, 10}));
+
+  EXPECT_TRUE(watch.wait(false));
+}
+
 }  // namespace
 }  // namespace conclave::quota

@@ -38,9 +38,11 @@ const redisReplyObjectFunctions& stock_functions() {
   return functions;
 }
 
-// hiredis would allocate what a header announces, before a single element has come.
+// hiredis would allocate what a header announces, before a single element has come. Ours are flat:
+// lists within lists would grow without ever being a whole reply, or filling the buffer.
 void* create_bounded_array(const redisReadTask* task, int elements) {
-  const bool fits = elements >= 0 && static_cast<std::size_t>(elements) <= RedisLink::kElementsMax;
+  const bool fits = task->parent == nullptr && elements >= 0 &&
+                    static_cast<std::size_t>(elements) <= RedisLink::kElementsMax;
   return fits ? stock_functions().createArray(task, elements) : nullptr;  // null: "out of memory"
 }
 
