@@ -183,36 +183,53 @@ def check_dockerfiles() -> list[str]:
 
 # ---- compose ----
 
-def check_compose() -> list[str]:
-    path = ROOT / "compose" / "docker-compose.yml"
-    text = path.read_text()
-    composed = yaml.safe_load(text)
-    given = dict(re.findall(r"^([A-Z_]+)=(.*)$", (path.parent / ".env").read_text(), re.M))
-    used = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", text))
-    problems = [f"compose/.env: {name} is not used" for name in sorted(set(given) - set(used))]
-    problems += [f"compose: ${{{name}:-{default}}} is not in .env, or has another default there" for name, default in sorted(used.items())
-                 if given.get(name) != default and name != "CONCLAVE_REVISION"]
-    for name, service in composed["services"].items():
-        image = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", service["image"])
-        if image.endswith(":latest") or ":" not in image.rsplit("/", 1)[-1]:
-            problems.append(f"compose: {name}: image {image} is not pinned")
-        if name != "init":
-            problems += [f"compose: {name} has no {key}" for key in ("mem_limit", "healthcheck") if key not in service]
-        if "logging" not in service or "restart" not in service:
-            problems.append(f"compose: {name}: no bound of its logs, or no restart policy")
-        for port in service.get("ports", []):
-            if not re.match(r"127\.0\.0\.1:|\$\{GATEWAY_BIND:-127\.0\.0\.1\}:", port):
-                problems.append(f"compose: {name}: port {port} is open to other machines")
-        for volume in service.get("volumes", []):
-            source = volume.split(":")[0]
-            if source.startswith("../") and not (path.parent / source).exists():
-                problems.append(f"compose: {name}: mounts {source}, which is not there")
-            if re.match(r"[a-z]", source) and source not in composed["volumes"]:
-                problems.append(f"compose: {name}: volume {source} is not declared")
-        for other in service.get("depends_on", {}):
-            if other not in composed["services"]:
-                problems.append(f"compose: {name} waits for {other}, which is not there")
+def check_knobs(files: list[pathlib.Path]) -> list[str]:
+    """Every variable is in .env with the default that it has in the files, and the other way round."""
+    given = dict(re.findall(r"^([A-Z0-9_]+)=(.*)$", (ROOT / "compose" / ".env").read_text(), re.M))
+    used = {(path.name, name, default) for path in files
+            for name, default in re.findall(r"\$\{([A-Z0-9_]+):-([^}]*)\}", path.read_text())}
+    problems = [f"compose/.env: {name} is not used" for name in sorted(set(given) - {name for _, name, _ in used})]
+    return problems + [f"compose/{file}: ${{{name}:-{default}}} is not in .env, or has another default there"
+                       for file, name, default in sorted(used) if given.get(name) != default and name != "CONCLAVE_REVISION"]
+
+
+# Whose ports are for other machines, where a knob says so.
+OPEN_PORTS = r"127\.0\.0\.1:|\$\{[A-Z]+_BIND:-127\.0\.0\.1\}:|\$\{WORKER_BIND:-0\.0\.0\.0\}:"
+
+
+def check_service(where: str, name: str, service: dict, composed: dict) -> list[str]:
+    image = re.sub(r"\$\{[A-Z0-9_]+:-([^}]*)\}", r"\1", service["image"])
+    problems = []
+    if image.endswith(":latest") or ":" not in image.rsplit("/", 1)[-1]:
+        problems.append(f"{where}: {name}: image {image} is not pinned")
+    if name != "init":
+        problems += [f"{where}: {name} has no {key}" for key in ("mem_limit", "healthcheck") if key not in service]
+    if "logging" not in service or "restart" not in service:
+        problems.append(f"{where}: {name}: no bound of its logs, or no restart policy")
+    for other in service.get("depends_on", {}):
+        if other not in composed["services"]:
+            problems.append(f"{where}: {name} waits for {other}, which is not there")
     return problems
+
+
+def check_compose() -> list[str]:
+    files = sorted((ROOT / "compose").glob("*.yml"))
+    problems = check_knobs(files)
+    for path in files:
+        where, composed = f"compose/{path.name}", yaml.safe_load(path.read_text())
+        for name, service in composed["services"].items():
+            if "image" in service:  # else it only adds to one of another file
+                problems += check_service(where, name, service, composed)
+            for port in service.get("ports", []):
+                if not re.match(OPEN_PORTS, port):
+                    problems.append(f"{where}: {name}: port {port} is open to other machines")
+            for volume in service.get("volumes", []):
+                source = volume.split(":")[0]
+                if source.startswith("../") and not (path.parent / source).exists():
+                    problems.append(f"{where}: {name}: mounts {source}, which is not there")
+                if re.match(r"[a-z]", source) and source not in composed["volumes"]:
+                    problems.append(f"{where}: {name}: volume {source} is not declared")
+    return problems + ([] if len(files) > 2 else ["compose/ lacks files"])
 
 
 CHECKS = [check_rules, check_configurations, check_shell, check_yaml, check_links, check_runbooks, check_dashboards,
