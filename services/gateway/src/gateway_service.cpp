@@ -11,6 +11,7 @@
 #include "control_actor.hpp"
 #include "gateway_actor.hpp"
 #include "random_source.hpp"
+#include "usage_spool.hpp"
 
 namespace conclave::gateway {
 
@@ -80,6 +81,7 @@ class GatewayService::Impl {
                                         fleet::incarnation_at(context_.wall_clock())};
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
                                              settings_.fabric.links, context_.wall_clock));
+    CONCLAVE_TRY(spool_, UsageSpool::claim(settings_.gateway.usage_spool));
     start_control(identity.incarnation);
     start_actor();
     make_front();
@@ -122,6 +124,7 @@ class GatewayService::Impl {
     if (node_) node_->stop(kGoodbye);
     end(actor_);
     end(control_);
+    spool_ = UsageSpool();
     front_.reset();
     backend_.reset();
     node_.reset();
@@ -160,7 +163,7 @@ class GatewayService::Impl {
   void start_control(std::uint64_t incarnation) {
     ControlParts parts{*node_,
                        context_.node_name + "/" + std::to_string(incarnation),
-                       settings_.gateway.usage_spool,
+                       spool_.file(),
                        context_.metrics,
                        context_.log,
                        context_.now,
@@ -272,6 +275,7 @@ class GatewayService::Impl {
 
   fleet::ProcessRef process_;
   std::unique_ptr<fabric::Node> node_;
+  UsageSpool spool_;
   ControlActor control_;
   GatewayActor actor_;
   std::unique_ptr<ActorBackend> backend_;
