@@ -71,6 +71,9 @@ GROUP = {"type": "object", "required": ["name", "device"], "additionalProperties
 
 CHARTS = {
     "gateway": {**REPLICAS, **SCHEDULER, **REGISTRY, **AUTOSCALING,
+                "redis": (obj(url={"type": "string", "pattern": "^(redis://.+)?$"}, passwordSecret=obj(name=STRING, key=STRING),
+                              port=PORT),
+                          "Where gateways count quotas together, the secret with its password, and the port to let out to"),
                 "service": (obj(type={"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}, port=PORT, annotations=MAP), ""),
                 "ingress": (obj(enabled=BOOL, className=STRING, annotations=MAP, hosts=LIST, tls=LIST), "")},
     "router": {**REPLICAS, **SCHEDULER, **MODELS, **ARTIFACTS, **AUTOSCALING},

@@ -14,7 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 DEBIAN = "debian:bookworm-slim"
 # Public images that compose/ names, and the folder of images/ that stands in for each; and what tests alone use.
-STAND_INS = {"postgres:15-bookworm": "postgres", "prom/prometheus:v2.42.0": "prometheus",
+STAND_INS = {"postgres:15-bookworm": "postgres", "redis:7.0.15-bookworm": "redis", "prom/prometheus:v2.42.0": "prometheus",
              "prom/alertmanager:v0.25.0": "alertmanager", "conclave-test/origin:1": "origin"}
 
 
