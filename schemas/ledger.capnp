@@ -38,6 +38,20 @@ struct KeyQuestion {
   secretSha256 @0 :Data;  # 32 bytes
 }
 
+struct TenantQuota {
+  # What a tenant may use, 0: any amount of it; and what it has used by the registry's account, which is behind by what
+  # gateways have not handed over.
+
+  requestsPerMinute @0 :UInt64;
+  tokensPerMinute @1 :UInt64;  # tokens are those of prompts and answers together, here and below
+  tokensPerDay @2 :UInt64;     # a day of UTC
+  tokensPerMonth @3 :UInt64;   # a calendar month of UTC
+  concurrentRequests @4 :UInt32;
+  day @5 :Int32;               # since 1970-01-01, UTC: of the two below
+  dayTokens @6 :UInt64;        # used on that day; only said if there is a limit by day or month, as the next
+  monthTokens @7 :UInt64;      # used in the month of that day
+}
+
 struct KeyAnswer {
   valid @0 :Bool;
   reason @1 :Text;   # why not: unknown, expired, revoked; cut like an error's message
@@ -45,6 +59,7 @@ struct KeyAnswer {
   models @3 :List(Text);    # that the key may ask; empty: all
   expiresUnixMs @4 :Int64;  # milliseconds since 1970, UTC; 0: never
   stale @5 :Bool;           # read from a snapshot, since the database is away
+  quota @6 :TenantQuota;    # of the key's tenant; null: it has no limits
 }
 
 struct UsageRow {

@@ -32,6 +32,7 @@ ALLOWED = {
     "dispatch": {"base", "fabric", "kernels", "model", "telemetry", "wire"},
     "http": {"base", "telemetry"},
     "admin": {"base", "http", "wire"},
+    "quota": {"base"},
     "app": {"base", "config", "telemetry", "http", "fabric"},
     "testkit": {"app", "base", "fabric", "fleet", "gguf", "kernels", "model", "telemetry", "wire"},
 }

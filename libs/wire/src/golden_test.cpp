@@ -85,6 +85,8 @@ std::vector<Message> earlier_of(Message message) {
     if (earlier.empty() || !(earlier.back() == message)) earlier.push_back(message);
   };
   keep();
+  if (auto* answer = std::get_if<KeyAnswer>(&message)) answer->quota = {};
+  keep();
   if (auto* reply = std::get_if<ReportReply>(&message)) reply->tables[0].leaving = false;
   keep();
   if (auto* reply = std::get_if<ReportReply>(&message)) reply->tables[0].backbone = {};

@@ -22,6 +22,32 @@ void read(Decoder&, schema::KeyQuestion::Reader from, KeyQuestion& to) {
   to.secret_sha256 = read_digest(from.getSecretSha256(), "secret_sha256");
 }
 
+namespace {
+
+void write(schema::TenantQuota::Builder to, const TenantQuota& from) {
+  to.setRequestsPerMinute(from.requests_per_minute);
+  to.setTokensPerMinute(from.tokens_per_minute);
+  to.setTokensPerDay(from.tokens_per_day);
+  to.setTokensPerMonth(from.tokens_per_month);
+  to.setConcurrentRequests(from.concurrent_requests);
+  to.setDay(from.day);
+  to.setDayTokens(from.day_tokens);
+  to.setMonthTokens(from.month_tokens);
+}
+
+void read(schema::TenantQuota::Reader from, TenantQuota& to) {
+  to.requests_per_minute = from.getRequestsPerMinute();
+  to.tokens_per_minute = from.getTokensPerMinute();
+  to.tokens_per_day = from.getTokensPerDay();
+  to.tokens_per_month = from.getTokensPerMonth();
+  to.concurrent_requests = from.getConcurrentRequests();
+  to.day = from.getDay();
+  to.day_tokens = from.getDayTokens();
+  to.month_tokens = from.getMonthTokens();
+}
+
+}  // namespace
+
 void write(Encoder& encoder, schema::KeyAnswer::Builder to, const KeyAnswer& from) {
   to.setValid(from.valid);
   to.setReason(encoder.prose(from.reason));
@@ -32,6 +58,7 @@ void write(Encoder& encoder, schema::KeyAnswer::Builder to, const KeyAnswer& fro
   }
   to.setExpiresUnixMs(from.expires_unix_ms);
   to.setStale(from.stale);
+  if (from.quota != TenantQuota{}) write(to.initQuota(), from.quota);
 }
 
 void read(Decoder& decoder, schema::KeyAnswer::Reader from, KeyAnswer& to) {
@@ -41,6 +68,7 @@ void read(Decoder& decoder, schema::KeyAnswer::Reader from, KeyAnswer& to) {
   decoder.texts(from.getModels(), to.models, kKeyModelsMax, kNameBytesMax, "models");
   to.expires_unix_ms = from.getExpiresUnixMs();
   to.stale = from.getStale();
+  if (from.hasQuota()) read(from.getQuota(), to.quota);
 }
 
 namespace {

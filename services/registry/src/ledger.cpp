@@ -77,7 +77,51 @@ Result<wire::KeyAnswer> Ledger::look_up(const wire::KeyQuestion& question) {
   const base::Status usable = catalog::usable(*key, now_unix_ms());
   answer.valid = usable.has_value();
   if (!usable) answer.reason = usable.error().message;
+  CONCLAVE_TRY(answer.quota, quota_of(key->tenant));
   return answer;
+}
+
+Result<wire::TenantQuota> Ledger::quota_of(const std::string& tenant) {
+  CONCLAVE_TRY(const catalog::Quota limits, catalog_.find_quota(tenant));
+  wire::TenantQuota quota{.requests_per_minute = limits.requests_per_minute,
+                          .tokens_per_minute = limits.tokens_per_minute,
+                          .tokens_per_day = limits.tokens_per_day,
+                          .tokens_per_month = limits.tokens_per_month,
+                          .concurrent_requests = limits.concurrent_requests};
+  if (quota.tokens_per_day == 0 && quota.tokens_per_month == 0) return quota;
+  CONCLAVE_TRY(const Used used, used_by(tenant));
+  quota.day = used.day;
+  quota.day_tokens = used.day_tokens;
+  quota.month_tokens = used.month_tokens;
+  return quota;
+}
+
+Result<Ledger::Used> Ledger::used_by(const std::string& tenant) {
+  const auto now = wall_clock_();
+  const auto today = std::chrono::floor<std::chrono::days>(now);
+  Used used{.at = now, .day = static_cast<std::int32_t>(today.time_since_epoch().count())};
+  if (const auto known = used_.find(tenant); known != used_.end()) {
+    const bool is_past = known->second.at <= now;  // a clock may be set back
+    if (is_past && now - known->second.at < kUsedFresh && known->second.day == used.day) {
+      return known->second;
+    }
+  }
+  const std::chrono::year_month_day date(today);
+  const std::chrono::sys_days first = date.year() / date.month() / 1;
+  CONCLAVE_TRY(
+      const auto days,
+      catalog_.usage({.tenant = tenant,
+                      .first_day = static_cast<std::int32_t>(first.time_since_epoch().count()),
+                      .last_day = used.day,
+                      .by = catalog::UsageBy::kDay}));
+  for (const catalog::UsageSum& sum : days) {
+    const std::uint64_t tokens = sum.counts.prompt_tokens + sum.counts.completion_tokens;
+    used.month_tokens += tokens;
+    if (sum.day == used.day) used.day_tokens += tokens;
+  }
+  if (used_.size() >= kUsedMax) used_.clear();
+  used_[tenant] = used;
+  return used;
 }
 
 Result<wire::Recorded> Ledger::usage(const wire::UsageBatch& batch) {

@@ -38,6 +38,9 @@ class Ledger {
   static constexpr std::chrono::seconds kEventEvery{1};
   /// Nodes whose events are counted; the one that was quiet for longest goes first.
   static constexpr std::size_t kNodesMax = 4096;
+  /// How old a tenant's sums may be in an answer: a change makes every gateway ask for all its keys
+  /// again, and adding up a month may read many rows.
+  static constexpr std::chrono::seconds kUsedFresh{5};
 
  private:
   struct Budget {
@@ -45,16 +48,29 @@ class Ledger {
     std::chrono::system_clock::time_point at;
   };
 
+  /// What a tenant has used by now.
+  struct Used {
+    std::chrono::system_clock::time_point at;
+    std::int32_t day = 0;
+    std::uint64_t day_tokens = 0;
+    std::uint64_t month_tokens = 0;
+  };
+
+  base::Result<wire::TenantQuota> quota_of(const std::string& tenant);
+  base::Result<Used> used_by(const std::string& tenant);
   base::Status take_budget(const std::string& node);
   [[nodiscard]] std::int64_t now_unix_ms() const;
   base::Result<wire::KeyAnswer> look_up(const wire::KeyQuestion& question);
 
   // Keys that are in use at once, some hundred bytes each.
   static constexpr std::size_t kKeysMax = 100'000;
+  // Tenants whose sums are remembered; beyond, all are added up again.
+  static constexpr std::size_t kUsedMax = 10'000;
 
   catalog::Catalog& catalog_;
   WallClock wall_clock_;
   std::map<std::string, Budget> budgets_;  // of nodes' events
+  std::map<std::string, Used> used_;       // by tenant
   Snapshot<wire::KeyAnswer> keys_{kKeysMax, std::size_t{64} << 20};
 };
 

@@ -59,6 +59,44 @@ TEST_F(LedgerTest, SaysWhyAKeyOpensNothing) {
   EXPECT_THAT(answer->reason, HasSubstr("expired"));
 }
 
+TEST_F(LedgerTest, SaysWhatTheTenantMayUseAndHasUsed) {
+  const std::string secret = make_key(*catalog);
+  const wire::KeyQuestion question{catalog::secret_hash(secret)};
+  EXPECT_EQ(ledger.key(question)->quota, wire::TenantQuota{});
+  // 2025-10-09; the month began eight days before.
+  const std::int32_t today = 20'370;
+  ASSERT_TRUE(catalog
+                  ->put_quota({.tenant = "acme",
+                               .requests_per_minute = 60,
+                               .tokens_per_day = 1000,
+                               .concurrent_requests = 4},
+                              {})
+                  .has_value());
+  const auto row = [](std::int32_t day, std::uint64_t tokens) {
+    return wire::UsageRow{.tenant = "acme",
+                          .key_id = "k",
+                          .model = "chat",
+                          .day = day,
+                          .requests = 1,
+                          .prompt_tokens = tokens,
+                          .completion_tokens = 1};
+  };
+  ASSERT_TRUE(ledger.usage({"a", {row(today, 10), row(today - 8, 20), row(today - 9, 40)}}));
+
+  EXPECT_EQ(ledger.key(question)->quota, (wire::TenantQuota{.requests_per_minute = 60,
+                                                            .tokens_per_day = 1000,
+                                                            .concurrent_requests = 4,
+                                                            .day = today,
+                                                            .day_tokens = 11,
+                                                            .month_tokens = 32}));
+
+  // Adding up is not done for every question.
+  ASSERT_TRUE(ledger.usage({"b", {row(today, 100)}}));
+  EXPECT_EQ(ledger.key(question)->quota.day_tokens, 11u);
+  now += Ledger::kUsedFresh;
+  EXPECT_EQ(ledger.key(question)->quota.day_tokens, 112u);
+}
+
 TEST_F(LedgerTest, CountsABatchOnce) {
   const wire::UsageBatch batch{.id = "gateway-1/5/1",
                                .rows = {{.tenant = "acme",

@@ -30,6 +30,21 @@ struct KeyQuestion {
   friend bool operator==(const KeyQuestion&, const KeyQuestion&) = default;
 };
 
+/// What a tenant may use (0: any amount of it), and what it has used by the registry's account,
+/// which is behind by what gateways have not handed over.
+struct TenantQuota {
+  std::uint64_t requests_per_minute = 0;
+  std::uint64_t tokens_per_minute = 0;  // of prompts and answers together, as all tokens here
+  std::uint64_t tokens_per_day = 0;     // a day of UTC
+  std::uint64_t tokens_per_month = 0;   // a calendar month of UTC
+  std::uint32_t concurrent_requests = 0;
+  std::int32_t day = 0;            // since 1970-01-01, UTC: of the two below
+  std::uint64_t day_tokens = 0;    // used on that day; said if there is a limit by day or month
+  std::uint64_t month_tokens = 0;  // used in the month of that day; likewise
+
+  friend bool operator==(const TenantQuota&, const TenantQuota&) = default;
+};
+
 struct KeyAnswer {
   bool valid = false;
   std::string reason;                // why not, for people
@@ -37,6 +52,7 @@ struct KeyAnswer {
   std::vector<std::string> models;   // that the key may ask; empty: all
   std::int64_t expires_unix_ms = 0;  // 0: never
   bool stale = false;                // from a snapshot: the database is away
+  TenantQuota quota;                 // of the key's tenant
 
   friend bool operator==(const KeyAnswer&, const KeyAnswer&) = default;
 };

@@ -10,6 +10,7 @@
 
 #include "conclave/app/service.hpp"
 #include "conclave/base/result.hpp"
+#include "conclave/config/secret.hpp"
 #include "conclave/fleet/process.hpp"
 #include "conclave/fleet/settings.hpp"
 
@@ -38,6 +39,11 @@ struct GatewaySettings {
   std::uint64_t stream_buffer_bytes_max = std::uint64_t{1} << 20;
   std::vector<std::string> registry{"tcp://127.0.0.1:7601"};
   std::string usage_spool;
+  bool require_key = false;
+  config::Secret redis;
+  std::string redis_password_file;
+  // Some hundred times what Redis takes nearby; a client does not notice it.
+  std::chrono::milliseconds redis_timeout{50};
 
   template <class Visitor>
   void visit(Visitor&& v) {
@@ -62,6 +68,14 @@ struct GatewaySettings {
     v("usage-spool", usage_spool,
       "File for usage that the registry does not have yet, or one beside it if another gateway has "
       "it (default: it is kept in memory only)");
+    v("require-key", require_key,
+      "Chats and completions need an API key (false: one that is shown counts, none has to be)");
+    v("redis", redis,
+      "redis://[:password@]host[:port][/db], where gateways count quotas together (default: each "
+      "counts by itself)");
+    v("redis-password-file", redis_password_file, "File with its password, if the URL has none");
+    v("redis-timeout-ms", redis_timeout, milliseconds{1}, milliseconds{1000},
+      "How long a request waits for Redis before this gateway counts by itself");
   }
 };
 
