@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """compose/ as a user meets it, with a real Docker engine: build, up, an answer, more workers, a worker and a router
-killed, all profiles, their leader and a registry killed, everything restarted with its volumes, down. Prints the
-figures of README.md.
+killed, all profiles, their leader and a registry killed, two gateways that share quotas, everything restarted with its
+volumes, down. Prints the figures of README.md.
 
 Usage: compose_test.py [--keep]      (--keep: leave it running at the end)
 """
 import argparse
+import concurrent.futures
 import contextlib
 import http.client
 import json
@@ -13,13 +14,13 @@ import sys
 import time
 
 import engine
-from composed import Composed, Load, MODEL, Prometheus
+from composed import Composed, Load, MODEL, Prometheus, RIGHT, free_ports
 from dashboards_test import queries  # of tests/monitoring, where `composed` finds it
 
 IMAGES = ["conclave", "gateway", "router", "expert-worker", "scheduler", "registry"]
 IMAGE_BYTES_MAX = 150_000_000
 # Everything but Grafana, which has no stand-in.
-SERVED = ["postgres", "gateway", "router", "expert-worker", "scheduler", "registry"]
+SERVED = ["postgres", "redis", "gateway", "router", "expert-worker", "scheduler", "registry"]
 PROFILES = ["scheduler-standby", "registry-2", "prometheus", "alertmanager"]
 ALL_OF_THEM = {"SCHEDULER_ELECT": "true", "STANDBY_SCHEDULER": ",tcp://172.31.240.13:7600",
                "REGISTRIES": "tcp://172.31.240.11:7601,tcp://172.31.240.12:7601"}
@@ -136,6 +137,48 @@ def check_leaders(composed: Composed) -> None:
     load.check("scheduler and registry killed under load")
 
 
+def check_quotas(composed: Composed) -> None:
+    """Two gateways let in together what one tenant may have a minute; while Redis is gone, each lets in as much."""
+    first = free_ports(2)
+    composed.env["GATEWAY_PORT"] = f"{first}-{first + 1}"
+    composed.compose("up", "-d", "--no-deps", "--scale", "gateway=2", "gateway")
+    gateways = composed.ids("gateway")
+    ports = [int(engine.run("docker", "port", one, "8000/tcp", capture=True).split(":")[-1]) for one in gateways]
+    assert sorted(ports) == [first, first + 1], ports
+    composed.port = ports[0]
+    for port in ports:
+        engine.wait_for(f"gateway at {port}", lambda port=port: composed.answers(port), 60)
+    admin = composed.admin()
+
+    def let_in(tenant: str, requests: int) -> int:
+        """Of so many requests at each gateway, all at once, of a tenant that may have ten a minute."""
+        for method, path, body in (("POST", "/tenants", {"name": tenant}), ("PUT", f"/quotas/{tenant}", {"requests_per_minute": 10})):
+            status, told, _ = admin.call(method, path, body)
+            assert status in (200, 201), (path, status, told)
+        key = admin.call("POST", "/keys", {"tenant": tenant, "name": "test"})[1]["secret"]
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            told = list(pool.map(lambda port: composed.ask(port=port, key=key), ports * requests))
+        assert all(one == RIGHT or one[0] == 429 for one in told), told
+        return sum(one == RIGHT for one in told)
+
+    together = let_in("together", 15)
+    assert together == 10, f"{together} of 30 requests were let in instead of 10"
+    engine.run("docker", "kill", *composed.ids("redis"))
+    with Load(composed) as load:
+        apart = let_in("apart", 15)
+        load.more(20)
+    load.check("Redis killed under load")
+    assert apart == 20, f"{apart} of 30 requests were let in without Redis, instead of 10 at each gateway"
+    composed.compose("start", "redis")
+    up = "conclave_gateway_redis_up"
+    engine.wait_for("gateways have Redis again", lambda: all(composed.metric(one, up) == 1 for one in gateways), 60)
+    again = let_in("again", 15)
+    assert again == 10, f"{again} of 30 requests were let in with Redis back"
+    print("two gateways: 10 of 30 requests of a tenant let in, 10 each while Redis was gone, 10 when it was back", flush=True)
+    composed.port = first
+    composed.env["GATEWAY_PORT"] = str(first)
+
+
 def check_restart(composed: Composed) -> None:
     """What was changed is there afterwards, the administrator's key too."""
     admin = composed.admin()
@@ -172,6 +215,7 @@ def main() -> int:
             check_profiles(composed)
             check_monitoring(composed)
             check_leaders(composed)
+            check_quotas(composed)
             check_restart(composed)
         except BaseException:
             composed.logs()
@@ -179,7 +223,7 @@ def main() -> int:
         finally:
             if not options.keep:
                 composed.down("-v", check=False)
-    print("compose: 9 passed, 0 failed")
+    print("compose: 10 passed, 0 failed")
     return 0
 
 

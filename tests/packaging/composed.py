@@ -23,10 +23,14 @@ QUESTION = {"model": MODEL, "messages": [{"role": "user", "content": "What is 47
 RIGHT = (200, "432")
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def free_ports(count: int = 1) -> int:
+    """The first of so many that follow each other."""
+    while True:
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError, OverflowError):
+            first = held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+            for port in range(first + 1, first + count):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
 
 
 class Composed:
@@ -35,7 +39,7 @@ class Composed:
     def __init__(self, project: str, *files: str, **env: str):
         self.project = project
         self.files = [argument for name in files for argument in ("-f", str(COMPOSE / name))]
-        self.port, self.prometheus, self.alertmanager = free_port(), free_port(), free_port()
+        self.port, self.prometheus, self.alertmanager = free_ports(), free_ports(), free_ports()
         self.env = {**os.environ, "GATEWAY_PORT": str(self.port), "PROMETHEUS_PORT": str(self.prometheus),
                     "ALERTMANAGER_PORT": str(self.alertmanager), **env}
 
@@ -62,19 +66,20 @@ class Composed:
 
     # ---- as a client
 
-    def ask(self, timeout: float = 60) -> tuple[int, str]:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)) as connection:
-            connection.request("POST", "/v1/chat/completions", json.dumps(QUESTION),
-                               {"Content-Type": "application/json"})
+    def ask(self, timeout: float = 60, port: int = 0, key: str = "") -> tuple[int, str]:
+        """Of the gateway at another port than the usual one, with an API key."""
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=timeout)) as connection:
+            connection.request("POST", "/v1/chat/completions", json.dumps(QUESTION), headers)
             response = connection.getresponse()
             body = json.loads(response.read())
             if response.status != 200:
                 return response.status, json.dumps(body)
             return 200, body["choices"][0]["message"]["content"].strip()
 
-    def answers(self) -> bool:
+    def answers(self, port: int = 0) -> bool:
         with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
-            return self.ask() == RIGHT
+            return self.ask(port=port) == RIGHT
         return False
 
     # ---- as an operator

@@ -134,6 +134,48 @@ def check_dashboards() -> list[str]:
     return problems
 
 
+def check_provisioning() -> list[str]:
+    """What Grafana is given, as far as it can be seen without one: its source is a service of the composition, at the port that
+    this listens on; dashboards ask only it, and lie where the provider and the front page look for them."""
+    grafana, composed = MONITORING / "grafana", yaml.safe_load((ROOT / "compose" / "docker-compose.yml").read_text())["services"]
+    mounts = {}
+    for volume in composed["grafana"]["volumes"]:
+        source, target, _ = volume.split(":")
+        mounts[target] = (ROOT / "compose" / source).resolve()
+
+    def is_mounted(path: str) -> bool:
+        return any(path.startswith(target) and (source / path[len(target):].lstrip("/")).exists() for target, source in mounts.items())
+    problems = []
+    given = yaml.safe_load((grafana / "provisioning" / "datasources" / "conclave.yml").read_text())
+    sources = given["datasources"]
+    prometheus = [one for one in sources if one["type"] == "prometheus" and one.get("isDefault")]
+    if given["apiVersion"] != 1 or len(prometheus) != 1:
+        problems.append("grafana: there is not one Prometheus that is the default source")
+    for one in prometheus:
+        host, _, port = one["url"].removeprefix("http://").partition(":")
+        if one["access"] != "proxy" or host not in composed or f":{port}" not in composed[host]["ports"][0].rsplit("}", 1)[-1]:
+            problems.append(f"grafana: source {one['url']} is no service of the composition")
+    providers = yaml.safe_load((grafana / "provisioning" / "dashboards" / "conclave.yml").read_text())["providers"]
+    problems += [f"grafana: no dashboards at {one['options']['path']}" for one in providers
+                 if one["type"] != "file" or not is_mounted(one["options"]["path"])]
+    home = composed["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    if not is_mounted(home):
+        problems.append(f"grafana: the front page {home} is not mounted")
+    for path in sorted((grafana / "dashboards").glob("*.json")):
+        made = json.loads(path.read_text())
+        names = {one["name"] for one in made["templating"]["list"]}
+        variables = set(re.findall(r"\$\{?(\w+)", path.read_text())) - {"__rate_interval", "__all", "__auto"}
+        problems += [f"{path.name}: no variable {name}" for name in sorted(variables - names)]
+        ids = [panel["id"] for panel in made["panels"]]
+        if len(ids) != len(set(ids)) or made.get("id") is not None:
+            problems.append(f"{path.name}: panels share an id, or the dashboard has one of a database")
+        for panel in made["panels"]:
+            asked = [panel.get("datasource"), *(target.get("datasource") for target in panel.get("targets", []))]
+            if panel["type"] != "row" and any(one != {"type": "prometheus", "uid": "${datasource}"} for one in asked):
+                problems.append(f"{path.name}: {panel['title']} asks another source than the one that is chosen")
+    return problems
+
+
 # ---- images ----
 
 def check_dockerfile(path: pathlib.Path) -> list[str]:
@@ -232,7 +274,7 @@ def check_compose() -> list[str]:
     return problems + ([] if len(files) > 2 else ["compose/ lacks files"])
 
 
-CHECKS = [check_rules, check_configurations, check_shell, check_yaml, check_links, check_runbooks, check_dashboards,
+CHECKS = [check_rules, check_configurations, check_shell, check_yaml, check_links, check_runbooks, check_dashboards, check_provisioning,
           check_dockerfiles, check_compose]
 
 
