@@ -41,6 +41,7 @@ void ApiCall::begin_stream() {
 void ApiCall::add_headers(http::Response& response) const {
   response.headers.push_back({kRequestIdHeader, request_id_});
   if (!version_.empty()) response.headers.push_back({kVersionHeader, version_});
+  response.headers.insert(response.headers.end(), quota_.begin(), quota_.end());
   if (!degraded_.empty()) response.headers.push_back({kDegradedHeader, std::string(degraded_)});
 }
 

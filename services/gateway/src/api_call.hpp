@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "api_error.hpp"
 #include "conclave/http/exchange.hpp"
@@ -41,6 +42,9 @@ class ApiCall {
   /// The version that computes the answer, "name:version"; its head says so.
   void set_version(std::string version) { version_ = std::move(version); }
 
+  /// What the answer's head says of the tenant's quota.
+  void set_quota_headers(std::vector<http::Header> headers) { quota_ = std::move(headers); }
+
   /// 200 with this JSON.
   void respond(std::string json);
   void respond(http::Response response);
@@ -67,6 +71,7 @@ class ApiCall {
   bool counted_ = false;
   std::string_view degraded_;
   std::string version_;
+  std::vector<http::Header> quota_;
 };
 
 /// An error as an answer, without a request id: also for what the HTTP server says by itself.

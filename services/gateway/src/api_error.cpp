@@ -94,7 +94,7 @@ std::string error_body(const ApiError& error) {
   JsonWriter json(body);
   json.begin_object().key("error").begin_object();
   json.key("message").text(error.message);
-  json.key("type").text(type_of(error.status));
+  json.key("type").text(error.type.empty() ? type_of(error.status) : error.type);
   json.key("param");
   write_or_null(json, error.param);
   json.key("code");

@@ -17,6 +17,7 @@ struct ApiError {
   std::string code;   // for programs, `context_length_exceeded`; empty: none
   /// Seconds after which it makes sense to try again, sent as Retry-After; 0: not sent.
   unsigned retry_after_s = 0;
+  std::string type;  // empty: what follows from the status
 
   friend bool operator==(const ApiError&, const ApiError&) = default;
 };
@@ -44,7 +45,7 @@ ApiError from_router(const base::Error& error, std::string_view prompt_field);
 bool is_experts_missing(const ApiError& error);
 
 /// {"error":{"message":..,"type":..,"param":..,"code":..}}; `type` follows from the status, as
-/// OpenAI's does.
+/// OpenAI's does, where the error names none.
 std::string error_body(const ApiError& error);
 
 }  // namespace conclave::gateway

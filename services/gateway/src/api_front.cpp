@@ -43,6 +43,12 @@ std::string request_id(const http::Request& request, const std::function<std::st
   return is_request_id(given) ? std::string(given) : make();
 }
 
+http::Response key_missing(std::string message) {
+  http::Response response = error_response({401, std::move(message), {}, "missing_api_key", 0});
+  response.headers.push_back({"WWW-Authenticate", "Bearer"});
+  return response;
+}
+
 }  // namespace
 
 base::Status ApiFront::ready() const {
@@ -176,8 +182,18 @@ std::optional<Admission::Ticket> ApiFront::admit(ApiCall& call, std::size_t stre
   return std::nullopt;
 }
 
+std::optional<wire::Sha256> ApiFront::shown_key(const http::Request& request) {
+  const std::string_view token = bearer_token(request.header("Authorization"));
+  return token.empty() ? std::nullopt : std::optional(secret_sum(token));
+}
+
 void ApiFront::generate(const std::shared_ptr<http::Exchange>& exchange, ApiCall call) {
   const http::Request& http = exchange->request();
+  const std::optional<wire::Sha256> key = shown_key(http);
+  if (!key && parts_.require_key) {
+    call.respond(key_missing("This server takes an API key: Authorization: Bearer KEY"));
+    return;
+  }
   const bool chat = call.route() == Route::kChat;
   auto request =
       chat ? parse_chat(http.body, parts_.random) : parse_completion(http.body, parts_.random);
@@ -190,7 +206,6 @@ void ApiFront::generate(const std::shared_ptr<http::Exchange>& exchange, ApiCall
   }
   auto ticket = admit(call, request->prompts.size());
   if (!ticket) return;
-  const std::string_view token = bearer_token(http.header("Authorization"));
   const RequestId id{next_request_.fetch_add(1, std::memory_order_relaxed)};
   parts_.backend.submit(
       {.id = id,
@@ -198,8 +213,9 @@ void ApiFront::generate(const std::shared_ptr<http::Exchange>& exchange, ApiCall
        .request = std::move(*request),
        .trace = parse_traceparent(http.header("traceparent")).value_or(wire::TraceContext{}),
        .answer_id = (chat ? "chatcmpl-" : "cmpl-") + random_id(),
-       .key = token.empty() ? std::nullopt : std::optional(secret_sum(token)),
-       .ticket = std::move(*ticket)});
+       .key = key,
+       .ticket = std::move(*ticket),
+       .grant = std::nullopt});
   // After submit(): a client that has gone already is heard of after its request.
   exchange->on_close([this, id] { parts_.backend.client_gone(id); });
 }
@@ -219,14 +235,7 @@ void ApiFront::tokenize(const http::Request& request, ApiCall call) {
 void ApiFront::administer(const http::Request& request, ApiCall call) {
   const std::string_view token = bearer_token(request.header("Authorization"));
   if (token.empty()) {
-    http::Response response =
-        error_response({401,
-                        "Administration takes an API key: Authorization: Bearer KEY",
-                        {},
-                        "missing_api_key",
-                        0});
-    response.headers.push_back({"WWW-Authenticate", "Bearer"});
-    call.respond(std::move(response));
+    call.respond(key_missing("Administration takes an API key: Authorization: Bearer KEY"));
     return;
   }
   if (!is_json_type(request.header("Content-Type")) && !request.body.empty()) {

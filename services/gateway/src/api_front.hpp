@@ -6,6 +6,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -27,6 +28,7 @@ struct FrontParts {
   std::function<std::chrono::steady_clock::time_point()> now;
   std::function<std::string()> expose_metrics;
   std::string version;
+  bool require_key = false;  // for chats and completions
 };
 
 /// Any thread.
@@ -53,6 +55,8 @@ class ApiFront {
   void tokenize(const http::Request& request, ApiCall call);
   void detokenize(const http::Request& request, ApiCall call);
   void administer(const http::Request& request, ApiCall call);
+  /// The sum of the key that it shows; none: it shows none.
+  [[nodiscard]] static std::optional<wire::Sha256> shown_key(const http::Request& request);
   std::optional<Admission::Ticket> admit(ApiCall& call, std::size_t streams);
   [[nodiscard]] ApiError too_many() const;
   [[nodiscard]] std::string random_id() const;

@@ -62,6 +62,34 @@ class ApiFrontTest : public ::testing::Test {
                    [this] { return registry_.expose(); }, "1.2.3"}};
 };
 
+TEST_F(ApiFrontTest, AsksForAKeyWhereOneIsRequired) {
+  ApiFront strict{{backend_,
+                   *admission_,
+                   metrics_,
+                   status_,
+                   [] { return 1; },
+                   [] { return std::chrono::steady_clock::time_point(); },
+                   {},
+                   "1.2.3",
+                   true}};
+  const auto ask = [&](std::vector<http::Header> headers) {
+    auto client = std::make_shared<FakeExchange>(http::Request{
+        .method = "POST", .path = "/v1/completions", .headers = std::move(headers), .body = kBody});
+    strict.handle(client);
+    return client;
+  };
+
+  const auto refused = ask({});
+  ASSERT_TRUE(refused->answer);
+  EXPECT_EQ(refused->answer->status, 401u);
+  EXPECT_EQ(http::find_header(refused->answer->headers, "WWW-Authenticate"), "Bearer");
+  EXPECT_THAT(backend_.submissions, SizeIs(0));
+
+  EXPECT_FALSE(ask({{"Authorization", "Bearer sk-1"}})->answer);
+  ASSERT_THAT(backend_.submissions, SizeIs(1));
+  EXPECT_EQ(backend_.submissions[0].key, secret_sum("sk-1"));
+}
+
 TEST_F(ApiFrontTest, HandsRequestsOver) {
   const auto client =
       send("POST", "/v1/completions", kBody,

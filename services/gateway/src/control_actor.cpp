@@ -14,6 +14,8 @@ namespace {
 
 // An index away at the registry; while PostgreSQL is, the registry tries for a second.
 constexpr std::chrono::seconds kKeyTimeout{5};
+// Of requests, which can do without.
+constexpr std::chrono::seconds kDoorTimeout{1};
 // Listings of a large registry, plans of a large fleet.
 constexpr std::chrono::seconds kAdminTimeout{60};
 constexpr std::chrono::seconds kUsageTimeout{30};
@@ -38,6 +40,7 @@ bool is_silent(const base::Error& error) {
 ControlState::ControlState(ControlActor::pointer self, ControlParts parts)
     : self_(self),
       parts_(std::move(parts)),
+      door_(parts_.door, keys_, *this, parts_.gateway_metrics),
       usage_(parts_.usage_prefix),
       batches_(parts_.metrics.counter("conclave_gateway_usage_batches_total",
                                       "Batches of usage that the registry has")),
@@ -62,7 +65,16 @@ ControlActor::behavior_type ControlState::make_behavior() {
   return {[this](const wire::CatalogChanged&) { keys_.doubt(); },
           [this](const AdminMessage& call) { on_admin(call); },
           [this](const Used& used) { on_used(used); },
-          [this](const OwnerLink& link) { on_link(link); }, [this](caf::tick_atom) { on_tick(); }};
+          [this](const OwnerLink& link) { on_link(link); },
+          [this](const Inside& inside) { inside_ = inside.actor; },
+          [this](const SubmitMessage& submission) {
+            door_.enter(std::move(*submission), parts_.now(), parts_.wall_clock());
+          },
+          [this](const ClientGone& gone) { door_.client_gone(gone.request); },
+          [this](const Counted& counted) {
+            door_.counted(counted.request, counted.counts, parts_.now());
+          },
+          [this](caf::tick_atom) { on_tick(); }};
 }
 
 void ControlState::on_link(const OwnerLink& link) {
@@ -84,35 +96,55 @@ fabric::LinkId ControlState::next_owner(wire::NodeRole role, fabric::LinkId sile
   return links.empty() || links.front() == silent ? 0 : links.front();
 }
 
-void ControlState::ask(const wire::Sha256& secret, KeyThen then) {
+void ControlState::ask(Question question) {
   const fabric::LinkId link = owner(wire::NodeRole::kRegistry);
   if (link == 0) {
-    then(base::fail(ErrorCode::kUnavailable, "the registry cannot be reached"));
+    question.then(base::fail(ErrorCode::kUnavailable, "the registry cannot be reached"));
   } else {
-    ask_at(link, secret, true, std::move(then));
+    ask_at(link, std::move(question), true);
   }
 }
 
-void ControlState::ask_at(fabric::LinkId link, const wire::Sha256& secret, bool again,
-                          KeyThen then) {
+void ControlState::ask_at(fabric::LinkId link, Question question, bool again) {
   const auto ledger = parts_.node.remote<fabric::LedgerActor>(link, fabric::kLedgerActor);
-  self_->request(ledger, kKeyTimeout, wire::KeyQuestion{secret})
+  self_->request(ledger, question.timeout, wire::KeyQuestion{question.secret})
       .then(
-          [this, secret, then](const wire::KeyAnswer& answer) {
-            keys_.keep(secret, answer, parts_.now());
-            then(answer);
+          [this, question](const wire::KeyAnswer& answer) {
+            keys_.keep(question.secret, answer, parts_.now());
+            question.then(answer);
           },
-          [this, link, secret, again, then](const caf::error& failed) {
+          [this, link, question, again](const caf::error& failed) {
             const base::Error error = fabric::from_caf(failed);
             const fabric::LinkId next =
                 is_silent(error) ? next_owner(wire::NodeRole::kRegistry, link) : 0;
             if (again && next != 0) {
-              ask_at(next, secret, false, then);
+              ask_at(next, question, false);
             } else {
-              then(base::fail(error));
+              question.then(base::fail(error));
             }
           });
 }
+
+void ControlState::ask_key(const wire::Sha256& secret) {
+  ask({secret, kDoorTimeout, [this, secret](const base::Result<wire::KeyAnswer>& answer) {
+         const base::Status status = answer ? base::Status() : base::fail(answer.error());
+         door_.heard(secret, status, parts_.now(), parts_.wall_clock());
+       }});
+}
+
+void ControlState::take(RequestId request, const quota::Ask& ask) {
+  // A store of the gateway always counts, alone if need be.
+  parts_.door.store->take(
+      ask, [self = ControlActor(self_), request](const base::Result<quota::Counts>& counts) {
+        caf::anon_send(self, Counted{request, counts.value_or(quota::Counts{})});
+      });
+}
+
+void ControlState::pass(Submission submission) {
+  caf::anon_send(inside_, std::make_shared<Submission>(std::move(submission)));
+}
+
+void ControlState::client_gone(RequestId request) { caf::anon_send(inside_, ClientGone{request}); }
 
 void ControlState::on_admin(const AdminMessage& call) {
   if (const auto key = keys_.fresh(call->secret, parts_.now(), parts_.wall_clock())) {
@@ -124,20 +156,20 @@ void ControlState::on_admin(const AdminMessage& call) {
     return;
   }
   ++admin_open_;
-  ask(call->secret, [this, call](base::Result<wire::KeyAnswer> answer) {
-    --admin_open_;
-    if (answer) {
-      pass_on(call, *answer);
-      return;
-    }
-    // Who could look before may look on; changes want a registry anyway.
-    const auto known = keys_.usable(call->secret, parts_.now(), parts_.wall_clock());
-    if (known && call->request.method == "GET") {
-      pass_on(call, *known);
-    } else {
-      call->call.fail(error_of(answer.error()));
-    }
-  });
+  ask({call->secret, kKeyTimeout, [this, call](const base::Result<wire::KeyAnswer>& answer) {
+         --admin_open_;
+         if (answer) {
+           pass_on(call, *answer);
+           return;
+         }
+         // Who could look before may look on; changes want a registry anyway.
+         const auto known = keys_.usable(call->secret, parts_.now(), parts_.wall_clock());
+         if (known && call->request.method == "GET") {
+           pass_on(call, *known);
+         } else {
+           call->call.fail(error_of(answer.error()));
+         }
+       }});
 }
 
 void ControlState::pass_on(const AdminMessage& call, const wire::KeyAnswer& key) {
@@ -182,9 +214,9 @@ void ControlState::on_used(const Used& used) {
     add_usage(used, &*key);
     return;
   }
-  ask(*used.secret, [this, used](const base::Result<wire::KeyAnswer>& answer) {
-    add_usage(used, answer ? &*answer : nullptr);
-  });
+  ask({*used.secret, kKeyTimeout, [this, used](const base::Result<wire::KeyAnswer>& answer) {
+         add_usage(used, answer ? &*answer : nullptr);
+       }});
 }
 
 void ControlState::add_usage(const Used& used, const wire::KeyAnswer* key) {
@@ -208,6 +240,7 @@ void ControlState::add_usage(const Used& used, const wire::KeyAnswer* key) {
 
 void ControlState::on_tick() {
   self_->delayed_send(self_, kTick, caf::tick_atom_v);
+  parts_.door.store->tick();
   send_usage();
   save_usage();
   waiting_.set(usage_.is_empty() ? 0.0 : 1.0);

@@ -1,5 +1,6 @@
-// The gateway's side of the control plane: asks the registry whose key a client shows, passes
-// administration on to its owner, and hands over what was used until the registry has it.
+// The gateway's side of the control plane: asks the registry whose key a client shows, lets
+// requests in that show one, passes administration on to its owner, and hands over what was used
+// until the registry has it.
 #pragma once
 
 #include <caf/typed_actor.hpp>
@@ -14,12 +15,25 @@
 #include "conclave/fabric/messages.hpp"
 #include "conclave/fabric/node.hpp"
 #include "conclave/telemetry/log.hpp"
+#include "door.hpp"
+#include "gateway_actor.hpp"
 #include "key_book.hpp"
 #include "usage_book.hpp"
 
 namespace conclave::gateway {
 
 using AdminMessage = std::shared_ptr<AdminCall>;
+
+/// Where requests go that are let in. Said once, before the first of them.
+struct Inside {
+  GatewayActor actor;
+};
+
+/// What a tenant's quota says of a request that is at the door.
+struct Counted {
+  RequestId request{};
+  quota::Counts counts;
+};
 
 /// A request has ended.
 struct Used {
@@ -42,6 +56,8 @@ struct OwnerLink {
 }  // namespace conclave::gateway
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::gateway::AdminMessage)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::gateway::Inside)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::gateway::Counted)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::gateway::Used)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::gateway::OwnerLink)
 
@@ -49,19 +65,23 @@ namespace conclave::gateway {
 
 using ControlActor =
     fabric::WatcherActor::extend<caf::reacts_to<AdminMessage>, caf::reacts_to<Used>,
-                                 caf::reacts_to<OwnerLink>, caf::reacts_to<caf::tick_atom>>;
+                                 caf::reacts_to<OwnerLink>, caf::reacts_to<Inside>,
+                                 caf::reacts_to<SubmitMessage>, caf::reacts_to<ClientGone>,
+                                 caf::reacts_to<Counted>, caf::reacts_to<caf::tick_atom>>;
 
 struct ControlParts {
   fabric::Node& node;
   std::string usage_prefix;          // see UsageBook
   std::filesystem::path usage_file;  // empty: in memory only
+  DoorOptions door;
   telemetry::Metrics& metrics;
+  GatewayMetrics& gateway_metrics;
   telemetry::Logger log;
   std::function<std::chrono::steady_clock::time_point()> now;
   std::function<std::chrono::system_clock::time_point()> wall_clock;
 };
 
-class ControlState {
+class ControlState final : private DoorPort {
  public:
   static constexpr const char* kName = "conclave.gateway.control";
   /// How often what was used is handed over.
@@ -71,7 +91,7 @@ class ControlState {
 
   ControlState(ControlActor::pointer self, ControlParts parts);
   /// Saves what the registry does not have yet.
-  ~ControlState();
+  ~ControlState() override;
 
   ControlActor::behavior_type make_behavior();
 
@@ -81,10 +101,20 @@ class ControlState {
   void on_link(const OwnerLink& link);
   void on_tick();
 
+  void ask_key(const wire::Sha256& secret) override;
+  void take(RequestId request, const quota::Ask& ask) override;
+  void pass(Submission submission) override;
+  void client_gone(RequestId request) override;
+
   using KeyThen = std::function<void(base::Result<wire::KeyAnswer>)>;
 
-  void ask(const wire::Sha256& secret, KeyThen then);
-  void ask_at(fabric::LinkId link, const wire::Sha256& secret, bool again, KeyThen then);
+  struct Question {
+    wire::Sha256 secret;
+    std::chrono::milliseconds timeout;  // of each registry that is asked
+    KeyThen then;
+  };
+  void ask(Question question);
+  void ask_at(fabric::LinkId link, Question question, bool again);
   void pass_on(const AdminMessage& call, const wire::KeyAnswer& key);
   void pass_to(fabric::LinkId link, const AdminMessage& call, wire::NodeRole role, bool again);
   void add_usage(const Used& used, const wire::KeyAnswer* key);
@@ -104,6 +134,8 @@ class ControlState {
   ControlActor::pointer self_;
   ControlParts parts_;
   KeyBook keys_;
+  Door door_;
+  GatewayActor inside_;
   UsageBook usage_;
   std::uint64_t saved_ = 0;  // of usage_.changes()
   bool sending_ = false;

@@ -126,6 +126,7 @@ GatewayCore::Requests::iterator GatewayCore::open(Submission submission,
   const auto [request, is_new] =
       requests_.try_emplace(submission.id, Open{.call = std::move(submission.call),
                                                 .ticket = std::move(submission.ticket),
+                                                .grant = std::move(submission.grant),
                                                 .format = format,
                                                 .answer = std::move(answer),
                                                 .metrics = metrics_.model(choice.version.name),
@@ -286,6 +287,7 @@ void GatewayCore::close(Requests::iterator request, bool answered, TimePoint now
   }
   const Usage usage = open.answer.usage();
   if (usage.degraded_pairs > 0) metrics_.degraded();
+  if (open.grant) open.grant->used(usage.prompt_tokens + usage.completion_tokens);
   open.metrics.request_ends(answered, open.running, usage.prompt_tokens, usage.completion_tokens,
                             now - open.call.arrived());
   if (options_.used && (answered || usage.prompt_tokens != 0)) {

@@ -18,6 +18,7 @@
 #include "admission.hpp"
 #include "answer.hpp"
 #include "api_call.hpp"
+#include "conclave/quota/grant.hpp"
 #include "conclave/telemetry/log.hpp"
 #include "conclave/telemetry/trace.hpp"
 #include "gateway_status.hpp"
@@ -42,6 +43,7 @@ struct Submission {
   std::string answer_id;            // chatcmpl-..
   std::optional<wire::Sha256> key;  // the sum of the API key that it showed, if it did
   Admission::Ticket ticket;
+  std::optional<quota::Grant> grant;  // none: its tenant has no limits
 };
 
 struct CoreOptions {
@@ -121,6 +123,7 @@ class GatewayCore {
   struct Open {
     ApiCall call;
     Admission::Ticket ticket;
+    std::optional<quota::Grant> grant;
     AnswerFormat format;
     Answer answer;
     ModelMetrics& metrics;

@@ -130,6 +130,20 @@ class GatewayCoreTest : public ::testing::Test {
     return routers_.sent.at(index).request.stream;
   }
 
+  /// With a place among what its tenant may use.
+  std::shared_ptr<FakeExchange> submit_counted(std::shared_ptr<quota::Store> store) {
+    auto client = std::make_shared<FakeExchange>();
+    core_.submit({.id = RequestId{1},
+                  .call = ApiCall(client, Route::kCompletions, "req-1", now_, metrics_),
+                  .request = request(false),
+                  .trace = {},
+                  .answer_id = "cmpl-1",
+                  .ticket = *admission_->enter(1),
+                  .grant = quota::Grant(std::move(store), {.tenant = "acme", .tokens = 100}, {})},
+                 now_);
+    return client;
+  }
+
   static std::string error_code(const FakeExchange& client) {
     return std::string(boost::json::parse(client.answer->body).at("error").at("code").as_string());
   }
@@ -155,6 +169,36 @@ class GatewayCoreTest : public ::testing::Test {
                     status_,
                     telemetry::Logger()};
 };
+
+class SettledStore final : public quota::Store {
+ public:
+  void take(const quota::Ask&, Then) override {}
+  void settle(const quota::Settlement& settlement) override { tokens.push_back(settlement.tokens); }
+
+  std::vector<std::int64_t> tokens;  // beyond those that were asked for
+};
+
+TEST_F(GatewayCoreTest, SettlesWhatARequestHasUsed) {
+  const auto store = std::make_shared<SettledStore>();
+  submit_counted(store);
+  core_.accepted(sent_stream(0), {.prompt_tokens = 7});
+  say(sent_stream(0), {token(1, "a"), token(2, "b")});
+  EXPECT_THAT(store->tokens, IsEmpty());
+
+  say(sent_stream(0), {end()});
+
+  EXPECT_THAT(store->tokens, ElementsAre(7 + 2 - 100));
+}
+
+TEST_F(GatewayCoreTest, SettlesWhatNoRouterTook) {
+  const auto store = std::make_shared<SettledStore>();
+  core_.link_changed(kA, false, now_);
+  core_.link_changed(kB, false, now_);
+
+  submit_counted(store);
+
+  EXPECT_THAT(store->tokens, ElementsAre(-100));
+}
 
 TEST_F(GatewayCoreTest, SendsARequestAndAnswersIt) {
   const auto client = submit(request(false));

@@ -35,6 +35,25 @@ telemetry::Counter& success(telemetry::Metrics& metrics, const std::string& mode
                          {{"model_name", model}, {"finished_reason", reason}});
 }
 
+// As the quota's own fields are called.
+const char* name_of(quota::Refusal refusal) {
+  switch (refusal) {
+    case quota::Refusal::kNone:
+      break;
+    case quota::Refusal::kRequestsPerMinute:
+      return "requests_per_minute";
+    case quota::Refusal::kTokensPerMinute:
+      return "tokens_per_minute";
+    case quota::Refusal::kTokensPerDay:
+      return "tokens_per_day";
+    case quota::Refusal::kTokensPerMonth:
+      return "tokens_per_month";
+    case quota::Refusal::kConcurrentRequests:
+      return "concurrent_requests";
+  }
+  return "none";
+}
+
 }  // namespace
 
 const char* to_string(Route route) {
@@ -163,7 +182,23 @@ GatewayMetrics::GatewayMetrics(telemetry::Metrics& metrics)
       experts_missing_(metrics.counter(
           "conclave_gateway_degraded_requests_total",
           "Requests for which experts were missing, by what became of them", {{"policy", "fail"}})),
-      routers_up_(metrics.gauge("conclave_gateway_routers_up", "Routers that take requests")) {}
+      routers_up_(metrics.gauge("conclave_gateway_routers_up", "Routers that take requests")),
+      quota_wait_(metrics.histogram("conclave_gateway_quota_seconds",
+                                    "How long a request waited for its tenant's count",
+                                    kOwnBuckets)) {
+  for (int i = 1; i < quota::kRefusals; ++i) {
+    const auto refusal = static_cast<quota::Refusal>(i);
+    quota_refused_[static_cast<std::size_t>(i)] = &metrics.counter(
+        "conclave_gateway_quota_refused_total", "Requests beyond their tenant's quota, by limit",
+        {{"limit", name_of(refusal)}});
+  }
+}
+
+void GatewayMetrics::quota_counted(quota::Refusal refusal, Duration waited) {
+  quota_wait_.observe(seconds(waited));
+  telemetry::Counter* const refused = quota_refused_[static_cast<std::size_t>(refusal)];
+  if (refused != nullptr) refused->add();
+}
 
 ModelMetrics& GatewayMetrics::model(const std::string& name) {
   const auto known = models_.find(name);

@@ -2,11 +2,13 @@
 // `conclave_gateway_*` it keeps the `vllm:*` series that existing dashboards and autoscalers query.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <map>
 #include <string>
 
+#include "conclave/quota/quota.hpp"
 #include "conclave/telemetry/metrics.hpp"
 #include "conclave/wire/inference.hpp"
 
@@ -98,6 +100,8 @@ class GatewayMetrics {
   void degraded() { degraded_.add(); }
   /// A request failed for want of experts.
   void experts_missing() { experts_missing_.add(); }
+  /// A tenant's quota let a request in, or did not, after so long.
+  void quota_counted(quota::Refusal refusal, Duration waited);
   void routers_up(std::size_t count) { routers_up_.set(static_cast<double>(count)); }
 
  private:
@@ -122,6 +126,8 @@ class GatewayMetrics {
   telemetry::Counter& degraded_;
   telemetry::Counter& experts_missing_;
   telemetry::Gauge& routers_up_;
+  telemetry::Histogram& quota_wait_;
+  std::array<telemetry::Counter*, quota::kRefusals> quota_refused_{};  // by Refusal; of none: null
   std::map<std::string, ModelMetrics> models_;
 };
 

@@ -2,12 +2,16 @@
 
 #include <atomic>
 #include <caf/all.hpp>
+#include <fstream>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "api_front.hpp"
 #include "conclave/fabric/state_actor.hpp"
 #include "conclave/fleet/member.hpp"
 #include "conclave/http/server.hpp"
+#include "conclave/quota/redis.hpp"
 #include "control_actor.hpp"
 #include "gateway_actor.hpp"
 #include "random_source.hpp"
@@ -29,9 +33,16 @@ class ActorBackend final : public Backend {
       : actor_(std::move(actor)), control_(std::move(control)) {}
 
   void submit(Submission submission) override {
-    caf::anon_send(actor_, std::make_shared<Submission>(std::move(submission)));
+    const bool at_door = submission.key.has_value();
+    auto message = std::make_shared<Submission>(std::move(submission));
+    if (at_door) {
+      caf::anon_send(control_, std::move(message));
+    } else {
+      caf::anon_send(actor_, std::move(message));
+    }
   }
-  void client_gone(RequestId request) override { caf::anon_send(actor_, ClientGone{request}); }
+  // By the door in any case: it must not overtake its request.
+  void client_gone(RequestId request) override { caf::anon_send(control_, ClientGone{request}); }
   void tokenize(TokenizeCall call) override {
     caf::anon_send(actor_, std::make_shared<TokenizeCall>(std::move(call)));
   }
@@ -61,6 +72,25 @@ std::uint64_t seed_of(const std::string& node, std::uint64_t incarnation) {
   return std::hash<std::string>{}(node) ^ incarnation;
 }
 
+// Of the settings; none: there is no Redis.
+base::Result<std::optional<quota::RedisAddress>> redis_address(const GatewaySettings& settings) {
+  const std::string& file = settings.redis_password_file;
+  if (settings.redis.empty()) {
+    if (file.empty()) return std::nullopt;
+    return base::fail(base::ErrorCode::kInvalidArgument,
+                      "gateway.redis-password-file: there is no gateway.redis");
+  }
+  CONCLAVE_TRY(auto address, quota::parse_redis_url(settings.redis.reveal()));
+  if (file.empty()) return address;
+  std::ifstream in(file);
+  std::getline(in, address.password);
+  if (!in || address.password.empty()) {
+    return base::fail(base::ErrorCode::kInvalidArgument,
+                      "gateway.redis-password-file: there is no password in " + file);
+  }
+  return address;
+}
+
 }  // namespace
 
 class GatewayService::Impl {
@@ -82,8 +112,10 @@ class GatewayService::Impl {
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
                                              settings_.fabric.links, context_.wall_clock));
     CONCLAVE_TRY(spool_, UsageSpool::claim(settings_.gateway.usage_spool));
+    CONCLAVE_TRY_VOID(open_quotas());
     start_control(identity.incarnation);
     start_actor();
+    caf::anon_send(control_, Inside{actor_});
     make_front();
     CONCLAVE_TRY_VOID(start_server());
     measure();
@@ -119,6 +151,7 @@ class GatewayService::Impl {
   void stop() {
     draining_ = true;
     hook_ = {};
+    redis_hook_ = {};
     member_.reset();
     server_.reset();
     if (node_) node_->stop(kGoodbye);
@@ -127,10 +160,38 @@ class GatewayService::Impl {
     spool_ = UsageSpool();
     front_.reset();
     backend_.reset();
+    quotas_.reset();
+    redis_.reset();
     node_.reset();
   }
 
  private:
+  Status open_quotas() {
+    const auto clock = [this] {
+      return std::int64_t{std::chrono::duration_cast<std::chrono::milliseconds>(
+                              context_.wall_clock().time_since_epoch())
+                              .count()};
+    };
+    CONCLAVE_TRY(const auto address, redis_address(settings_.gateway));
+    if (!address) {
+      quotas_ = quota::memory_store(clock);
+      return {};
+    }
+    quota::RedisOptions options{.address = *address, .timeout = settings_.gateway.redis_timeout};
+    options.changed = [log = context_.log,
+                       host = address->host + ":" + std::to_string(address->port)](
+                          bool up, const std::string& why) {
+      if (up) {
+        log.info("redis_answers", {{"redis", host}});
+      } else {
+        log.warn("redis_away", {{"redis", host}, {"why", why}, {"quotas", "counted alone"}});
+      }
+    };
+    redis_ = quota::shared_store(std::move(options), clock);
+    quotas_ = redis_;
+    return {};
+  }
+
   void start_actor() {
     GatewayActorParts parts{
         *node_,
@@ -164,7 +225,10 @@ class GatewayService::Impl {
     ControlParts parts{*node_,
                        context_.node_name + "/" + std::to_string(incarnation),
                        spool_.file(),
+                       {settings_.gateway.require_key,
+                        context_.node_name + "/" + std::to_string(incarnation), quotas_},
                        context_.metrics,
+                       metrics_,
                        context_.log,
                        context_.now,
                        context_.wall_clock};
@@ -193,7 +257,8 @@ class GatewayService::Impl {
     backend_ = std::make_unique<ActorBackend>(actor_, control_);
     front_ = std::make_unique<ApiFront>(
         FrontParts{*backend_, *admission_, metrics_, status_, [this] { return random_(); },
-                   context_.now, [this] { return context_.metrics.expose(); }, context_.version});
+                   context_.now, [this] { return context_.metrics.expose(); }, context_.version,
+                   settings_.gateway.require_key});
   }
 
   Status start_server() {
@@ -229,6 +294,19 @@ class GatewayService::Impl {
       streams.set(static_cast<double>(admission_->open()));
       rejected.raise_to(static_cast<double>(stats.requests_rejected));
       overflowed.raise_to(static_cast<double>(stats.streams_overflowed));
+    });
+    if (redis_) measure_redis();
+  }
+
+  void measure_redis() {
+    auto& up = context_.metrics.gauge("conclave_gateway_redis_up",
+                                      "1 while Redis counts quotas for all gateways");
+    auto& alone = context_.metrics.counter(
+        "conclave_gateway_quota_alone_total",
+        "Requests that this gateway counted by itself since Redis did not answer");
+    redis_hook_ = context_.metrics.on_scrape([this, &up, &alone] {
+      up.set(redis_->up() ? 1.0 : 0.0);
+      alone.raise_to(static_cast<double>(redis_->alone()));
     });
   }
 
@@ -282,7 +360,10 @@ class GatewayService::Impl {
   std::unique_ptr<ApiFront> front_;
   std::unique_ptr<http::Server> server_;
   std::unique_ptr<fleet::Member> member_;
+  std::shared_ptr<quota::SharedStore> redis_;  // null: nobody counts together
+  std::shared_ptr<quota::Store> quotas_;       // the same, or in memory
   telemetry::Metrics::ScrapeHook hook_;
+  telemetry::Metrics::ScrapeHook redis_hook_;
 };
 
 GatewayService::GatewayService(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

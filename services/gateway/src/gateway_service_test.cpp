@@ -466,6 +466,50 @@ TEST_F(GatewayServiceTest, SendsNoUsageThatItCouldNotSave) {
   std::filesystem::remove_all(folder);
 }
 
+TEST_F(GatewayServiceTest, HoldsATenantToItsQuota) {
+  FakeRegistry registry(*process_, "registry-q");
+  registry.requests_per_minute = 2;
+  settings_.gateway.registry = {registry.address()};
+  settings_.gateway.require_key = true;  // until the registry is linked, nobody gets in
+  start_ready();
+  EXPECT_EQ(call("/v1/completions", kWhole).status, 401u);
+  const auto post = [this] {
+    http::ClientRequest request{
+        .method = "POST", .url = url_ + "/v1/completions", .body = kWhole, .timeout = kPatience};
+    request.headers = {{"Content-Type", "application/json"}, {"Authorization", "Bearer sk-1"}};
+    return http::fetch(request).value();
+  };
+  for (int i = 1; i <= 2; ++i) {
+    auto answer = std::async(std::launch::async, [&] {
+      http::Response response = post();
+      while (response.status == 503) response = post();
+      return response;
+    });
+    router_.say(next_request(), {token(1, "a"), end()});
+    const http::Response response = answer.get();
+    EXPECT_EQ(response.status, 200u) << response.body;
+    EXPECT_EQ(http::find_header(response.headers, "x-ratelimit-remaining-requests"),
+              std::to_string(2 - i));
+  }
+
+  const http::Response refused = post();
+
+  EXPECT_EQ(refused.status, 429u);
+  EXPECT_EQ(http::find_header(refused.headers, "x-ratelimit-remaining-requests"), "0");
+  EXPECT_THAT(refused.body, HasSubstr("rate_limit_exceeded"));
+}
+
+TEST_F(GatewayServiceTest, RefusesSettingsOfRedisThatAreNone) {
+  settings_.gateway.redis = config::Secret("localhost:6379");
+  service_ = GatewayService::create(settings_, context_, {process_.get()}).value();
+  EXPECT_THAT(service_->start().error().message, HasSubstr("redis://"));
+
+  settings_.gateway.redis = config::Secret("redis://localhost");
+  settings_.gateway.redis_password_file = "/nonexistent";
+  service_ = GatewayService::create(settings_, context_, {process_.get()}).value();
+  EXPECT_THAT(service_->start().error().message, HasSubstr("no password in /nonexistent"));
+}
+
 TEST_F(GatewayServiceTest, AsksTheNextRegistryIfTheFirstDoesNotAnswer) {
   FakeRegistry first(*process_, "registry-a");
   FakeRegistry second(*process_, "registry-b");

@@ -65,9 +65,19 @@ const KeyBook::Entry* KeyBook::entry(const wire::Sha256& sum) const {
 
 std::optional<wire::KeyAnswer> KeyBook::fresh(const wire::Sha256& sum, TimePoint now,
                                               WallTime wall) const {
-  const Entry* known = entry(sum);
-  if (known == nullptr || known->certainty != certainty_) return std::nullopt;
+  if (is_doubted(sum)) return std::nullopt;
   return find(sum, now, wall, kFresh);
+}
+
+std::optional<wire::KeyAnswer> KeyBook::certain(const wire::Sha256& sum, TimePoint now,
+                                                WallTime wall) const {
+  if (is_doubted(sum)) return std::nullopt;
+  return find(sum, now, wall, kUsable);
+}
+
+bool KeyBook::is_doubted(const wire::Sha256& sum) const {
+  const Entry* known = entry(sum);
+  return known == nullptr || known->certainty != certainty_;
 }
 
 std::optional<wire::KeyAnswer> KeyBook::find(const wire::Sha256& sum, TimePoint now, WallTime wall,

@@ -43,6 +43,9 @@ class KeyBook {
   /// What was said at most kFresh ago and not doubted since, and has not expired by `wall`.
   [[nodiscard]] std::optional<wire::KeyAnswer> fresh(const wire::Sha256& sum, TimePoint now,
                                                      WallTime wall) const;
+  /// What was said at most kUsable ago and not doubted since, and has not expired by `wall`.
+  [[nodiscard]] std::optional<wire::KeyAnswer> certain(const wire::Sha256& sum, TimePoint now,
+                                                       WallTime wall) const;
   /// What was said at most kUsable ago, and has not expired: for when nobody can be asked.
   [[nodiscard]] std::optional<wire::KeyAnswer> usable(const wire::Sha256& sum, TimePoint now,
                                                       WallTime wall) const {
@@ -71,6 +74,7 @@ class KeyBook {
     std::uint64_t kept_ = 0;
   };
   [[nodiscard]] const Entry* entry(const wire::Sha256& sum) const;
+  [[nodiscard]] bool is_doubted(const wire::Sha256& sum) const;
   [[nodiscard]] std::optional<wire::KeyAnswer> find(const wire::Sha256& sum, TimePoint now,
                                                     WallTime wall, std::chrono::seconds age) const;
 

@@ -41,6 +41,7 @@ TEST(KeyBookTest, AsksAgainAfterAWhileAndHelpsOutForLonger) {
 
   EXPECT_EQ(book.fresh(sum, start + seconds(10), kWall)->subject.tenant, "acme");
   EXPECT_FALSE(book.fresh(sum, start + seconds(11), kWall));
+  EXPECT_TRUE(book.certain(sum, start + seconds(3600), kWall));
   EXPECT_TRUE(book.usable(sum, start + seconds(3600), kWall));
   EXPECT_FALSE(book.usable(sum, start + seconds(3601), kWall));
 }
@@ -55,6 +56,7 @@ TEST(KeyBookTest, WhatIsDoubtedIsAskedAgainAndStillHelpsOut) {
   book.doubt();
 
   EXPECT_FALSE(book.fresh(sum, now, kWall));
+  EXPECT_FALSE(book.certain(sum, now, kWall));
   EXPECT_FALSE(book.fresh(secret_sum("guess"), now, kWall));
   EXPECT_TRUE(book.usable(sum, now, kWall));
   book.keep(sum, answer("acme"), now);

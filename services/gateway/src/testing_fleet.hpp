@@ -168,6 +168,7 @@ class FakeRegistry {
                     wire::KeyAnswer answer;
                     answer.valid = true;
                     answer.subject = {"acme", "key-1", wire::AccessRole::kAdmin};
+                    answer.quota.requests_per_minute = requests_per_minute;
                     return answer;
                   },
                   [this](const wire::UsageBatch& batch) -> caf::result<wire::Recorded> {
@@ -192,7 +193,8 @@ class FakeRegistry {
   [[nodiscard]] const std::string& address() const { return node_.address(); }
 
   std::atomic<bool> away{false};
-  Events<wire::UsageBatch> batches;  // that it got
+  std::atomic<std::uint64_t> requests_per_minute{0};  // of every key's tenant
+  Events<wire::UsageBatch> batches;                   // that it got
 
  private:
   static caf::error away_error() {
