@@ -36,6 +36,8 @@ COMMON = {
                   "additionalProperties": {"type": ["string", "number", "boolean"]}},
                  "Settings of the service by name, as `--print-config` lists them"),
     "extraEnv": (LIST, "More entries of `env`"),
+    "extraVolumes": (LIST, "More volumes: the authorities that `artifacts.ca-file` or a collector's address need, say"),
+    "extraVolumeMounts": (LIST, "Where they are mounted"),
     "logLevel": ({"enum": ["trace", "debug", "info", "warn", "error"]}, "Least level that is logged"),
     "nodeSelector": (MAP, ""), "tolerations": (LIST, ""), "affinity": (MAP, ""),
     "topologySpreadConstraints": (LIST, "May use template expressions"),

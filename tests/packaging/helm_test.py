@@ -19,7 +19,7 @@ CHARTS = HERE.parent.parent.parent / "helm"
 SERVICES = ["gateway", "router", "expert-worker", "scheduler", "registry"]
 # Made by people before they install: what charts refer to and do not bring.
 GIVEN = {("Secret", name) for name in ("conclave-fabric-keys", "conclave-postgres", "conclave-redis", "conclave-admin", "rds", "pull", "api-tls")} | \
-    {("PersistentVolumeClaim", "conclave-models"), ("ServiceAccount", "default")}
+    {("PersistentVolumeClaim", "conclave-models"), ("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")}
 
 
 def install(work: pathlib.Path) -> None:
