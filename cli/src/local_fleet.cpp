@@ -152,10 +152,18 @@ std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Mach
     plan.add("router-" + std::to_string(i), "router", kRouterStage,
              {"--fleet.scheduler", schedulers, "--fabric.data.encryption", fleet.data_encryption});
   }
-  plan.add("gateway", "gateway", kGatewayStage,
-           {"--fleet.scheduler", schedulers, "--gateway.host", fleet.host, "--gateway.port",
-            std::to_string(fleet.port), "--gateway.registry", joined(registries),
-            "--gateway.usage-spool", (fleet.state / "usage.spool").string()});
+  std::vector<std::uint16_t> ports{fleet.port};
+  ports.insert(ports.end(), fleet.more_ports.begin(), fleet.more_ports.end());
+  for (std::size_t i = 0; i < ports.size(); ++i) {
+    const std::string number = i == 0 ? "" : "-" + std::to_string(i + 1);
+    std::vector<std::string> environment;
+    if (!fleet.redis.empty()) environment.push_back("CONCLAVE_GATEWAY_REDIS=" + fleet.redis);
+    plan.add("gateway" + number, "gateway", kGatewayStage,
+             {"--fleet.scheduler", schedulers, "--gateway.host", fleet.host, "--gateway.port",
+              std::to_string(ports[i]), "--gateway.registry", joined(registries),
+              "--gateway.usage-spool", (fleet.state / ("usage" + number + ".spool")).string()},
+             std::move(environment));
+  }
   std::vector<ChildSpec> children = plan.take();
   if (fleet.postgres) {
     children.insert(children.begin(), *fleet.postgres);

@@ -27,16 +27,18 @@ struct LocalFleet {
   std::vector<std::uint16_t> scheduler_ports;  // likewise; one leads
   std::string host = "127.0.0.1";              // of the HTTP API
   std::uint16_t port = 8000;                   // likewise
+  std::vector<std::uint16_t> more_ports;       // of further gateways, one each
+  std::string redis;                           // where gateways count quotas; empty: each by itself
   std::string log_level = "warn";
   std::uint32_t drain_ms = 10'000;
   std::string data_encryption = "curve";
   std::vector<std::string> settings;  // "router.threads=2", see setting_problem
 };
 
-/// registry (or registry-1..), scheduler (or scheduler-1..), worker-1.., router-1.., gateway.
-/// Requests are ended first: the gateway, then the routers, the workers, and those that plan at
-/// last. Workers share processors and three quarters of the memory, as if each were on a machine of
-/// its own.
+/// registry (or registry-1..), scheduler (or scheduler-1..), worker-1.., router-1.., gateway,
+/// gateway-2... Requests are ended first: the gateway, then the routers, the workers, and those
+/// that plan at last. Workers share processors and three quarters of the memory, as if each were on
+/// a machine of its own.
 std::vector<ChildSpec> processes_of(const LocalFleet& fleet, const devices::Machine& machine);
 
 /// The directory that its services share for pieces of remote models.

@@ -85,6 +85,26 @@ TEST(LocalFleetTest, ConnectsItsProcesses) {
   for (const ChildSpec& each : children) EXPECT_EQ(value(each, "--fabric.keys"), "/state/keys");
 }
 
+TEST(LocalFleetTest, GatewaysShareARedisThatOnlyTheySee) {
+  LocalFleet fleet = fleet_of(1, 1);
+  fleet.port = 80;
+  fleet.more_ports = {81};
+  fleet.redis = "redis://:secret@host";
+  const auto children = processes_of(fleet, machine_with({0}));
+  for (const ChildSpec& each : children) {
+    const bool is_gateway = each.name.starts_with("gateway");
+    EXPECT_EQ(each.environment == std::vector<std::string>{"CONCLAVE_GATEWAY_REDIS=" + fleet.redis},
+              is_gateway)
+        << each.name;
+    for (const std::string& argument : each.arguments) {
+      EXPECT_THAT(argument, testing::Not(HasSubstr("secret"))) << each.name;
+    }
+  }
+  EXPECT_EQ(value(child(children, "gateway-2"), "--gateway.port"), "81");
+  EXPECT_NE(value(child(children, "gateway"), "--gateway.usage-spool"),
+            value(child(children, "gateway-2"), "--gateway.usage-spool"));
+}
+
 TEST(LocalFleetTest, RegistriesShareADatabaseThatOnlyTheySee) {
   LocalFleet fleet = fleet_of(1, 1);
   fleet.registry_ports = {11, 13};

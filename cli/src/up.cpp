@@ -18,6 +18,7 @@
 #include "conclave/config/bind.hpp"
 #include "conclave/devices/machine.hpp"
 #include "conclave/fabric/keys.hpp"
+#include "conclave/quota/redis.hpp"
 #include "local_fleet.hpp"
 #include "output.hpp"
 #include "ports.hpp"
@@ -49,6 +50,7 @@ struct Options {
   std::string postgres_url;  // empty: a server of its own
   std::uint32_t registries = 1;
   std::uint32_t schedulers = 1;
+  std::uint32_t gateways = 1;
 };
 
 class Up {
@@ -67,7 +69,7 @@ class Up {
     // What cannot be served leaves no state behind; what is elsewhere is read through its cache.
     const bool is_elsewhere = artifacts::has_scheme(fleet_.model);
     if (!is_elsewhere) CONCLAVE_TRY_VOID(check_model());
-    if (fleet_.port != 0) CONCLAVE_TRY_VOID(check_port(fleet_.host, fleet_.port));
+    if (fleet_.port != 0) CONCLAVE_TRY_VOID(check_ports());
     CONCLAVE_TRY(const StateLock lock, StateLock::take(fleet_.state));
     if (is_elsewhere) CONCLAVE_TRY_VOID(check_model());
     CONCLAVE_TRY_VOID(prepare());
@@ -78,6 +80,19 @@ class Up {
   }
 
  private:
+  // Further gateways listen at the ports that follow.
+  Status check_ports() {
+    if (fleet_.port + options_.gateways - 1 > 65'535) {
+      return fail(ErrorCode::kInvalidArgument, "--port leaves no ports for --gateways");
+    }
+    for (std::uint32_t i = 0; i < options_.gateways; ++i) {
+      const auto port = static_cast<std::uint16_t>(fleet_.port + i);
+      CONCLAVE_TRY_VOID(check_port(fleet_.host, port));
+      if (i > 0) fleet_.more_ports.push_back(port);
+    }
+    return {};
+  }
+
   Status prepare() {
     std::error_code error;
     fleet_.programs = fs::read_symlink("/proc/self/exe", error).parent_path();
@@ -87,13 +102,22 @@ class Up {
     CONCLAVE_TRY(const auto written, fabric::write_keys(fleet_.keys));
     CONCLAVE_TRY(fleet_.admin_key, ensure_admin_key(fleet_.state));
     CONCLAVE_TRY_VOID(prepare_database());
-    CONCLAVE_TRY(const auto ports, free_ports(1 + options_.registries + options_.schedulers));
-    if (fleet_.port == 0) fleet_.port = ports[0];
-    const auto schedulers = ports.begin() + 1 + options_.registries;
-    fleet_.registry_ports.assign(ports.begin() + 1, schedulers);
+    CONCLAVE_TRY(const auto ports,
+                 free_ports(options_.gateways + options_.registries + options_.schedulers));
+    const auto registries = ports.begin() + options_.gateways;
+    const auto schedulers = registries + options_.registries;
+    if (fleet_.port == 0) {
+      fleet_.port = ports[0];
+      fleet_.more_ports.assign(ports.begin() + 1, registries);
+    }
+    fleet_.registry_ports.assign(registries, schedulers);
     fleet_.scheduler_ports.assign(schedulers, ports.end());
-    url_ = "http://" + url_host(fleet_.host) + ":" + std::to_string(fleet_.port);
+    url_ = url_of(fleet_.port);
     return write_addresses(fleet_.state, {url_, scheduler_addresses(fleet_), fleet_.keys});
+  }
+
+  [[nodiscard]] std::string url_of(std::uint16_t port) const {
+    return "http://" + url_host(fleet_.host) + ":" + std::to_string(port);
   }
 
   Status prepare_database() {
@@ -184,8 +208,10 @@ class Up {
     std::cout << "ready: " << url_ << " (" << count(fleet_.workers, "worker") << ", "
               << count(fleet_.routers, "router") << ", "
               << fixed(std::chrono::duration<double>(now - started_).count(), 1)
-              << " s). Ctrl-C ends.\n"
-              << std::flush;
+              << " s). Ctrl-C ends.\n";
+    for (const std::uint16_t port : fleet_.more_ports)
+      std::cout << "also: " << url_of(port) << "\n";
+    std::cout << std::flush;
   }
 
   static void print_waiting(const char* what, const std::string& reason) {
@@ -204,6 +230,12 @@ class Up {
   Clock::time_point changed_{};
   bool reason_told_ = false;
 };
+
+// For CLI11's check().
+std::string redis_problem(const std::string& url) {
+  const auto address = quota::parse_redis_url(url);
+  return address ? "" : address.error().message;
+}
 
 // For CLI11's check().
 std::string postgres_problem(const std::string& url) {
@@ -269,6 +301,16 @@ void add_up(CLI::App& app, Action& action) {
   command->add_option("--schedulers", options->schedulers, "Schedulers, of which one leads")
       ->check(config::within(1u, 8u))
       ->capture_default_str();
+  command
+      ->add_option("--gateways", options->gateways,
+                   "Gateways, at --port and the ports that follow, or at free ones")
+      ->check(config::within(1u, 16u))
+      ->capture_default_str();
+  command
+      ->add_option("--redis", fleet.redis,
+                   "redis://[:password@]host[:port][/db], where gateways count quotas together")
+      ->check(redis_problem)
+      ->envname("CONCLAVE_REDIS");
   command->callback([options, postgres, &action] {
     options->postgres = postgres->count() > 0;
     action = [options] { return Up(*options).run(); };

@@ -1,6 +1,7 @@
-// `conclave usage` and `conclave tenants ..`: what was used, and by whom it may be.
+// `conclave usage` and `conclave tenants ..`: what was used, by whom it may be, and how much.
 #include <iostream>
 #include <memory>
+#include <optional>
 
 #include "commands.hpp"
 #include "models.hpp"
@@ -69,6 +70,80 @@ Status list(const TenantOptions& options, const AdminClient& client) {
   return {};
 }
 
+struct QuotaOptions : AdminOptions {
+  std::string tenant;
+  std::optional<std::uint64_t> requests_per_minute;  // as all of them; none: it stays
+  std::optional<std::uint64_t> tokens_per_minute;
+  std::optional<std::uint64_t> tokens_per_day;
+  std::optional<std::uint64_t> tokens_per_month;
+  std::optional<std::uint64_t> concurrent_requests;
+};
+
+// Names as the API has them, with their option and what it is.
+struct Limit {
+  const char* name;
+  const char* option;
+  const char* help;
+  std::optional<std::uint64_t> QuotaOptions::*value;
+};
+constexpr Limit kLimits[] = {
+    {"requests_per_minute", "--requests-per-minute", "Requests a minute (0: no limit)",
+     &QuotaOptions::requests_per_minute},
+    {"tokens_per_minute", "--tokens-per-minute", "Tokens of prompts and answers a minute",
+     &QuotaOptions::tokens_per_minute},
+    {"tokens_per_day", "--tokens-per-day", "The same a day (UTC)", &QuotaOptions::tokens_per_day},
+    {"tokens_per_month", "--tokens-per-month", "The same a calendar month (UTC)",
+     &QuotaOptions::tokens_per_month},
+    {"concurrent_requests", "--concurrent-requests", "Requests that are open at once",
+     &QuotaOptions::concurrent_requests},
+};
+
+// What is not named stays, also if somebody else changes it meanwhile: then the change is refused.
+Status quota(const QuotaOptions& options, const AdminClient& client) {
+  const std::string path = admin_path({"quotas", options.tenant});
+  CONCLAVE_TRY(AdminAnswer quota, client.get(path));
+  json::object wanted;
+  bool is_change = false;
+  for (const Limit& limit : kLimits) {
+    const auto& value = options.*limit.value;
+    is_change = is_change || value.has_value();
+    if (value) {
+      wanted[limit.name] = *value;
+    } else {
+      wanted[limit.name] = quota.body.at(limit.name);
+    }
+  }
+  if (is_change) {
+    CONCLAVE_TRY(quota, client.call({.method = "PUT",
+                                     .path = path,
+                                     .query = options.changing(),
+                                     .body = wanted,
+                                     .if_match = quota.etag}));
+  }
+  print_one(quota,
+            {{"tenant", "/tenant"},
+             {"requests/min", "/requests_per_minute"},
+             {"tokens/min", "/tokens_per_minute"},
+             {"tokens/day", "/tokens_per_day"},
+             {"tokens/month", "/tokens_per_month"},
+             {"at once", "/concurrent_requests"}},
+            options.format);
+  return {};
+}
+
+void add_quota(CLI::App& tenants, Action& action) {
+  auto options = std::make_shared<QuotaOptions>();
+  CLI::App* command = tenants.add_subcommand(
+      "quota", "How much a tenant may use: show it, or change what is named");
+  command->add_option("tenant", options->tenant, "Whose quota")->required();
+  for (const Limit& limit : kLimits) {
+    command->add_option(limit.option, (*options).*limit.value, limit.help);
+  }
+  add_admin_options(*command, *options, true);
+  on_admin(*command, action, *options,
+           [options](const AdminClient& client) { return quota(*options, client); });
+}
+
 }  // namespace
 
 void add_usage(CLI::App& app, Action& action) {
@@ -102,6 +177,7 @@ void add_tenants(CLI::App& app, Action& action) {
   add_admin_options(*command, *listed, false);
   on_admin(*command, action, *listed,
            [listed](const AdminClient& client) { return list(*listed, client); });
+  add_quota(*tenants, action);
 }
 
 }  // namespace conclave::cli

@@ -107,6 +107,12 @@ def keys(conclave: Command, stack: Stack) -> None:
     conclave.ok("tenants", "create", "acme", "--description", "who pays")
     conclave.fails("409", "tenants", "create", "acme")
     assert "acme" in conclave.ok("tenants", "list")
+    set_ = conclave.json("tenants", "quota", "acme", "--requests-per-minute", "60", "--tokens-per-day", "1000")
+    assert (set_["requests_per_minute"], set_["tokens_per_day"], set_["tokens_per_month"]) == (60, 1000, 0), set_
+    conclave.ok("tenants", "quota", "acme", "--tokens-per-day", "5", "--dry-run")
+    assert conclave.json("tenants", "quota", "acme", "--requests-per-minute", "0")["tokens_per_day"] == 1000
+    assert conclave.json("tenants", "quota", "acme")["requests_per_minute"] == 0
+    conclave.fails("404", "tenants", "quota", "nobody")
     assert "secret" not in conclave.json("keys", "create", "--tenant", "acme", "--dry-run")
     made = conclave.json("keys", "create", "--tenant", "acme", "--name", "ci", "--role", "read",
                          "--model", "tiny", "--expires", "90d")

@@ -295,16 +295,18 @@ class GatewayService::Impl {
       rejected.raise_to(static_cast<double>(stats.requests_rejected));
       overflowed.raise_to(static_cast<double>(stats.streams_overflowed));
     });
-    if (redis_) measure_redis();
+    measure_redis();
   }
 
   void measure_redis() {
     auto& up = context_.metrics.gauge("conclave_gateway_redis_up",
-                                      "1 while Redis counts quotas for all gateways");
+                                      "1 while Redis counts quotas for all gateways; 0 "
+                                      "also if there is none");
     auto& alone = context_.metrics.counter(
         "conclave_gateway_quota_alone_total",
         "Requests that this gateway counted by itself since Redis did not answer");
     redis_hook_ = context_.metrics.on_scrape([this, &up, &alone] {
+      if (!redis_) return;
       up.set(redis_->up() ? 1.0 : 0.0);
       alone.raise_to(static_cast<double>(redis_->alone()));
     });
