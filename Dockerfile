@@ -30,7 +30,7 @@ LABEL org.opencontainers.image.vendor="Conclave" \
       org.opencontainers.image.revision="${REVISION}"
 # Where writable volumes are mounted; the rest of the file system may be read-only.
 # A new named volume takes over the owner of the folder that it is mounted on.
-RUN mkdir -p /var/lib/conclave /run/conclave/keys /run/conclave/secrets \
+RUN mkdir -p /var/lib/conclave/artifacts /run/conclave/keys /run/conclave/secrets /run/conclave/redis \
  && chown -R 10001:10001 /var/lib/conclave /run/conclave
 ENV CONCLAVE_ADMIN_HOST=0.0.0.0 CONCLAVE_FABRIC_KEYS=/run/conclave/keys
 STOPSIGNAL SIGTERM

@@ -55,6 +55,7 @@ chaos: build ## Kill, stop, slow down and cut off processes under load, at rando
 test-packaging: setup ## Build the images and compose them with a real Docker engine
 	$(call install,$(call packages,packages/packaging.txt))
 	/usr/bin/python3 -B tests/packaging/compose_test.py
+	/usr/bin/python3 -B tests/packaging/outside_test.py
 
 test-asan: setup build/asan/build.ninja ## The tests under address and undefined-behaviour sanitizers
 	cmake --build --preset asan -j $(JOBS)

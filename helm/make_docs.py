@@ -36,6 +36,8 @@ COMMON = {
                   "additionalProperties": {"type": ["string", "number", "boolean"]}},
                  "Settings of the service by name, as `--print-config` lists them"),
     "extraEnv": (LIST, "More entries of `env`"),
+    "extraVolumes": (LIST, "More volumes: the authorities that `artifacts.ca-file` or a collector's address need, say"),
+    "extraVolumeMounts": (LIST, "Where they are mounted"),
     "logLevel": ({"enum": ["trace", "debug", "info", "warn", "error"]}, "Least level that is logged"),
     "nodeSelector": (MAP, ""), "tolerations": (LIST, ""), "affinity": (MAP, ""),
     "topologySpreadConstraints": (LIST, "May use template expressions"),
@@ -71,6 +73,9 @@ GROUP = {"type": "object", "required": ["name", "device"], "additionalProperties
 
 CHARTS = {
     "gateway": {**REPLICAS, **SCHEDULER, **REGISTRY, **AUTOSCALING,
+                "redis": (obj(url={"type": "string", "pattern": "^(redis://.+)?$"}, passwordSecret=obj(name=STRING, key=STRING),
+                              port=PORT),
+                          "Where gateways count quotas together, the secret with its password, and the port to let out to"),
                 "service": (obj(type={"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}, port=PORT, annotations=MAP), ""),
                 "ingress": (obj(enabled=BOOL, className=STRING, annotations=MAP, hosts=LIST, tls=LIST), "")},
     "router": {**REPLICAS, **SCHEDULER, **MODELS, **ARTIFACTS, **AUTOSCALING},

@@ -1,114 +1,29 @@
 #!/usr/bin/env python3
-"""compose/ as a user meets it, with a real Docker engine: build, up, an answer, more workers, a worker and a
-router killed, Prometheus and Alertmanager beside it, everything restarted with its volumes, down. Prints the figures
-of README.md.
+"""compose/ as a user meets it, with a real Docker engine: build, up, an answer, more workers, a worker and a router
+killed, all profiles, their leader and a registry killed, two gateways that share quotas, everything restarted with its
+volumes, down. Prints the figures of README.md.
 
 Usage: compose_test.py [--keep]      (--keep: leave it running at the end)
 """
 import argparse
+import concurrent.futures
 import contextlib
 import http.client
 import json
-import os
-import socket
 import sys
-import threading
 import time
 
 import engine
+from composed import Composed, Load, MODEL, Prometheus, RIGHT, free_ports
+from dashboards_test import queries  # of tests/monitoring, where `composed` finds it
 
-PROJECT = "conclave-test"
-FILE = str(engine.ROOT / "compose" / "docker-compose.yml")
-QUESTION = {"model": "conclave-demo", "messages": [{"role": "user", "content": "What is 47 + 385?"}],
-            "temperature": 0, "max_tokens": 16}
 IMAGES = ["conclave", "gateway", "router", "expert-worker", "scheduler", "registry"]
 IMAGE_BYTES_MAX = 150_000_000
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-class Composed:
-    """A composed Conclave under a project name of its own."""
-
-    def __init__(self):
-        self.port = free_port()
-        self.prometheus, self.alertmanager = free_port(), free_port()
-        self.env = {**os.environ, "GATEWAY_PORT": str(self.port), "PROMETHEUS_PORT": str(self.prometheus),
-                    "ALERTMANAGER_PORT": str(self.alertmanager)}
-
-    def compose(self, *arguments: str, **more) -> str:
-        return engine.run("docker-compose", "-p", PROJECT, "-f", FILE, *arguments, env=self.env, **more)
-
-    def down(self, *arguments: str, **more) -> None:
-        """Of all profiles, so that nothing is left."""
-        self.compose("--profile", "monitoring", "down", *arguments, **more)
-
-    def ids(self, service: str) -> list[str]:
-        return self.compose("ps", "-q", service, capture=True).split()
-
-    def ask(self, timeout: float = 60) -> tuple[int, str]:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)) as connection:
-            connection.request("POST", "/v1/chat/completions", json.dumps(QUESTION),
-                               {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            body = json.loads(response.read())
-            if response.status != 200:
-                return response.status, json.dumps(body)
-            return 200, body["choices"][0]["message"]["content"].strip()
-
-    def answers(self) -> bool:
-        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
-            return self.ask() == (200, "432")
-        return False
-
-    def metric(self, container: str, name: str) -> float:
-        """The sum of a metric over its labels, read inside the container's network."""
-        address = engine.run("docker", "inspect", "-f",
-                             "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", container,
-                             capture=True).strip()
-        with contextlib.closing(http.client.HTTPConnection(address, 9464, timeout=5)) as connection:
-            connection.request("GET", "/metrics")
-            lines = connection.getresponse().read().decode().splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines
-                   if line.startswith(name) and line[len(name)] in "{ ")
-
-
-class Load:
-    """Asks all the time, in a few threads; keeps what was not the right answer."""
-
-    def __init__(self, composed: Composed, threads: int = 3):
-        self.composed, self.wrong, self.count = composed, [], 0
-        self.end = threading.Event()
-        self.threads = [threading.Thread(target=self._ask) for _ in range(threads)]
-
-    def _ask(self):
-        while not self.end.is_set():
-            try:
-                answer = self.composed.ask()
-            except (OSError, ValueError, http.client.HTTPException) as error:
-                answer = (0, repr(error))
-            self.count += 1
-            if answer != (200, "432"):
-                self.wrong.append(answer)
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *error):
-        self.end.set()
-        for thread in self.threads:
-            thread.join()
-
-    def more(self, requests: int, seconds: float = 120):
-        """Waits until so many more requests were answered, one way or the other."""
-        goal = self.count + requests
-        engine.wait_for(f"{requests} more answers", lambda: self.count >= goal, seconds)
+# Everything but Grafana, which has no stand-in.
+SERVED = ["postgres", "redis", "gateway", "router", "expert-worker", "scheduler", "registry"]
+PROFILES = ["scheduler-standby", "registry-2", "prometheus", "alertmanager"]
+ALL_OF_THEM = {"SCHEDULER_ELECT": "true", "STANDBY_SCHEDULER": ",tcp://172.31.240.13:7600",
+               "REGISTRIES": "tcp://172.31.240.11:7601,tcp://172.31.240.12:7601"}
 
 
 def check_images() -> None:
@@ -116,12 +31,17 @@ def check_images() -> None:
         name = f"conclave/{image}:0.1.0"
         inspected = json.loads(engine.run("docker", "image", "inspect", name, capture=True))[0]
         size = inspected["Size"]
-        print(f"image {name}: {size / 1e6:.0f} MB")
+        print(f"image {name}: {size / 1e6:.0f} MB", flush=True)
         assert size < IMAGE_BYTES_MAX, f"{name} has {size} bytes"
         assert inspected["Config"]["User"] not in ("", "root", "0"), f"{name} runs as root"
         program = "conclave" if image == "conclave" else f"conclave-{image}"
-        bill = json.loads(engine.run("docker", "run", "--rm", "--entrypoint", "cat", name,
-                                     "/usr/share/conclave/sbom.spdx.json", capture=True))
+        # Every program may speak HTTPS, to a model's server or a collector of traces, and trusts whom Debian trusts.
+        told = engine.run("docker", "run", "--rm", "--entrypoint", "sh", name, "-ec",
+                          "grep -c BEGIN.CERTIFICATE /etc/ssl/certs/ca-certificates.crt; cat /usr/share/conclave/sbom.spdx.json",
+                          capture=True)
+        authorities, _, bill = told.partition("\n")
+        assert int(authorities) > 100, f"{name} trusts {authorities} authorities"
+        bill = json.loads(bill)
         assert bill["spdxVersion"] == "SPDX-2.3"
         names = {package["name"] for package in bill["packages"]}
         assert {program, "libc6", "libzmq5"} <= names, f"{name}: its bill of materials lacks {names}"
@@ -141,32 +61,7 @@ def check_worker_joins(composed: Composed, workers: int) -> None:
         return False
 
     engine.wait_for("a new worker computes a pair", serves, 60)
-    print(f"--scale to the first pair of a new worker: {time.monotonic() - started:.1f} s")
-
-
-def check_monitoring(composed: Composed) -> None:
-    """Prometheus finds every container, has the rules, and Alertmanager would hear of them. (Grafana has no stand-in.)"""
-    composed.compose("up", "-d", "--no-recreate", "prometheus", "alertmanager")
-
-    def get(path: str):
-        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
-            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", composed.prometheus, timeout=10)) as connection:
-                connection.request("GET", path)
-                return json.loads(connection.getresponse().read())["data"]
-        return {}
-
-    def scraped() -> bool:
-        result = get("/api/v1/query?query=sum%20by%20(service)(up)").get("result", [])
-        found = {one["metric"]["service"]: int(float(one["value"][1])) for one in result}
-        return found == {name: len(composed.ids(name)) for name in ("gateway", "router", "expert-worker", "scheduler", "registry")}
-    engine.wait_for("Prometheus scrapes every container", scraped, 120)
-    engine.wait_for("Prometheus knows an Alertmanager", lambda: get("/api/v1/alertmanagers").get("activeAlertmanagers"), 60)
-    alerts = [rule for group in get("/api/v1/rules")["groups"] for rule in group["rules"] if rule["type"] == "alerting"]
-    assert len(alerts) > 8 and not any(rule["lastError"] for rule in alerts if "lastError" in rule), alerts
-    for service in ("prometheus", "alertmanager"):
-        [container] = composed.ids(service)
-        engine.wait_for(f"{service} is healthy", lambda container=container: engine.run(
-            "docker", "inspect", "-f", "{{.State.Health.Status}}", container, capture=True).strip() == "healthy", 60)
+    print(f"--scale to the first pair of a new worker: {time.monotonic() - started:.1f} s", flush=True)
 
 
 def check_losses(composed: Composed) -> None:
@@ -176,16 +71,126 @@ def check_losses(composed: Composed) -> None:
             load.more(20)
             engine.run("docker", "kill", composed.ids(service)[0])
             load.more(60)
-        assert not load.wrong, f"{service} killed: {len(load.wrong)} of {load.count} wrong, first {load.wrong[0]}"
-        print(f"{service} killed under load: {load.count} requests, none failed or differed")
+        load.check(f"{service} killed under load")
+
+
+def check_profiles(composed: Composed) -> None:
+    """A second scheduler and a second registry beside the first ones, and monitoring."""
+    started = time.monotonic()
+    composed.env.update(ALL_OF_THEM)
+    composed.compose("up", "-d", *SERVED, *PROFILES)
+    engine.wait_for("all are healthy", lambda: composed.healthy(*SERVED, *PROFILES), 180)
+    engine.wait_for("an answer of all profiles", composed.answers, 60)
+    print(f"profiles standby, registries, monitoring: all healthy after {time.monotonic() - started:.1f} s", flush=True)
+
+
+def check_monitoring(composed: Composed) -> None:
+    """Prometheus finds every container, every query of dashboards and rules has data, and Alertmanager would hear of what
+    fires, which nothing does."""
+    prometheus = Prometheus(composed.prometheus)
+    wanted = {name: len(composed.ids(name)) for name in ("gateway", "router", "expert-worker", "scheduler", "registry")}
+    wanted["scheduler"] += 1
+    wanted["registry"] += 1
+
+    def scraped() -> bool:
+        found = {one["metric"]["service"]: int(float(one["value"][1])) for one in prometheus.query("sum by (service) (up)")}
+        return found == wanted
+    engine.wait_for(f"Prometheus scrapes {wanted}", scraped, 120)
+    engine.wait_for("Prometheus knows an Alertmanager", lambda: prometheus.get("/api/v1/alertmanagers").get("activeAlertmanagers"), 60)
+    rules = [rule for group in prometheus.get("/api/v1/rules")["groups"] for rule in group["rules"]]
+    assert sum(rule["type"] == "alerting" for rule in rules) > 8, rules
+
+    expressions, missing = queries(), []
+
+    def all_have_data() -> bool:
+        missing[:] = [f"{where}: {expr}" for where, expr in expressions if not prometheus.has_data(expr)]
+        return not missing
+    with Load(composed):
+        try:
+            engine.wait_for("every query has data", all_have_data, 120)
+        except AssertionError:
+            raise AssertionError("no data:\n" + "\n".join(missing)) from None
+    firing = prometheus.query('ALERTS{alertstate="firing",severity="page"}')
+    assert not firing, firing
+    wrong = [rule for group in prometheus.get("/api/v1/rules")["groups"] for rule in group["rules"] if rule.get("lastError")]
+    assert not wrong, wrong
+    print(f"monitoring: {len(expressions)} queries have data", flush=True)
+
+
+def check_leaders(composed: Composed) -> None:
+    """The scheduler that leads and the registry that is asked first are killed; others do their work."""
+    admin = composed.admin()
+    leads = "conclave_scheduler_leading"
+    schedulers = [composed.ids(name)[0] for name in ("scheduler", "scheduler-standby")]
+    [leader] = [one for one in schedulers if composed.metric(one, leads) == 1]
+    [other] = set(schedulers) - {leader}
+    with Load(composed) as load:
+        load.more(20)
+        started = time.monotonic()
+        engine.run("docker", "kill", leader, *composed.ids("registry"))
+        engine.wait_for("the other scheduler leads", lambda: composed.metric(other, leads) == 1, 60)
+        print(f"scheduler and registry killed: the others lead after {time.monotonic() - started:.1f} s", flush=True)
+        engine.wait_for("workers are listed by it", lambda: admin.call("GET", "/workers")[0] == 200, 60)
+        status, told, _ = admin.call("PUT", f"/models/{MODEL}/aliases/kept", {"version": 1})
+        assert status in (200, 201), (status, told)
+        load.more(60)
+    load.check("scheduler and registry killed under load")
+
+
+def check_quotas(composed: Composed) -> None:
+    """Two gateways let in together what one tenant may have a minute; while Redis is gone, each lets in as much."""
+    first = free_ports(2)
+    composed.env["GATEWAY_PORT"] = f"{first}-{first + 1}"
+    composed.compose("up", "-d", "--no-deps", "--scale", "gateway=2", "gateway")
+    gateways = composed.ids("gateway")
+    ports = [int(engine.run("docker", "port", one, "8000/tcp", capture=True).split(":")[-1]) for one in gateways]
+    assert sorted(ports) == [first, first + 1], ports
+    composed.port = ports[0]
+    for port in ports:
+        engine.wait_for(f"gateway at {port}", lambda port=port: composed.answers(port), 60)
+    admin = composed.admin()
+
+    def let_in(tenant: str, requests: int) -> int:
+        """Of so many requests at each gateway, all at once, of a tenant that may have ten a minute."""
+        for method, path, body in (("POST", "/tenants", {"name": tenant}), ("PUT", f"/quotas/{tenant}", {"requests_per_minute": 10})):
+            status, told, _ = admin.call(method, path, body)
+            assert status in (200, 201), (path, status, told)
+        key = admin.call("POST", "/keys", {"tenant": tenant, "name": "test"})[1]["secret"]
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            told = list(pool.map(lambda port: composed.ask(port=port, key=key), ports * requests))
+        assert all(one == RIGHT or one[0] == 429 for one in told), told
+        return sum(one == RIGHT for one in told)
+
+    together = let_in("together", 15)
+    assert together == 10, f"{together} of 30 requests were let in instead of 10"
+    engine.run("docker", "kill", *composed.ids("redis"))
+    with Load(composed) as load:
+        apart = let_in("apart", 15)
+        load.more(20)
+    load.check("Redis killed under load")
+    assert apart == 20, f"{apart} of 30 requests were let in without Redis, instead of 10 at each gateway"
+    composed.compose("start", "redis")
+    up = "conclave_gateway_redis_up"
+    engine.wait_for("gateways have Redis again", lambda: all(composed.metric(one, up) == 1 for one in gateways), 60)
+    again = let_in("again", 15)
+    assert again == 10, f"{again} of 30 requests were let in with Redis back"
+    print("two gateways: 10 of 30 requests of a tenant let in, 10 each while Redis was gone, 10 when it was back", flush=True)
+    composed.port = first
+    composed.env["GATEWAY_PORT"] = str(first)
 
 
 def check_restart(composed: Composed) -> None:
+    """What was changed is there afterwards, the administrator's key too."""
+    admin = composed.admin()
     composed.down()
+    for name in ALL_OF_THEM:
+        del composed.env[name]
     started = time.monotonic()
     composed.compose("up", "-d")
     engine.wait_for("an answer after a restart of everything", composed.answers, 120)
-    print(f"everything restarted, volumes kept: an answer after {time.monotonic() - started:.1f} s")
+    print(f"everything restarted, volumes kept: an answer after {time.monotonic() - started:.1f} s", flush=True)
+    kept = admin.get(f"/models/{MODEL}/aliases/kept")
+    assert kept["version"] == 1, kept
 
 
 def main() -> int:
@@ -194,29 +199,31 @@ def main() -> int:
     options = parser.parse_args()
     with engine.engine():
         engine.ensure_images()
-        composed = Composed()
+        composed = Composed("conclave-test", "docker-compose.yml")
         composed.down("-v", "--remove-orphans")
         try:
             started = time.monotonic()
             composed.compose("build", "-q")
-            print(f"images built in {time.monotonic() - started:.0f} s")
+            print(f"images built in {time.monotonic() - started:.0f} s", flush=True)
             started = time.monotonic()
             composed.compose("up", "-d")
             engine.wait_for("an answer", composed.answers, 180)
-            print(f"up to the first answer: {time.monotonic() - started:.1f} s")
+            print(f"up to the first answer: {time.monotonic() - started:.1f} s", flush=True)
             check_images()
             check_worker_joins(composed, 8)
-            check_monitoring(composed)
             check_losses(composed)
+            check_profiles(composed)
+            check_monitoring(composed)
+            check_leaders(composed)
+            check_quotas(composed)
             check_restart(composed)
         except BaseException:
-            composed.compose("ps", check=False)
-            composed.compose("logs", "--tail", "60", check=False)
+            composed.logs()
             raise
         finally:
             if not options.keep:
                 composed.down("-v", check=False)
-    print("compose: 7 passed, 0 failed")
+    print("compose: 10 passed, 0 failed")
     return 0
 
 

@@ -13,18 +13,20 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 DEBIAN = "debian:bookworm-slim"
-# Public images that compose/ names, and the folder of images/ that stands in for each.
-STAND_INS = {"postgres:15-bookworm": "postgres", "prom/prometheus:v2.42.0": "prometheus",
-             "prom/alertmanager:v0.25.0": "alertmanager"}
+# Public images that compose/ names, and the folder of images/ that stands in for each; and what tests alone use.
+STAND_INS = {"postgres:15-bookworm": "postgres", "redis:7.0.15-bookworm": "redis", "prom/prometheus:v2.42.0": "prometheus",
+             "prom/alertmanager:v0.25.0": "alertmanager", "conclave-test/origin:1": "origin"}
 
 
-def run(*command: str, check: bool = True, capture: bool = False, **more) -> str:
-    """Runs a command; its standard output if captured. Says what failed, with the end of its output."""
+def run(*command: str, check: bool = True, capture: bool = False, to=None, **more) -> str:
+    """Runs a command; its standard output if captured, or into the file `to`. Says what failed, with the end of its
+    output."""
     print("+", " ".join(command), file=sys.stderr, flush=True)
-    done = subprocess.run(command, text=True, stdout=subprocess.PIPE if capture else sys.stderr,
-                          stderr=subprocess.STDOUT if capture else None, **more)
+    done = subprocess.run(command, text=True, stdout=subprocess.PIPE if capture else to or sys.stderr,
+                          stderr=subprocess.PIPE if capture else None, **more)
     if check and done.returncode != 0:
-        raise AssertionError(f"{' '.join(command)}: exit code {done.returncode}\n{(done.stdout or '')[-8000:]}")
+        said = (done.stdout or "") + (done.stderr or "")
+        raise AssertionError(f"{' '.join(command)}: exit code {done.returncode}\n{said[-8000:]}")
     return done.stdout or ""
 
 

@@ -18,8 +18,8 @@ HERE = pathlib.Path(__file__).resolve().parent / "helm"
 CHARTS = HERE.parent.parent.parent / "helm"
 SERVICES = ["gateway", "router", "expert-worker", "scheduler", "registry"]
 # Made by people before they install: what charts refer to and do not bring.
-GIVEN = {("Secret", name) for name in ("conclave-fabric-keys", "conclave-postgres", "conclave-admin", "rds", "pull", "api-tls")} | \
-    {("PersistentVolumeClaim", "conclave-models"), ("ServiceAccount", "default")}
+GIVEN = {("Secret", name) for name in ("conclave-fabric-keys", "conclave-postgres", "conclave-redis", "conclave-admin", "rds", "pull", "api-tls")} | \
+    {("PersistentVolumeClaim", "conclave-models"), ("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")}
 
 
 def install(work: pathlib.Path) -> None:
@@ -140,8 +140,8 @@ def check_objects(objects: list[dict], whole: bool) -> list[str]:
                 problems.append(f"{name}: scales {target['name']}, which does not exist")
             elif "replicas" in found[0]["spec"]:
                 problems.append(f"{name}: fights with the replicas of {target['name']}")
-        if item["kind"] == "NetworkPolicy" and item["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == "registry":
-            problems += check_database_is_reached(item, objects)
+        if item["kind"] == "NetworkPolicy":
+            problems += check_stores_are_reached(item, objects)
         if item["kind"] == "Ingress":
             for rule in spec["rules"]:
                 service = rule["http"]["paths"][0]["backend"]["service"]["name"]
@@ -160,16 +160,30 @@ def check_objects(objects: list[dict], whole: bool) -> list[str]:
     return problems
 
 
-def check_database_is_reached(policy: dict, objects: list[dict]) -> list[str]:
-    """The port of the database's URL may be left for, from the registry's pods."""
+# Of whose pods the network policy must let out to the port of which address, and its default.
+STORES = {"registry": ("CONCLAVE_REGISTRY_DATABASE", 5432), "gateway": ("CONCLAVE_GATEWAY_REDIS", 6379)}
+
+
+def check_stores_are_reached(policy: dict, objects: list[dict]) -> list[str]:
+    """The port of the database's URL may be left for, from the registry's pods; likewise Redis, from gateways. What is of
+    the release itself exists."""
+    service = policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/name"]
+    if service not in STORES:
+        return []
+    name, default = STORES[service]
+    services = {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "Service"}
     for _, labels, pod in pods_of(objects):
-        if labels.get("app.kubernetes.io/name") != "registry":
+        found = [entry["value"] for entry in pod["containers"][0].get("env", []) if entry["name"] == name]
+        if labels.get("app.kubernetes.io/name") != service or not found:
             continue
-        url = next(entry["value"] for entry in pod["containers"][0]["env"] if entry["name"] == "CONCLAVE_REGISTRY_DATABASE")
-        port = urllib.parse.urlsplit(url).port or 5432
+        url = urllib.parse.urlsplit(found[0])
+        port = url.port or default
         out = [rule for rule in policy["spec"]["egress"] if "to" not in rule for rule in rule["ports"]]
         if port not in {rule["port"] for rule in out}:
-            return [f"NetworkPolicy {policy['metadata']['name']}: the database's port {port} cannot be reached"]
+            return [f"NetworkPolicy {policy['metadata']['name']}: {name}'s port {port} cannot be reached"]
+        here = url.hostname.startswith("prod-")  # the release's own
+        if here and port not in {entry["port"] for entry in services.get(url.hostname, {"ports": []})["ports"]}:
+            return [f"{name} leads to {url.hostname}:{port}, which no Service has"]
     return []
 
 
@@ -199,7 +213,7 @@ def refused(helm: Helm) -> list[str]:
     """Values that a schema must not take."""
     cases = [("router", "replcas=3"), ("router", "settings.Bad=1"), ("expert-worker", "groups[0].device=tpu"),
              ("gateway", "image.pullPolicy=Sometimes"), ("registry", "database.url=mysql://x"),
-             ("scheduler", "replicaFloor=0"), ("gateway", "schedulerAddress=scheduler"), ("router", "logLevel=loud")]
+             ("scheduler", "replicaFloor=0"), ("gateway", "schedulerAddress=scheduler"), ("gateway", "redis.url=http://redis"), ("router", "logLevel=loud")]
     return [f"{chart} --set {value} was taken" for chart, value in cases
             if helm.run("template", "x", str(CHARTS / chart), "--set", value).returncode == 0]
 

@@ -134,6 +134,48 @@ def check_dashboards() -> list[str]:
     return problems
 
 
+def check_provisioning() -> list[str]:
+    """What Grafana is given, as far as it can be seen without one: its source is a service of the composition, at the port that
+    this listens on; dashboards ask only it, and lie where the provider and the front page look for them."""
+    grafana, composed = MONITORING / "grafana", yaml.safe_load((ROOT / "compose" / "docker-compose.yml").read_text())["services"]
+    mounts = {}
+    for volume in composed["grafana"]["volumes"]:
+        source, target, _ = volume.split(":")
+        mounts[target] = (ROOT / "compose" / source).resolve()
+
+    def is_mounted(path: str) -> bool:
+        return any(path.startswith(target) and (source / path[len(target):].lstrip("/")).exists() for target, source in mounts.items())
+    problems = []
+    given = yaml.safe_load((grafana / "provisioning" / "datasources" / "conclave.yml").read_text())
+    sources = given["datasources"]
+    prometheus = [one for one in sources if one["type"] == "prometheus" and one.get("isDefault")]
+    if given["apiVersion"] != 1 or len(prometheus) != 1:
+        problems.append("grafana: there is not one Prometheus that is the default source")
+    for one in prometheus:
+        host, _, port = one["url"].removeprefix("http://").partition(":")
+        if one["access"] != "proxy" or host not in composed or f":{port}" not in composed[host]["ports"][0].rsplit("}", 1)[-1]:
+            problems.append(f"grafana: source {one['url']} is no service of the composition")
+    providers = yaml.safe_load((grafana / "provisioning" / "dashboards" / "conclave.yml").read_text())["providers"]
+    problems += [f"grafana: no dashboards at {one['options']['path']}" for one in providers
+                 if one["type"] != "file" or not is_mounted(one["options"]["path"])]
+    home = composed["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    if not is_mounted(home):
+        problems.append(f"grafana: the front page {home} is not mounted")
+    for path in sorted((grafana / "dashboards").glob("*.json")):
+        made = json.loads(path.read_text())
+        names = {one["name"] for one in made["templating"]["list"]}
+        variables = set(re.findall(r"\$\{?(\w+)", path.read_text())) - {"__rate_interval", "__all", "__auto"}
+        problems += [f"{path.name}: no variable {name}" for name in sorted(variables - names)]
+        ids = [panel["id"] for panel in made["panels"]]
+        if len(ids) != len(set(ids)) or made.get("id") is not None:
+            problems.append(f"{path.name}: panels share an id, or the dashboard has one of a database")
+        for panel in made["panels"]:
+            asked = [panel.get("datasource"), *(target.get("datasource") for target in panel.get("targets", []))]
+            if panel["type"] != "row" and any(one != {"type": "prometheus", "uid": "${datasource}"} for one in asked):
+                problems.append(f"{path.name}: {panel['title']} asks another source than the one that is chosen")
+    return problems
+
+
 # ---- images ----
 
 def check_dockerfile(path: pathlib.Path) -> list[str]:
@@ -183,39 +225,56 @@ def check_dockerfiles() -> list[str]:
 
 # ---- compose ----
 
-def check_compose() -> list[str]:
-    path = ROOT / "compose" / "docker-compose.yml"
-    text = path.read_text()
-    composed = yaml.safe_load(text)
-    given = dict(re.findall(r"^([A-Z_]+)=(.*)$", (path.parent / ".env").read_text(), re.M))
-    used = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", text))
-    problems = [f"compose/.env: {name} is not used" for name in sorted(set(given) - set(used))]
-    problems += [f"compose: ${{{name}:-{default}}} is not in .env, or has another default there" for name, default in sorted(used.items())
-                 if given.get(name) != default and name != "CONCLAVE_REVISION"]
-    for name, service in composed["services"].items():
-        image = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", service["image"])
-        if image.endswith(":latest") or ":" not in image.rsplit("/", 1)[-1]:
-            problems.append(f"compose: {name}: image {image} is not pinned")
-        if name != "init":
-            problems += [f"compose: {name} has no {key}" for key in ("mem_limit", "healthcheck") if key not in service]
-        if "logging" not in service or "restart" not in service:
-            problems.append(f"compose: {name}: no bound of its logs, or no restart policy")
-        for port in service.get("ports", []):
-            if not re.match(r"127\.0\.0\.1:|\$\{GATEWAY_BIND:-127\.0\.0\.1\}:", port):
-                problems.append(f"compose: {name}: port {port} is open to other machines")
-        for volume in service.get("volumes", []):
-            source = volume.split(":")[0]
-            if source.startswith("../") and not (path.parent / source).exists():
-                problems.append(f"compose: {name}: mounts {source}, which is not there")
-            if re.match(r"[a-z]", source) and source not in composed["volumes"]:
-                problems.append(f"compose: {name}: volume {source} is not declared")
-        for other in service.get("depends_on", {}):
-            if other not in composed["services"]:
-                problems.append(f"compose: {name} waits for {other}, which is not there")
+def check_knobs(files: list[pathlib.Path]) -> list[str]:
+    """Every variable is in .env with the default that it has in the files, and the other way round."""
+    given = dict(re.findall(r"^([A-Z0-9_]+)=(.*)$", (ROOT / "compose" / ".env").read_text(), re.M))
+    used = {(path.name, name, default) for path in files
+            for name, default in re.findall(r"\$\{([A-Z0-9_]+):-([^}]*)\}", path.read_text())}
+    problems = [f"compose/.env: {name} is not used" for name in sorted(set(given) - {name for _, name, _ in used})]
+    return problems + [f"compose/{file}: ${{{name}:-{default}}} is not in .env, or has another default there"
+                       for file, name, default in sorted(used) if given.get(name) != default and name != "CONCLAVE_REVISION"]
+
+
+# Whose ports are for other machines, where a knob says so.
+OPEN_PORTS = r"127\.0\.0\.1:|\$\{[A-Z]+_BIND:-127\.0\.0\.1\}:|\$\{WORKER_BIND:-0\.0\.0\.0\}:"
+
+
+def check_service(where: str, name: str, service: dict, composed: dict) -> list[str]:
+    image = re.sub(r"\$\{[A-Z0-9_]+:-([^}]*)\}", r"\1", service["image"])
+    problems = []
+    if image.endswith(":latest") or ":" not in image.rsplit("/", 1)[-1]:
+        problems.append(f"{where}: {name}: image {image} is not pinned")
+    if name != "init":
+        problems += [f"{where}: {name} has no {key}" for key in ("mem_limit", "healthcheck") if key not in service]
+    if "logging" not in service or "restart" not in service:
+        problems.append(f"{where}: {name}: no bound of its logs, or no restart policy")
+    for other in service.get("depends_on", {}):
+        if other not in composed["services"]:
+            problems.append(f"{where}: {name} waits for {other}, which is not there")
     return problems
 
 
-CHECKS = [check_rules, check_configurations, check_shell, check_yaml, check_links, check_runbooks, check_dashboards,
+def check_compose() -> list[str]:
+    files = sorted((ROOT / "compose").glob("*.yml"))
+    problems = check_knobs(files)
+    for path in files:
+        where, composed = f"compose/{path.name}", yaml.safe_load(path.read_text())
+        for name, service in composed["services"].items():
+            if "image" in service:  # else it only adds to one of another file
+                problems += check_service(where, name, service, composed)
+            for port in service.get("ports", []):
+                if not re.match(OPEN_PORTS, port):
+                    problems.append(f"{where}: {name}: port {port} is open to other machines")
+            for volume in service.get("volumes", []):
+                source = volume.split(":")[0]
+                if source.startswith("../") and not (path.parent / source).exists():
+                    problems.append(f"{where}: {name}: mounts {source}, which is not there")
+                if re.match(r"[a-z]", source) and source not in composed["volumes"]:
+                    problems.append(f"{where}: {name}: volume {source} is not declared")
+    return problems + ([] if len(files) > 2 else ["compose/ lacks files"])
+
+
+CHECKS = [check_rules, check_configurations, check_shell, check_yaml, check_links, check_runbooks, check_dashboards, check_provisioning,
           check_dockerfiles, check_compose]
 
 

@@ -93,6 +93,7 @@ spec:
         - {name: keys, mountPath: /run/conclave/keys, readOnly: true}
         - {name: tmp, mountPath: /tmp}
         {{- with $component.mounts }}{{ toYaml . | nindent 8 }}{{ end }}
+        {{- with $values.extraVolumeMounts }}{{ toYaml . | nindent 8 }}{{ end }}
   volumes:
     # Its own secret key, and the public keys of all.
     - name: keys
@@ -106,6 +107,7 @@ spec:
           {{- end }}
     - {name: tmp, emptyDir: {sizeLimit: 64Mi}}
     {{- with $component.volumes }}{{ toYaml . | nindent 4 }}{{ end }}
+    {{- with $values.extraVolumes }}{{ toYaml . | nindent 4 }}{{ end }}
 {{- end -}}
 
 {{/* The volume with the models' files, read-only, at /models: any volume source, in the values. */}}

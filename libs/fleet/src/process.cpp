@@ -1,6 +1,8 @@
 #include "conclave/fleet/process.hpp"
 
+#include <arpa/inet.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -8,6 +10,7 @@
 #include <climits>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -79,13 +82,41 @@ std::string own_address() {
   return name.data();
 }
 
+// The address of this host from which the first of `peers` would be reached; empty if that says
+// nothing to others: a name (which may take long to resolve), loopback, or no way there now.
+std::string address_towards(std::span<const std::string> peers) {
+  constexpr std::string_view kTcp = "tcp://";
+  if (peers.empty()) return {};
+  const std::string_view peer = peers.front();
+  const std::size_t colon = peer.rfind(':');
+  if (!peer.starts_with(kTcp) || colon < kTcp.size()) return {};
+  const std::string host(peer.substr(kTcp.size(), colon - kTcp.size()));
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(1);  // of a socket without connections: nothing is sent
+  if (::inet_pton(AF_INET, host.c_str(), &to.sin_addr) != 1) return {};
+  const int socket = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (socket < 0) return {};
+  sockaddr_in own{};
+  socklen_t size = sizeof own;
+  std::array<char, INET_ADDRSTRLEN> text{};
+  const bool known =
+      ::connect(socket, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0 &&
+      ::getsockname(socket, reinterpret_cast<sockaddr*>(&own), &size) == 0 &&
+      ::inet_ntop(AF_INET, &own.sin_addr, text.data(), static_cast<socklen_t>(text.size()));
+  ::close(socket);
+  return known && !std::string_view(text.data()).starts_with("127.") ? text.data() : "";
+}
+
 }  // namespace
 
-std::string advertised_address(const std::string& advertised, const std::string& bound) {
+std::string advertised_address(const std::string& advertised, const std::string& bound,
+                               std::span<const std::string> peers) {
   if (!advertised.empty()) return advertised;
   for (const std::string_view everywhere : {"tcp://0.0.0.0:", "tcp://[::]:"}) {
     if (!bound.starts_with(everywhere)) continue;
-    const std::string host = own_address();
+    std::string host = address_towards(peers);
+    if (host.empty()) host = own_address();
     if (host.empty()) break;
     return "tcp://" + host + ":" + bound.substr(everywhere.size());
   }

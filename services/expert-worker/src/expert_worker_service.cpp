@@ -219,7 +219,8 @@ class ExpertWorkerService::Impl {
                    : is_ready ? wire::NodeState::kReady
                               : wire::NodeState::kStarting;
     if (!is_ready) report.reason = is_ready.error().message;
-    report.address = fleet::advertised_address(settings_.worker.advertise, address_);
+    report.address =
+        fleet::advertised_address(settings_.worker.advertise, address_, settings_.fleet.scheduler);
     report.admin_address = context_.admin_address;
     report.device = settings_.worker.device;
     report.memory_bytes = memory_bytes_;

@@ -15,6 +15,7 @@
 #include "control_actor.hpp"
 #include "gateway_actor.hpp"
 #include "random_source.hpp"
+#include "usage_spool.hpp"
 
 namespace conclave::gateway {
 
@@ -110,6 +111,7 @@ class GatewayService::Impl {
                                         fleet::incarnation_at(context_.wall_clock())};
     CONCLAVE_TRY(node_, fabric::Node::create(process_->context(), process_->system(), identity,
                                              settings_.fabric.links, context_.wall_clock));
+    CONCLAVE_TRY(spool_, UsageSpool::claim(settings_.gateway.usage_spool));
     CONCLAVE_TRY_VOID(open_quotas());
     start_control(identity.incarnation);
     start_actor();
@@ -155,6 +157,7 @@ class GatewayService::Impl {
     if (node_) node_->stop(kGoodbye);
     end(actor_);
     end(control_);
+    spool_ = UsageSpool();
     front_.reset();
     backend_.reset();
     quotas_.reset();
@@ -221,7 +224,7 @@ class GatewayService::Impl {
   void start_control(std::uint64_t incarnation) {
     ControlParts parts{*node_,
                        context_.node_name + "/" + std::to_string(incarnation),
-                       settings_.gateway.usage_spool,
+                       spool_.file(),
                        {settings_.gateway.require_key,
                         context_.node_name + "/" + std::to_string(incarnation), quotas_},
                        context_.metrics,
@@ -352,6 +355,7 @@ class GatewayService::Impl {
 
   fleet::ProcessRef process_;
   std::unique_ptr<fabric::Node> node_;
+  UsageSpool spool_;
   ControlActor control_;
   GatewayActor actor_;
   std::unique_ptr<ActorBackend> backend_;

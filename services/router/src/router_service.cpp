@@ -189,7 +189,8 @@ class RouterService::Impl {
                    : is_ready          ? wire::NodeState::kReady
                                        : wire::NodeState::kStarting;
     if (!is_ready) report.reason = is_ready.error().message;
-    report.address = fleet::advertised_address(settings_.router.advertise, address_);
+    report.address =
+        fleet::advertised_address(settings_.router.advertise, address_, settings_.fleet.scheduler);
     report.admin_address = context_.admin_address;
     report.epoch_seen = engines_->epoch();
     report.models = engines_->open();

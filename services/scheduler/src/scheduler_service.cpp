@@ -102,7 +102,8 @@ class SchedulerService::Impl {
 
   void start_lead(const std::vector<fabric::LinkId>& registries, std::uint64_t incarnation) {
     const bool elected = settings_.scheduler.elect;
-    const std::string address = fleet::advertised_address(settings_.scheduler.advertise, address_);
+    const std::string address = fleet::advertised_address(settings_.scheduler.advertise, address_,
+                                                          settings_.scheduler.registry);
     lead_ = process_->system().spawn<fabric::StateActor<LeadActor, LeadState>>(
         LeadParts{*node_, RegistryList(registries), caf::actor_cast<LedActor>(actor_),
                   Leadership(holder_name(context_.node_name, incarnation, address), elected),

@@ -5,6 +5,7 @@
 #include <caf/actor_system.hpp>
 #include <chrono>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "conclave/base/result.hpp"
@@ -54,10 +55,13 @@ class ProcessRef {
 /// Rises with every start of a node: the wall clock in nanoseconds.
 std::uint64_t incarnation_at(std::chrono::system_clock::time_point start);
 
-/// The address that others are told: `advertised` if there is one, else what `listen` returned, with
-/// this host's own address for "every interface", which nobody can connect to. An address and not a
-/// name: the name of a container that is gone can take many seconds not to resolve, and ZeroMQ
-/// resolves in the thread that serves all links.
-std::string advertised_address(const std::string& advertised, const std::string& bound);
+/// The address that others are told: `advertised` if there is one, else what `listen` returned,
+/// with this host's own address for "every interface", which nobody can connect to. Of several the
+/// one on the way to the first of `peers` (tcp:// addresses), where that is a numeric one: those
+/// who are in touch with it are there, too. An address and not a name: the name of a container that
+/// is gone can take many seconds not to resolve, and ZeroMQ resolves in the thread that serves all
+/// links.
+std::string advertised_address(const std::string& advertised, const std::string& bound,
+                               std::span<const std::string> peers);
 
 }  // namespace conclave::fleet

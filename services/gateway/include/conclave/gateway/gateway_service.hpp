@@ -66,7 +66,8 @@ struct GatewaySettings {
       std::uint64_t{1} << 28, "What may wait for a slow client before it is given up");
     v("registry", registry, "Addresses of the registries, which know keys and keep usage");
     v("usage-spool", usage_spool,
-      "File for usage that the registry does not have yet (default: it is kept in memory only)");
+      "File for usage that the registry does not have yet, or one beside it if another gateway has "
+      "it (default: it is kept in memory only)");
     v("require-key", require_key,
       "Chats and completions need an API key (false: one that is shown counts, none has to be)");
     v("redis", redis,
