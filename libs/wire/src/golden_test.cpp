@@ -85,6 +85,8 @@ std::vector<Message> earlier_of(Message message) {
     if (earlier.empty() || !(earlier.back() == message)) earlier.push_back(message);
   };
   keep();
+  each_report(message, [](NodeReport& report) { report.term = 0; });
+  keep();
   if (auto* reply = std::get_if<ReportReply>(&message)) reply->tables[0].leaving = false;
   keep();
   if (auto* reply = std::get_if<ReportReply>(&message)) reply->tables[0].backbone = {};
