@@ -60,6 +60,7 @@ Scheduler::Scheduler(World& world, NodeIndex index, std::string address)
 void Scheduler::start() {
   begin_life();
   lead_.reset();
+  leased_until_ = {};
   if (world_.options().schedulers == 1) {
     begin_lead({});
   } else {
@@ -103,19 +104,25 @@ void Scheduler::begin_lead(const std::string& kept) {
 void Scheduler::ask_for_lead() {
   after(kLeadLease / 6, [this] { ask_for_lead(); });
   Registry& registry = world_.registry();
-  world_.network.tell(index_, World::kRegistry, registry,
-                      [this, &registry, life = this->life(), holder = lead_->holder()] {
-                        auto reply = registry.lease(holder, kLeadLease);
-                        world_.network.tell(World::kRegistry, index_, *this,
-                                            [this, life, reply, kept = registry.kept()] {
-                                              if (life == this->life()) hear(reply, kept);
-                                            });
-                      });
+  world_.network.tell(
+      index_, World::kRegistry, registry,
+      [this, &registry, life = this->life(), holder = lead_->holder(), asked = loop_.now()] {
+        auto reply = registry.lease(holder, kLeadLease);
+        world_.network.tell(World::kRegistry, index_, *this,
+                            [this, life, reply, kept = registry.kept(), asked] {
+                              if (life == this->life()) hear(reply, kept, asked);
+                            });
+      });
 }
 
-void Scheduler::hear(const wire::LeaseReply& reply, const std::string& kept) {
+void Scheduler::hear(const wire::LeaseReply& reply, const std::string& kept, Time asked) {
+  if (reply.holder == lead_->holder()) leased_until_ = std::max(leased_until_, asked + kLeadLease);
+  changed(lead_->heard(reply), kept);
+  if (core_) core_->lead(lead_->term(), leased_until_);
+}
+
+void Scheduler::changed(scheduler::Leadership::Change change, const std::string& kept) {
   using Change = scheduler::Leadership::Change;
-  const Change change = lead_->heard(reply);
   if (change == Change::kNone || change == Change::kFollowed) return;
   world_.note(address_ + (change == Change::kBegan ? " leads, term " : " is replaced, by term ") +
               std::to_string(lead_->term()));
@@ -162,6 +169,9 @@ void Scheduler::tick() {
 
 void Scheduler::on_report(NodeIndex from, std::uint64_t request, const wire::NodeReport& report) {
   std::optional<wire::ReportReply> answer;
+  if (core_ && lead_ && report.term > lead_->term() && loop_.now() >= leased_until_) {
+    changed(lead_->outdone(report.term), {});
+  }
   if (core_) {
     auto reply = core_->on_report(report, loop_.now());
     if (!reply) return send_nudges();
@@ -261,6 +271,7 @@ void Reporter::send_to(std::size_t scheduler, std::uint64_t request) {
   is_ready_ = made.state == wire::NodeState::kReady;
   made.node = name_;
   made.incarnation = incarnation_;
+  made.term = choice_.reported_term(loop_.now());
   made.address = "sim://" + name_;
   Scheduler& to = *world_.schedulers()[scheduler];
   world_.network.tell(
@@ -281,6 +292,8 @@ void Reporter::on_reply(std::size_t scheduler, std::uint64_t request,
   if (reply && choice_.answered(scheduler, *reply, loop_.now())) {
     if (reply->term < term) world_.broken(name_ + ": takes the word of a leader that was replaced");
     in_touch_ = loop_.now();
+    if (reply->term > term) again_ = true;
+    if (request == 0) under_way_ = false;  // the former leader's answer does not count any more
     apply(*reply);
   } else if (request != 0 && choice_.may_try_at_once()) {
     again_ = true;

@@ -62,7 +62,8 @@ class Scheduler final : public Process {
  private:
   void begin_lead(const std::string& kept);
   void ask_for_lead();
-  void hear(const wire::LeaseReply& reply, const std::string& kept);
+  void hear(const wire::LeaseReply& reply, const std::string& kept, Time asked);
+  void changed(scheduler::Leadership::Change change, const std::string& kept);
   void keep();
   void tick();
   void send_nudges();
@@ -72,6 +73,7 @@ class Scheduler final : public Process {
   const NodeIndex index_;
   const std::string address_;
   std::optional<scheduler::Leadership> lead_;  // if there are several
+  Time leased_until_{};                         // as it knows
   std::uint64_t leads_begun_ = 0;
   std::uint64_t kept_change_ = 0;
   std::unique_ptr<scheduler::SchedulerCore> core_;  // null: it does not lead

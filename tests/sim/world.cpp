@@ -210,9 +210,6 @@ void World::check_table(const Router& router, const wire::RoutingTable& table) {
         for (const auto& worker : workers_) {
           if (worker->name() != endpoint.node || !worker->is_alive()) continue;
           if (worker->incarnation() != endpoint.incarnation) continue;
-          // They follow different leaders, for as long as it takes both to hear of the newer one:
-          // what the worker dropped on the other's word it refuses, and the router asks elsewhere.
-          if (router.term() != worker->term()) continue;
           if (!worker->hosts(layer, expert)) {
             broken(router.name() + " is told of (" + std::to_string(layer) + ", " +
                    std::to_string(expert) + ") on " + worker->name() + ", which is not ready");
@@ -232,8 +229,6 @@ void World::check_drop(const Worker& worker, std::uint32_t layer, std::uint32_t 
     if (network.is_cut(kSchedulers + static_cast<NodeIndex>(router->followed()), router->index())) {
       continue;
     }
-    // One of them has not heard of the new leader: such calls are refused, and made elsewhere.
-    if (router->term() != worker.term()) continue;
     for (const std::uint16_t at : router->table()->pool_of(layer, expert)) {
       const wire::WorkerEndpoint& endpoint = router->table()->workers[at];
       if (endpoint.node != worker.name() || endpoint.incarnation != worker.incarnation()) continue;

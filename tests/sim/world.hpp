@@ -17,6 +17,7 @@ struct WorldOptions {
   std::uint32_t layers = 4;  // the first one is dense
   std::uint32_t experts = 8;
   std::uint32_t schedulers = 1;
+  std::uint32_t versions = 1;  // wanted from the start, of at most 4
 };
 
 class World {

@@ -17,6 +17,10 @@ using wire::NodeRole;
 
 namespace {
 
+// Nodes ask every five seconds whether another one leads by now (fleet::SchedulerChoice), and tell
+// the one that they followed: twice that.
+constexpr std::chrono::milliseconds kGraceUnleased{10'000};
+
 wire::DegradedPolicy policy_of(WithoutReplica setting) {
   switch (setting) {
     case WithoutReplica::kWait:
@@ -180,7 +184,7 @@ ServedVersion& SchedulerCore::serve(ServedModel model, Time now) {
   ServedVersion& version = versions_.emplace_back(
       std::move(model),
       RolloutOptions{settings_.grace, 2 * settings_.lease, policy_of(settings_.without_replica),
-                     started_ + settings_.lease},
+                     hold(), std::max(settings_.grace, kGraceUnleased)},
       settings_.load_window, settings_.load_deadline, now);
   recall(version);
   for (const wire::NodeReport* worker : roster_.of(NodeRole::kExpertWorker)) {
@@ -400,7 +404,7 @@ base::Result<placement::Plan> SchedulerCore::apply(const ServedVersion& version,
 void SchedulerCore::assign(Time now) {
   for (ServedVersion& version : versions_) {
     const auto changed = version.rollout.assign(
-        routers_seen(), now, [this] { return next_epoch(); },
+        routers_seen(), now < leased_until_, now, [this] { return next_epoch(); },
         [&](const std::string& worker) { return room(version, worker); });
     for (const std::string& worker : changed) nudges_[worker] = epoch_;
   }
