@@ -153,6 +153,7 @@ class SchedulerCore {
   void admit_wanted(Time now);
   [[nodiscard]] std::string why_not(const ServedModel& model) const;
   ServedVersion& serve(ServedModel model, Time now);
+  void want(ServedVersion& version, const WantedModel& wanted);
   void follow(ServedVersion& version, const WantedModel& wanted);
   void retire(Time now);
   void drop(std::list<ServedVersion>::iterator version);

@@ -65,20 +65,22 @@ Status SchedulerCore::on_models(std::vector<WantedModel> wanted, Time now, std::
   left_out_ = std::move(left_out);
   for (ServedVersion& version : versions_) version.wanted = false;
   for (const WantedModel& model : wanted_) {
-    ServedVersion* const version = find(model.record.model);
-    if (version == nullptr) continue;
-    ServedModel known = model_of(model);
-    if (!version->rollout.is_of(known)) continue;
-    if (!(version->rollout.model() == known)) {
-      // Known from reports so far, or moved to another place.
-      if (!version->is_known()) change_plans();
-      version->rollout.learn(std::move(known));
-    }
-    follow(*version, model);
+    if (ServedVersion* const version = find(model.record.model)) want(*version, model);
   }
   admit_wanted(now);
   refresh(now);
   return {};
+}
+
+void SchedulerCore::want(ServedVersion& version, const WantedModel& wanted) {
+  ServedModel known = model_of(wanted);
+  if (!version.rollout.is_of(known)) return;
+  if (!(version.rollout.model() == known)) {
+    // Known from reports so far, or moved to another place.
+    if (!version.is_known()) change_plans();
+    version.rollout.learn(std::move(known));
+  }
+  follow(version, wanted);
 }
 
 ServedVersion* SchedulerCore::find(const wire::ModelVersion& model) {
@@ -154,7 +156,11 @@ std::string SchedulerCore::why_not(const ServedModel& model) const {
 void SchedulerCore::admit_wanted(Time now) {
   waiting_ = left_out_;
   for (const WantedModel& wanted : wanted_) {
-    if (find(wanted.record.model) != nullptr) continue;
+    if (ServedVersion* const served = find(wanted.record.model)) {
+      // The registry may have answered before workers said that they have it.
+      if (!served->wanted) want(*served, wanted);
+      continue;
+    }
     // Without all workers nobody knows what fits; the first one is served in any case.
     if (!versions_.empty() && !is_settled()) continue;
     ServedModel model = model_of(wanted);
