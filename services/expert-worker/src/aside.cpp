@@ -1,0 +1,45 @@
+#include "aside.hpp"
+
+#include <utility>
+
+#include "conclave/devices/priority.hpp"
+
+namespace conclave::expert_worker {
+
+Aside::Aside(int nice, telemetry::Logger log)
+    : thread_([this, nice, log = std::move(log)] { serve(nice, log); }) {}
+
+Aside::~Aside() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void Aside::run(const std::function<void()>& work) {
+  std::unique_lock lock(mutex_);
+  work_ = &work;
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return work_ == nullptr; });
+}
+
+void Aside::serve(int nice, const telemetry::Logger& log) {
+  if (const base::Status lowered = devices::lower_this_thread(nice); !lowered) {
+    log.info("priority_not_lowered", {{"error", lowered.error().message}});
+  }
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [this] { return stop_ || work_ != nullptr; });
+    if (work_ == nullptr) return;
+    const std::function<void()>& work = *work_;
+    lock.unlock();
+    work();
+    lock.lock();
+    work_ = nullptr;
+    changed_.notify_all();
+  }
+}
+
+}  // namespace conclave::expert_worker
