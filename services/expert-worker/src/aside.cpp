@@ -1,13 +1,19 @@
 #include "aside.hpp"
 
-#include <utility>
+#include <string>
+#include <system_error>
 
 #include "conclave/devices/priority.hpp"
 
 namespace conclave::expert_worker {
 
-Aside::Aside(int nice, telemetry::Logger log)
-    : thread_([this, nice, log = std::move(log)] { serve(nice, log); }) {}
+Aside::Aside(int nice, telemetry::Logger log) {
+  try {
+    thread_ = std::thread([this, nice, log] { serve(nice, log); });
+  } catch (const std::system_error& error) {
+    log.warn("priority_not_lowered", {{"error", std::string("no thread: ") + error.what()}});
+  }
+}
 
 Aside::~Aside() {
   {
@@ -15,10 +21,11 @@ Aside::~Aside() {
     stop_ = true;
   }
   changed_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void Aside::run(const std::function<void()>& work) {
+  if (!thread_.joinable()) return work();
   std::unique_lock lock(mutex_);
   work_ = &work;
   changed_.notify_all();

@@ -15,7 +15,7 @@ namespace conclave::expert_worker {
 class Aside {
  public:
   /// `nice` as devices::lower_this_thread; a system that refuses it leaves the thread as others
-  /// are, which is logged. Throws std::system_error if there is no thread.
+  /// are, and one that gives no thread has the caller do all itself; both are logged.
   Aside(int nice, telemetry::Logger log);
   ~Aside();
   Aside(const Aside&) = delete;
