@@ -40,9 +40,9 @@ struct RolloutOptions {
   std::chrono::milliseconds router_patience{10'000};
   /// What routers do where no copy of an expert is left; in every table.
   wire::DegradedPolicy policy = wire::DegradedPolicy::kWait;
-  /// So long nothing is dropped that a worker has when it is first heard: routers that have not been
-  /// heard yet may call it there by the table of a former leader, which takes as long to notice that
-  /// the worker has left it.
+  /// So long nothing is dropped that a worker has when it is first heard: routers that have not
+  /// been heard yet may call it there by the table of a former leader, which takes as long to
+  /// notice that the worker has left it.
   std::chrono::milliseconds hold{0};
   /// As `grace`, while another scheduler might lead that this one does not know of.
   std::chrono::milliseconds grace_unleased{0};

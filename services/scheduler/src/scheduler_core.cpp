@@ -45,9 +45,9 @@ base::Result<wire::ReportReply> SchedulerCore::on_report(const wire::NodeReport&
   heard_ = now;
   if (report.term > term_ && term_ != 0) {
     ++refused_total_;
-    return fail(ErrorCode::kFailedPrecondition, base::shown(report.node) +
-                                                    " follows a leader of term " +
-                                                    std::to_string(report.term));
+    return fail(
+        ErrorCode::kFailedPrecondition,
+        base::shown(report.node) + " follows a leader of term " + std::to_string(report.term));
   }
   if (report.role == NodeRole::kExpertWorker && report.term != 0 && report.term < term_) {
     return to_follow();
@@ -150,8 +150,8 @@ void SchedulerCore::expire(Time now) {
   }
 }
 
-// As long as a former leader counts on a worker that has left it, and until routers that follow that
-// one have its next table.
+// As long as a former leader counts on a worker that has left it, and until routers that follow
+// that one have its next table.
 std::chrono::milliseconds SchedulerCore::hold() const {
   return settings_.lease + 5 * settings_.publish;
 }

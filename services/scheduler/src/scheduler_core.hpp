@@ -66,8 +66,8 @@ class SchedulerCore {
 
   /// Under which term it leads, and until when nobody else can. Without it: under none, for ever.
   ///
-  /// What a worker says counts when it has followed this term: before that a former leader may still
-  /// have it drop what it has. And without a lease there may be a later leader, which routers
+  /// What a worker says counts when it has followed this term: before that a former leader may
+  /// still have it drop what it has. And without a lease there may be a later leader, which routers
   /// follow already: then a copy that tables leave out is kept until all would have told of it.
   void lead(std::uint64_t term, Time leased_until) {
     term_ = term;

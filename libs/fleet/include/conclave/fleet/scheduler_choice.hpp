@@ -74,7 +74,7 @@ class SchedulerChoice {
   std::optional<std::size_t> leader_;  // whose word was taken last
   std::size_t former_ = 0;             // who led before that
   int farewells_ = 0;                  // still to be said to it
-  std::uint64_t term_ = 0;  // the greatest of those that led; 0: none
+  std::uint64_t term_ = 0;             // the greatest of those that led; 0: none
   Time term_heard_{};
   Time probed_{};
   std::size_t probe_ = 0;
