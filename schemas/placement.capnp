@@ -117,6 +117,9 @@ struct NodeReport {
   refused @19 :List(RefusedExpert);  # worker, router: what it was to load and its checks refuse
   zone @20 :Text;                  # where it stands: what fails together; at most kNameBytesMax
   lost @21 :List(Text);            # router: workers of its tables that it cannot reach now, by node
+  term @22 :UInt64;
+  # The greatest of a scheduler whose word it took, for as long as it ignores lower ones; 0: none. What a
+  # worker says of its experts may be changed by the leader of that term until it follows the next one.
 }
 
 struct AssignedExpert {

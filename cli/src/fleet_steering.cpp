@@ -82,6 +82,16 @@ Status list(const ExpertsOptions& options, const AdminClient& client, const std:
   return {};
 }
 
+// The change holds, but a scheduler that takes over now would not know of it.
+void warn_if_not_kept(const json::value& answer) {
+  const json::object* said = answer.if_object();
+  const json::value* kept = said == nullptr ? nullptr : said->if_contains("kept");
+  if (kept != nullptr && kept->is_bool() && !kept->get_bool()) {
+    std::cerr << "note: no registry keeps this yet; it is lost if the scheduler ends before one "
+                 "can be reached\n";
+  }
+}
+
 Status plan(const ExpertsOptions& options, const AdminClient& client, const char* action) {
   CONCLAVE_TRY(AdminAnswer answer, client.call({.method = "POST",
                                                 .path = admin_path({"placement"}, action),
@@ -98,6 +108,7 @@ Status plan(const ExpertsOptions& options, const AdminClient& client, const char
     if (bytes != nullptr) shown["bytes_text"] = human_bytes(bytes->to_number<std::uint64_t>(error));
   }
   print_record(answer.body, kPlanRows, options.format, answer.stale);
+  warn_if_not_kept(answer.body);
   return {};
 }
 
@@ -118,6 +129,7 @@ Status steer(const ExpertsOptions& options, const AdminClient& client, const cha
                             .body = std::move(body),
                             .if_match = ""}));
   if (!answer.body.is_null()) print_record(answer.body, kPinRows, options.format, answer.stale);
+  warn_if_not_kept(answer.body);
   return {};
 }
 
@@ -130,6 +142,7 @@ Status stand(const WorkersOptions& options, const AdminClient& client, const cha
                             .if_match = ""}));
   print_record(answer.body, {{"worker", "/worker"}, {"standing", "/standing"}}, options.format,
                answer.stale);
+  warn_if_not_kept(answer.body);
   return {};
 }
 

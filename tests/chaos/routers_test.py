@@ -5,10 +5,13 @@ the bytes that it has when nothing happens, and the longest pause is printed.
 Usage: routers_test.py CONCLAVE MODEL
 """
 import contextlib
+import http.client
+import json
 import os
 import pathlib
 import signal
 import sys
+import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -69,6 +72,58 @@ class Scene:
         assert resumed > 0, "nothing was disturbed"
 
 
+class Newcomers:
+    """Short requests, one after the other on each of some connections, until stopped."""
+
+    def __init__(self, stack: Stack, request: dict, clients: int = 4):
+        self.answers = 0
+        self.failed: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(stack, request)) for _ in range(clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, stack: Stack, request: dict) -> None:
+        while not self._stop.is_set():
+            with contextlib.closing(stack.connection(60)) as connection:
+                try:
+                    connection.request("POST", "/v1/completions", json.dumps(request),
+                                       {"Content-Type": "application/json"})
+                    response = connection.getresponse()
+                    said = response.read()
+                    if response.status != 200:
+                        self.failed.append(f"status {response.status}: {said[:300]!r}")
+                except (OSError, http.client.HTTPException) as error:
+                    self.failed.append(repr(error))
+            self.answers += 1
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def replace_all(scene: Scene, wait_between) -> None:
+    """Both routers are told to end, the second one right after the first, or after its successor is there."""
+    stack = scene.stack
+    scene.whole()
+    newcomers = Newcomers(stack, {"model": scene.wanted[0]["model"], "prompt": "a", "max_tokens": 2})
+    before = routers(stack)
+    (first, pid), (_, second) = sorted(before.items())
+    wait_for("requests are answered", lambda: newcomers.answers > 20)
+    os.kill(pid, signal.SIGTERM)
+    wait_between(first, pid)
+    os.kill(second, signal.SIGTERM)
+    wait_for("both are replaced", lambda: len(now := routers(stack)) == 2
+             and not set(now.values()) & set(before.values()))
+    scene.whole()
+    answered = newcomers.answers
+    wait_for("requests are answered", lambda: newcomers.answers > answered + 20)
+    newcomers.stop()
+    print(f"both routers are told to end: {newcomers.answers} requests, {len(newcomers.failed)} failed", flush=True)
+    assert not newcomers.failed, newcomers.failed[0]
+
+
 def main() -> int:
     conclave, path = sys.argv[1:3]
     with Stack(conclave, "up", "-m", path, "--workers", "2", "--routers", "2") as stack:
@@ -83,6 +138,9 @@ def main() -> int:
         stopped = sorted(wait_for("two routers", lambda: len(both := routers(stack)) == 2 and both).items())[1][1]
         scene.play("a router is stopped", lambda: os.kill(stopped, signal.SIGSTOP))
         os.kill(stopped, signal.SIGCONT)
+        replace_all(scene, lambda name, pid: None)
+        replace_all(scene, lambda name, pid: wait_for(
+            "its successor", lambda: routers(stack).get(name) not in (None, pid)))
         scene.play("all routers are killed",
                    lambda: [os.kill(pid, signal.SIGKILL) for pid in routers(stack).values()])
     with Stack(conclave, "up", "-m", path, "--workers", "2", "--routers", "1") as stack:

@@ -15,6 +15,7 @@ namespace {
 
 using base::ErrorCode;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using wire::NodeRole;
 using Registry = Running<registry::RegistryService>;
 using Scheduler = Running<scheduler::SchedulerService>;
@@ -150,6 +151,43 @@ TEST_P(ControlPlaneTest, ARestartedSchedulerAdoptsTheFleetWithoutTheRegistry) {
   });
   ASSERT_TRUE(told) << "the plan is made again when the sums are known";
   EXPECT_EQ(told->report.models, hosted->report.models);
+}
+
+// What was acknowledged is known to the next scheduler, however soon the first one dies.
+TEST_P(ControlPlaneTest, AChangeIsAcknowledgedWhenTheRegistryKeepsIt) {
+  auto registry = start_registry({demo_model()});
+  auto scheduler = start_scheduler((*registry)->address(), "conclave-demo");
+  const std::string address = (*scheduler)->address();
+  const auto a = join("worker-a", NodeRole::kExpertWorker, *scheduler);
+  ASSERT_TRUE(a->wait([](const auto& v) { return v.assignment.has_value(); }));
+  Peer gateway(world_, "gateway-0", NodeRole::kGateway);
+  Peer reader(world_, "scheduler-1", NodeRole::kScheduler);
+  const auto link = gateway.link(address, NodeRole::kScheduler);
+  const auto ledger = reader.link((*registry)->address(), NodeRole::kRegistry);
+  const auto say = [&](const std::string& verb) {
+    return gateway.ask<wire::AdminReply, fabric::AdminActor>(
+        link, fabric::kAdminActor,
+        wire::AdminRequest{.method = "POST",
+                           .path = "/admin/v1/workers/worker-a:" + verb,
+                           .subject = {.role = wire::AccessRole::kAdmin}});
+  };
+  const auto kept = [&] {
+    const auto state = reader.ask<wire::StateReply, fabric::LedgerActor>(
+        ledger, fabric::kLedgerActor, wire::StateRequest{"scheduler", 0, std::nullopt, 0});
+    return state ? state->data : state.error().to_string();
+  };
+
+  const auto cordoned = say("cordon");
+  ASSERT_TRUE(cordoned) << cordoned.error().to_string();
+  EXPECT_EQ(cordoned->status, 200) << cordoned->body;
+  EXPECT_THAT(kept(), HasSubstr("cordoned"));
+  EXPECT_THAT(cordoned->body, Not(HasSubstr("kept")));
+
+  registry.reset();
+  const auto uncordoned = say("uncordon");
+  ASSERT_TRUE(uncordoned) << uncordoned.error().to_string();
+  EXPECT_EQ(uncordoned->status, 200) << "it is in effect all the same";
+  EXPECT_THAT(uncordoned->body, HasSubstr("\"kept\":false"));
 }
 
 TEST_P(ControlPlaneTest, ASchedulerSaysWhatItWaitsFor) {

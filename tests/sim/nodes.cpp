@@ -60,6 +60,7 @@ Scheduler::Scheduler(World& world, NodeIndex index, std::string address)
 void Scheduler::start() {
   begin_life();
   lead_.reset();
+  leased_until_ = {};
   if (world_.options().schedulers == 1) {
     begin_lead({});
   } else {
@@ -88,12 +89,15 @@ void Scheduler::begin_lead(const std::string& kept) {
   const std::uint64_t lead = ++leads_begun_;
   after(loop_.between(milliseconds(1), milliseconds(1500)), [this, lead] {
     if (lead != leads_begun_ || !core_) return;
-    scheduler::WantedModel wanted{
-        .record = world_.record(),
-        .digests = std::make_shared<const wire::ModelDigests>(world_.digests()),
-        .policy = {},
-        .pins = {}};
-    if (!core_->on_models({std::move(wanted)}, loop_.now())) {
+    std::vector<scheduler::WantedModel> wanted;
+    for (const wire::ModelRecord& record : world_.records()) {
+      wanted.push_back(
+          {.record = record,
+           .digests = std::make_shared<const wire::ModelDigests>(World::digests(record)),
+           .policy = {},
+           .pins = {}});
+    }
+    if (!core_->on_models(std::move(wanted), loop_.now())) {
       world_.broken("the scheduler refuses the model");
     }
     send_nudges();
@@ -103,19 +107,25 @@ void Scheduler::begin_lead(const std::string& kept) {
 void Scheduler::ask_for_lead() {
   after(kLeadLease / 6, [this] { ask_for_lead(); });
   Registry& registry = world_.registry();
-  world_.network.tell(index_, World::kRegistry, registry,
-                      [this, &registry, life = this->life(), holder = lead_->holder()] {
-                        auto reply = registry.lease(holder, kLeadLease);
-                        world_.network.tell(World::kRegistry, index_, *this,
-                                            [this, life, reply, kept = registry.kept()] {
-                                              if (life == this->life()) hear(reply, kept);
-                                            });
-                      });
+  world_.network.tell(
+      index_, World::kRegistry, registry,
+      [this, &registry, life = this->life(), holder = lead_->holder(), asked = loop_.now()] {
+        auto reply = registry.lease(holder, kLeadLease);
+        world_.network.tell(World::kRegistry, index_, *this,
+                            [this, life, reply, kept = registry.kept(), asked] {
+                              if (life == this->life()) hear(reply, kept, asked);
+                            });
+      });
 }
 
-void Scheduler::hear(const wire::LeaseReply& reply, const std::string& kept) {
+void Scheduler::hear(const wire::LeaseReply& reply, const std::string& kept, Time asked) {
+  if (reply.holder == lead_->holder()) leased_until_ = std::max(leased_until_, asked + kLeadLease);
+  changed(lead_->heard(reply), kept);
+  if (core_) core_->lead(lead_->term(), leased_until_);
+}
+
+void Scheduler::changed(scheduler::Leadership::Change change, const std::string& kept) {
   using Change = scheduler::Leadership::Change;
-  const Change change = lead_->heard(reply);
   if (change == Change::kNone || change == Change::kFollowed) return;
   world_.note(address_ + (change == Change::kBegan ? " leads, term " : " is replaced, by term ") +
               std::to_string(lead_->term()));
@@ -162,6 +172,9 @@ void Scheduler::tick() {
 
 void Scheduler::on_report(NodeIndex from, std::uint64_t request, const wire::NodeReport& report) {
   std::optional<wire::ReportReply> answer;
+  if (core_ && lead_ && report.term > lead_->term() && loop_.now() >= leased_until_) {
+    changed(lead_->outdone(report.term), {});
+  }
   if (core_) {
     auto reply = core_->on_report(report, loop_.now());
     if (!reply) return send_nudges();
@@ -261,6 +274,7 @@ void Reporter::send_to(std::size_t scheduler, std::uint64_t request) {
   is_ready_ = made.state == wire::NodeState::kReady;
   made.node = name_;
   made.incarnation = incarnation_;
+  made.term = choice_.reported_term(loop_.now());
   made.address = "sim://" + name_;
   Scheduler& to = *world_.schedulers()[scheduler];
   world_.network.tell(
@@ -281,6 +295,8 @@ void Reporter::on_reply(std::size_t scheduler, std::uint64_t request,
   if (reply && choice_.answered(scheduler, *reply, loop_.now())) {
     if (reply->term < term) world_.broken(name_ + ": takes the word of a leader that was replaced");
     in_touch_ = loop_.now();
+    if (reply->term > term) again_ = true;
+    if (request == 0) under_way_ = false;  // the former leader's answer does not count any more
     apply(*reply);
   } else if (request != 0 && choice_.may_try_at_once()) {
     again_ = true;
@@ -294,8 +310,7 @@ Worker::Worker(World& world, NodeIndex index, std::string name)
     : Reporter(world, index, std::move(name)) {}
 
 void Worker::start() {
-  model_ = {};
-  hosted_ = {};
+  hosted_.clear();
   wanted_.clear();
   epoch_seen_ = 0;
   loading_ = false;
@@ -324,8 +339,15 @@ wire::NodeReport Worker::report() const {
                                    : wire::NodeState::kStarting;
   report.memory_bytes = 1000 * world_.record().expert_bytes;
   report.epoch_seen = epoch_seen_;
-  if (model_.version != 0) report.models.push_back({.model = model_, .ready = hosted_});
+  for (const auto& [version, hosted] : hosted_) {
+    report.models.push_back({.model = hosted.model, .ready = hosted.ready});
+  }
   return report;
+}
+
+bool Worker::hosts(std::uint32_t version, std::uint32_t layer, std::uint32_t expert) const {
+  const auto hosted = hosted_.find(version);
+  return is_alive() && hosted != hosted_.end() && hosted->second.ready.test(layer, expert);
 }
 
 void Worker::apply(const wire::ReportReply& reply) {
@@ -334,25 +356,34 @@ void Worker::apply(const wire::ReportReply& reply) {
   if (assignment.epoch <= epoch_seen_) world_.broken(name() + ": an assignment's epoch fell");
   epoch_seen_ = assignment.epoch;
   const auto& record = world_.record();
-  if (!(model_ == assignment.model)) {
-    model_ = assignment.model;
-    hosted_ = wire::ExpertBits(record.layers, record.experts);
-  }
-  wire::ExpertBits listed(record.layers, record.experts);
+  std::map<std::uint32_t, wire::ExpertBits> listed;
   wanted_.clear();
-  for (const wire::AssignedExpert& expert : assignment.experts) {
-    listed.set(expert.layer, expert.index);
-    if (!hosted_.test(expert.layer, expert.index)) wanted_.push_back(expert);
-  }
-  for (std::uint32_t layer = 0; layer < record.layers; ++layer) {
-    for (std::uint32_t expert = 0; expert < record.experts; ++expert) {
-      if (!hosted_.test(layer, expert) || listed.test(layer, expert)) continue;
-      world_.check_drop(*this, layer, expert);
-      hosted_.set(layer, expert, false);
+  for (const wire::Assignment& of : reply.assignments) {
+    const std::uint32_t version = of.model.version;
+    if (version == 0) continue;
+    const wire::ExpertBits none(record.layers, record.experts);
+    hosted_.try_emplace(version, Hosted{of.model, none});
+    wire::ExpertBits& all = listed.emplace(version, none).first->second;
+    for (const wire::AssignedExpert& expert : of.experts) {
+      all.set(expert.layer, expert.index);
+      if (!hosts(version, expert.layer, expert.index)) wanted_.emplace_back(version, expert);
     }
   }
+  for (const auto& [version, hosted] : hosted_) drop_unlisted(version, listed[version]);
+  std::erase_if(hosted_, [&](const auto& hosted) { return listed[hosted.first].layers() == 0; });
   load_next();
   report_now();
+}
+
+void Worker::drop_unlisted(std::uint32_t version, const wire::ExpertBits& listed) {
+  wire::ExpertBits& ready = hosted_.at(version).ready;
+  for (std::uint32_t layer = 0; layer < ready.layers(); ++layer) {
+    for (std::uint32_t expert = 0; expert < ready.experts(); ++expert) {
+      if (!ready.test(layer, expert) || listed.test(layer, expert)) continue;
+      world_.check_drop(*this, version, layer, expert);
+      ready.set(layer, expert, false);
+    }
+  }
 }
 
 void Worker::load_next() {
@@ -361,41 +392,45 @@ void Worker::load_next() {
   after(loop_.between(milliseconds(2), milliseconds(60)), [this] {
     loading_ = false;
     if (wanted_.empty()) return;  // no longer asked for
-    hosted_.set(wanted_.front().layer, wanted_.front().index);
+    const auto& [version, expert] = wanted_.front();
+    hosted_.at(version).ready.set(expert.layer, expert.index);
     wanted_.pop_front();
     report_now();
     load_next();
   });
 }
 
-void Worker::on_call(NodeIndex router, std::uint64_t call, std::uint32_t layer,
-                     const std::vector<std::uint32_t>& experts, std::size_t pairs) {
-  const bool ok = std::ranges::all_of(experts, [&](auto e) { return hosted_.test(layer, e); });
+void Worker::on_call(NodeIndex router, std::uint64_t id, const Call& call) {
+  const bool ok = std::ranges::all_of(
+      call.experts, [&](auto expert) { return hosts(call.version, call.layer, expert); });
   Time done = loop_.now();
   wire::ExpertReply reply;
   if (ok) {
     const auto compute = Duration(static_cast<Duration::rep>(
-        factor_ * static_cast<double>(
-                      (microseconds(80) * experts.size() + microseconds(20) * pairs).count())));
+        factor_ *
+        static_cast<double>(
+            (microseconds(80) * call.experts.size() + microseconds(20) * call.pairs).count())));
     const Time began = std::max(busy_until_, loop_.now());
     done = began + compute;
     busy_until_ = done;
     const auto us = [](Duration time) {
       return static_cast<std::uint32_t>(std::chrono::duration_cast<microseconds>(time).count());
     };
-    reply = {true, {}, us(began - loop_.now()), us(compute), static_cast<std::uint32_t>(pairs)};
+    reply = {
+        true, {}, us(began - loop_.now()), us(compute), static_cast<std::uint32_t>(call.pairs)};
   }
-  after(done - loop_.now(), [this, router, call, ok, reply] {
+  after(done - loop_.now(), [this, router, id, ok, reply] {
     auto* to = static_cast<Router*>(world_.node(router));
     world_.network.call(index(), router, *to,
-                        [to, call, ok, reply] { to->on_answer(call, ok, reply); });
+                        [to, id, ok, reply] { to->on_answer(id, ok, reply); });
   });
 }
 
 // ---- router ----
 
-Router::Router(World& world, NodeIndex index, std::string name)
+Router::Router(World& world, NodeIndex index, std::string name, std::uint32_t version)
     : Reporter(world, index, std::move(name)),
+      version_(version),
       core_(world.options().experts, dispatch::DispatchOptions{}, world.options().seed + index) {}
 
 void Router::start() {
@@ -407,19 +442,37 @@ wire::NodeReport Router::report() const {
   wire::NodeReport report;
   report.role = wire::NodeRole::kRouter;
   report.state = wire::NodeState::kReady;
-  report.epoch_seen = table_ ? table_->epoch : 0;
+  report.epoch_seen = epoch_;
+  for (const auto& [version, table] : tables_) report.models.push_back({.model = table->model});
   return report;
+}
+
+const wire::RoutingTable* Router::table(std::uint32_t version) const {
+  const auto found = tables_.find(version);
+  return found == tables_.end() ? nullptr : found->second.get();
 }
 
 void Router::apply(const wire::ReportReply& reply) {
   if (reply.tables.empty()) return;
-  const wire::RoutingTable& table = reply.tables.front();
-  if (table_ && table.epoch <= table_->epoch) {
+  if (reply.tables.front().epoch <= epoch_) {
     world_.broken(name() + ": a table's epoch fell");
     return;
   }
-  world_.check_table(*this, table);
-  table_ = std::make_shared<const wire::RoutingTable>(table);
+  epoch_ = reply.tables.front().epoch;
+  const auto former = std::exchange(tables_, {});
+  for (const wire::RoutingTable& table : reply.tables) {
+    if (table.model.version == 0) continue;
+    world_.check_table(*this, table);
+    tables_[table.model.version] = std::make_shared<const wire::RoutingTable>(table);
+  }
+  for (const auto& [version, table] : former) {
+    if (!tables_.contains(version)) {
+      world_.broken(name() + " is to leave version " + std::to_string(version));
+    }
+  }
+  const auto own = tables_.find(version_);
+  if (own == tables_.end()) return report_now();
+  table_ = own->second;
   core_.apply(table_);
   std::map<Endpoint, bool> links;
   for (const wire::WorkerEndpoint& worker : table_->workers) {
@@ -562,10 +615,11 @@ void Router::send(const dispatch::Order& order) {
   for (const auto& worker : world_.workers()) {
     if (worker->name() != to.node || worker->incarnation() != to.incarnation) continue;
     Worker* receiver = worker.get();
-    world_.network.call(
-        index(), receiver->index(), *receiver,
-        [receiver, from = index(), id, layer = layer_, experts = order.experts,
-         pairs = order.pairs] { receiver->on_call(from, id, layer, experts, pairs); });
+    world_.network.call(index(), receiver->index(), *receiver,
+                        [receiver, from = index(), id,
+                         call = Worker::Call{version_, layer_, order.experts, order.pairs}] {
+                          receiver->on_call(from, id, call);
+                        });
   }
   after(kCallTimeout, [this, id] {
     if (calls_.erase(id) == 0) return;

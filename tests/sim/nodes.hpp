@@ -62,7 +62,8 @@ class Scheduler final : public Process {
  private:
   void begin_lead(const std::string& kept);
   void ask_for_lead();
-  void hear(const wire::LeaseReply& reply, const std::string& kept);
+  void hear(const wire::LeaseReply& reply, const std::string& kept, Time asked);
+  void changed(scheduler::Leadership::Change change, const std::string& kept);
   void keep();
   void tick();
   void send_nudges();
@@ -72,6 +73,7 @@ class Scheduler final : public Process {
   const NodeIndex index_;
   const std::string address_;
   std::optional<scheduler::Leadership> lead_;  // if there are several
+  Time leased_until_{};                        // as it knows
   std::uint64_t leads_begun_ = 0;
   std::uint64_t kept_change_ = 0;
   std::unique_ptr<scheduler::SchedulerCore> core_;  // null: it does not lead
@@ -137,23 +139,29 @@ class Worker final : public Reporter {
   [[nodiscard]] bool is_draining() const { return draining_; }
   void slow_down(double factor) { factor_ = factor; }
 
-  [[nodiscard]] bool hosts(std::uint32_t layer, std::uint32_t expert) const {
-    return is_alive() && hosted_.test(layer, expert);
-  }
+  [[nodiscard]] bool hosts(std::uint32_t version, std::uint32_t layer, std::uint32_t expert) const;
   [[nodiscard]] bool has_loaded() const { return wanted_.empty(); }
-  [[nodiscard]] std::size_t hosted() const { return hosted_.count(); }
 
-  void on_call(NodeIndex router, std::uint64_t call, std::uint32_t layer,
-               const std::vector<std::uint32_t>& experts, std::size_t pairs);
+  struct Call {
+    std::uint32_t version = 0;
+    std::uint32_t layer = 0;
+    std::vector<std::uint32_t> experts;
+    std::size_t pairs = 0;
+  };
+  void on_call(NodeIndex router, std::uint64_t id, const Call& call);
 
  private:
   [[nodiscard]] wire::NodeReport report() const override;
   void apply(const wire::ReportReply& reply) override;
+  void drop_unlisted(std::uint32_t version, const wire::ExpertBits& listed);
   void load_next();
 
-  wire::ModelVersion model_;
-  wire::ExpertBits hosted_;
-  std::deque<wire::AssignedExpert> wanted_;
+  struct Hosted {
+    wire::ModelVersion model;
+    wire::ExpertBits ready;
+  };
+  std::map<std::uint32_t, Hosted> hosted_;  // by version
+  std::deque<std::pair<std::uint32_t, wire::AssignedExpert>> wanted_;
   std::uint64_t epoch_seen_ = 0;
   bool loading_ = false;
   bool draining_ = false;
@@ -161,16 +169,18 @@ class Worker final : public Reporter {
   Time busy_until_{};
 };
 
-/// Runs one request after the other, layer by layer, through dispatch's core.
+/// Runs one request after the other, layer by layer, through dispatch's core. It has the tables of
+/// all versions; its requests are for one of them.
 class Router final : public Reporter {
  public:
-  Router(World& world, NodeIndex index, std::string name);
+  Router(World& world, NodeIndex index, std::string name, std::uint32_t version);
 
   void start();
   /// Takes up no further request.
   void finish() { finishing_ = true; }
 
-  [[nodiscard]] const wire::RoutingTable* table() const { return table_.get(); }
+  /// Null: it has none of that version.
+  [[nodiscard]] const wire::RoutingTable* table(std::uint32_t version) const;
   [[nodiscard]] std::uint64_t requests() const { return requests_; }
   [[nodiscard]] bool is_idle() const { return idle_; }
   /// ... since the last forget_longest().
@@ -202,7 +212,10 @@ class Router final : public Reporter {
   void send(const dispatch::Order& order);
   void layer_done();
 
-  std::shared_ptr<const wire::RoutingTable> table_;
+  const std::uint32_t version_;                                                // of its requests
+  std::uint64_t epoch_ = 0;                                                    // of all tables
+  std::map<std::uint32_t, std::shared_ptr<const wire::RoutingTable>> tables_;  // by version
+  std::shared_ptr<const wire::RoutingTable> table_;                            // of version_
   dispatch::LayerDispatch core_;
   std::map<Endpoint, bool> links_;  // of the table's workers: up
   std::map<std::uint64_t, Call> calls_;

@@ -47,6 +47,7 @@ WorldOptions options_of(std::uint64_t seed) {
   options.workers = 2 + draw.upto(3);
   options.routers = 1 + draw.upto(1);
   options.replicas = 1 + draw.upto(1);
+  options.versions = 1 + draw.upto(1);
   return options;
 }
 
@@ -129,21 +130,27 @@ TEST(SimulationTest, OfTwoSchedulersOneHasEffects) {
 
 // Two hundred points of a roll-out: a worker joins, another drains, and the scheduler dies right
 // after its n-th message from there.
-TEST(SimulationTest, ASchedulerMayDieAtAnyPointOfARollout) {
+void expect_any_point_survived(std::uint32_t schedulers, std::uint32_t versions) {
   Totals totals;
   std::uint64_t points = 0;
   for (std::uint64_t point = 1; point <= 200; ++point) {
     WorldOptions options;
     options.seed = 1;  // the same roll-out each time
     options.workers = 3;
-    options.experts = 24;
+    options.experts = 24 / versions;
+    options.schedulers = schedulers;
+    options.versions = versions;
     World world(options);
-    world.run(seconds(4));
+    world.run(seconds(6));
+    const auto leader = std::ranges::find_if(
+        world.schedulers(), [](const auto& scheduler) { return scheduler->leads(); });
+    ASSERT_NE(leader, world.schedulers().end());
+    const std::uint64_t life = (*leader)->life();
     world.add_worker();
     world.workers()[0]->drain();
-    world.scheduler().die_after(point);
+    (*leader)->die_after(point);
     world.run(seconds(5));
-    points += world.scheduler().life() > 1 ? 1u : 0u;
+    points += (*leader)->life() > life ? 1u : 0u;
     finish(world, seconds(5));
     totals.add(world);
     if (!expect_kept(world, options.seed)) {
@@ -153,6 +160,12 @@ TEST(SimulationTest, ASchedulerMayDieAtAnyPointOfARollout) {
   }
   EXPECT_EQ(points, 200u) << "the roll-out is shorter than that";
   totals.print(points);
+}
+
+TEST(SimulationTest, ASchedulerMayDieAtAnyPointOfARollout) { expect_any_point_survived(1, 1); }
+
+TEST(SimulationTest, OfTwoSchedulersOfTwoVersionsTheLeaderMayDieAtAnyPointOfARollout) {
+  expect_any_point_survived(2, 2);
 }
 
 // While nothing happens, nobody waits: what the figures of the other tests are to be held against.

@@ -13,12 +13,16 @@ constexpr Duration kResetSeen = milliseconds(2);
 }  // namespace
 
 World::World(const WorldOptions& options) : loop(options.seed), options_(options) {
-  record_.model = {"m", 1, "/models/m1", std::string(64, 'a')};
-  record_.layers = options.layers;
-  record_.dense_layers = 1;
-  record_.experts = options.experts;
-  record_.experts_used = 2;
-  record_.expert_bytes = 1000;
+  for (std::uint32_t version = 1; version <= options.versions; ++version) {
+    wire::ModelRecord& record = records_.emplace_back();
+    record.model = {"m", version, "/models/m" + std::to_string(version),
+                    std::string(64, static_cast<char>('a' + version))};
+    record.layers = options.layers;
+    record.dense_layers = 1;
+    record.experts = options.experts;
+    record.experts_used = 2;
+    record.expert_bytes = 1000;
+  }
   for (std::uint32_t i = 0; i < options.schedulers; ++i) {
     schedulers_.push_back(
         std::make_unique<Scheduler>(*this, kSchedulers + i, "s" + std::to_string(i)));
@@ -26,19 +30,20 @@ World::World(const WorldOptions& options) : loop(options.seed), options_(options
   for (const auto& scheduler : schedulers_) scheduler->start();
   for (std::uint32_t i = 0; i < options.routers; ++i) {
     const auto index = static_cast<NodeIndex>(nodes_.size() + 1);
-    routers_.push_back(std::make_unique<Router>(*this, index, "r" + std::to_string(i)));
+    routers_.push_back(
+        std::make_unique<Router>(*this, index, "r" + std::to_string(i), 1 + i % options.versions));
     nodes_.push_back(routers_.back().get());
     routers_.back()->start();
   }
   for (std::uint32_t i = 0; i < options.workers; ++i) add_worker();
 }
 
-wire::ModelDigests World::digests() const {
+wire::ModelDigests World::digests(const wire::ModelRecord& record) {
   wire::ModelDigests digests;
-  digests.model = record_.model;
-  digests.layers = record_.layers;
-  digests.experts = record_.experts;
-  digests.expert.resize(std::size_t{record_.layers} * record_.experts);
+  digests.model = record.model;
+  digests.layers = record.layers;
+  digests.experts = record.experts;
+  digests.expert.resize(std::size_t{record.layers} * record.experts);
   for (auto& digest : digests.expert) digest.fill(7);
   return digests;
 }
@@ -210,10 +215,7 @@ void World::check_table(const Router& router, const wire::RoutingTable& table) {
         for (const auto& worker : workers_) {
           if (worker->name() != endpoint.node || !worker->is_alive()) continue;
           if (worker->incarnation() != endpoint.incarnation) continue;
-          // They follow different leaders, for as long as it takes both to hear of the newer one:
-          // what the worker dropped on the other's word it refuses, and the router asks elsewhere.
-          if (router.term() != worker->term()) continue;
-          if (!worker->hosts(layer, expert)) {
+          if (!worker->hosts(table.model.version, layer, expert)) {
             broken(router.name() + " is told of (" + std::to_string(layer) + ", " +
                    std::to_string(expert) + ") on " + worker->name() + ", which is not ready");
           }
@@ -223,22 +225,35 @@ void World::check_table(const Router& router, const wire::RoutingTable& table) {
   }
 }
 
-void World::check_drop(const Worker& worker, std::uint32_t layer, std::uint32_t expert) {
+void World::check_drop(const Worker& worker, std::uint32_t version, std::uint32_t layer,
+                       std::uint32_t expert) {
   for (const auto& router : routers_) {
-    if (router->table() == nullptr) continue;
+    const wire::RoutingTable* table = router->table(version);
+    if (table == nullptr) continue;
     // Nobody waits longer than a lease for a router that is not heard, and a scheduler that was
     // started since then has never heard of it.
     if (loop.now() - router->in_touch() >= kLease - milliseconds(100)) continue;
     if (network.is_cut(kSchedulers + static_cast<NodeIndex>(router->followed()), router->index())) {
       continue;
     }
-    // One of them has not heard of the new leader: such calls are refused, and made elsewhere.
-    if (router->term() != worker.term()) continue;
-    for (const std::uint16_t at : router->table()->pool_of(layer, expert)) {
-      const wire::WorkerEndpoint& endpoint = router->table()->workers[at];
+    for (const std::uint16_t at : table->pool_of(layer, expert)) {
+      const wire::WorkerEndpoint& endpoint = table->workers[at];
       if (endpoint.node != worker.name() || endpoint.incarnation != worker.incarnation()) continue;
       broken(worker.name() + " drops (" + std::to_string(layer) + ", " + std::to_string(expert) +
              "), which " + router->name() + " may call there");
+    }
+  }
+}
+
+void World::check_floor(const Router& router, const wire::ModelRecord& record) {
+  const wire::RoutingTable* table = router.table(record.model.version);
+  const std::string of = " of version " + std::to_string(record.model.version);
+  if (table == nullptr) return broken(router.name() + " has no table" + of);
+  for (std::uint32_t layer = 1; layer < options_.layers; ++layer) {
+    for (std::uint32_t expert = 0; expert < options_.experts; ++expert) {
+      if (table->pool_of(layer, expert).size() >= options_.replicas) continue;
+      broken(router.name() + " knows too few replicas of (" + std::to_string(layer) + ", " +
+             std::to_string(expert) + ")" + of);
     }
   }
 }
@@ -250,18 +265,7 @@ void World::check_settled() {
   for (const auto& router : routers_) {
     if (!router->is_idle()) broken(router->name() + " has a request that does not end");
     if (router->requests() == 0) broken(router->name() + " has done nothing");
-    if (router->table() == nullptr) {
-      broken(router->name() + " has no table");
-      continue;
-    }
-    for (std::uint32_t layer = 1; layer < options_.layers; ++layer) {
-      for (std::uint32_t expert = 0; expert < options_.experts; ++expert) {
-        if (router->table()->pool_of(layer, expert).size() < options_.replicas) {
-          broken(router->name() + " knows too few replicas of (" + std::to_string(layer) + ", " +
-                 std::to_string(expert) + ")");
-        }
-      }
-    }
+    for (const wire::ModelRecord& record : records_) check_floor(*router, record);
   }
   for (const auto& worker : workers_) {
     if (!worker->has_loaded()) broken(worker->name() + " still loads");

@@ -17,6 +17,7 @@ struct WorldOptions {
   std::uint32_t layers = 4;  // the first one is dense
   std::uint32_t experts = 8;
   std::uint32_t schedulers = 1;
+  std::uint32_t versions = 1;  // wanted from the start, of at most 4
 };
 
 class World {
@@ -32,8 +33,10 @@ class World {
   static constexpr std::chrono::milliseconds kLease{2000};
 
   [[nodiscard]] const WorldOptions& options() const { return options_; }
-  [[nodiscard]] const wire::ModelRecord& record() const { return record_; }
-  [[nodiscard]] wire::ModelDigests digests() const;
+  /// Of the versions that are served, which are of one shape; from 1.
+  [[nodiscard]] const std::vector<wire::ModelRecord>& records() const { return records_; }
+  [[nodiscard]] const wire::ModelRecord& record() const { return records_.front(); }
+  [[nodiscard]] static wire::ModelDigests digests(const wire::ModelRecord& record);
   Scheduler& scheduler() { return *schedulers_.front(); }
   std::vector<std::unique_ptr<Scheduler>>& schedulers() { return schedulers_; }
   [[nodiscard]] std::size_t number_of(const Scheduler& scheduler) const;
@@ -59,7 +62,8 @@ class World {
   /// A table that a router takes names only what is there to be called.
   void check_table(const Router& router, const wire::RoutingTable& table);
   /// What a worker drops no router in touch may still call.
-  void check_drop(const Worker& worker, std::uint32_t layer, std::uint32_t expert);
+  void check_drop(const Worker& worker, std::uint32_t version, std::uint32_t layer,
+                  std::uint32_t expert);
   /// After heal() and some time: everything is where it should be, and nobody waits.
   void check_settled();
 
@@ -70,11 +74,12 @@ class World {
 
  private:
   void befall_worker(Worker& worker);
+  void check_floor(const Router& router, const wire::ModelRecord& record);
   Scheduler& any_scheduler();
   void part(NodeIndex a, NodeIndex b, Duration time);
 
   WorldOptions options_;
-  wire::ModelRecord record_;
+  std::vector<wire::ModelRecord> records_;
   Registry registry_{loop};
   std::vector<std::unique_ptr<Scheduler>> schedulers_;
   std::vector<std::unique_ptr<Worker>> workers_;

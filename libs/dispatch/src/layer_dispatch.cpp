@@ -10,9 +10,11 @@ namespace conclave::dispatch {
 namespace {
 
 // A deadline is this many times what this share of calls took: far enough out that a worker which
-// is only busy is not suspected, near enough that a reader does not see it.
+// is only busy is not suspected, near enough that a reader does not see it. Where calls take long,
+// as many streams share few processors, it is so much beyond that share, or a half.
 constexpr double kDeadlineShare = 0.99;
 constexpr int kDeadlineTimes = 3;
+constexpr auto kDeadlineBeyond = std::chrono::milliseconds(20);
 // Whoever takes longer than this share of calls may be asked twice (The Tail at Scale, Dean 2013).
 constexpr double kHedgeShare = 0.95;
 // Hedges that calls save up for a bad moment.
@@ -383,10 +385,10 @@ std::optional<DispatchOptions::Duration> LayerDispatch::quantile(const Worker& w
 
 DispatchOptions::Duration LayerDispatch::patience(const Worker& worker, std::size_t units) const {
   const auto usual = quantile(worker, units, kDeadlineShare);
-  const auto patience =
-      usual ? std::clamp(kDeadlineTimes * *usual, options_.resend_min, options_.resend_max)
-            : options_.resend_max;
-  return patience * (1u << attempts_);
+  if (!usual) return options_.resend_max * (1u << attempts_);
+  const auto beyond = std::max<DispatchOptions::Duration>(kDeadlineBeyond, *usual / 2);
+  const auto patience = std::min(kDeadlineTimes * *usual, *usual + beyond);
+  return std::clamp(patience, options_.resend_min, options_.resend_max) * (1u << attempts_);
 }
 
 }  // namespace conclave::dispatch

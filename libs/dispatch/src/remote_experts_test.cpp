@@ -89,6 +89,18 @@ TEST(RemoteExpertsTest, AWorkerThatIsGoneIsNotAsked) {
   bench.expect_same_bits();
 }
 
+TEST(RemoteExpertsTest, AWorkerWithoutALinkIsNotMissedWhereAnotherHasItsExperts) {
+  Bench bench(kModel);
+  const wire::WorkerEndpoint there = bench.full_worker("a").endpoint();
+  bench.remote().update(bench.table({there, {"late", 1, "direct://late"}}, [](auto, auto) {
+    return std::vector<std::uint16_t>{0, 1};
+  }));
+
+  bench.expect_same_bits();
+
+  EXPECT_TRUE(bench.remote().reachable());
+}
+
 TEST(RemoteExpertsTest, WaitsForAWorkerThatComesLate) {
   Bench bench(kModel);
   bench.remote().update(bench.table({"late", 1, "direct://late"}));

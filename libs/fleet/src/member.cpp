@@ -98,6 +98,7 @@ class ReporterState {
     message.role = identity.role;
     message.incarnation = identity.incarnation;
     message.zone = parts_.options.zone;
+    message.term = choice_.reported_term(SteadyClock::now());
     return message;
   }
 
@@ -133,9 +134,15 @@ class ReporterState {
     wire::NodeReport message = made_report();
     ready_ = message.state == wire::NodeState::kReady;
     in_flight_ = true;
+    const std::uint64_t number = ++report_;
     self_->request(proxy_, kAnswerPatience, std::move(message))
-        .then([this, scheduler](wire::ReportReply& reply) { answered(scheduler, reply); },
-              [this, scheduler](const caf::error& error) { failed(scheduler, error); });
+        .then(
+            [this, scheduler, number](wire::ReportReply& reply) {
+              if (number == report_) answered(scheduler, reply);
+            },
+            [this, scheduler, number](const caf::error& error) {
+              if (number == report_) failed(scheduler, error);
+            });
   }
 
   // Another scheduler may lead by now, and the one that answers not know it.
@@ -148,7 +155,11 @@ class ReporterState {
         .then(
             [this, other](wire::ReportReply& reply) {
               // Since then it was reported to in earnest.
-              if (*other != choice_.current()) heard(*other, reply);
+              if (*other == choice_.current() || !heard(*other, reply)) return;
+              in_flight_ = false;  // what the former leader answers does not count any more
+              ++report_;
+              again_ = false;
+              this->report();
             },
             [](const caf::error&) {});
   }
@@ -162,7 +173,9 @@ class ReporterState {
 
   // Whether it leads, and its answer was applied.
   bool heard(std::size_t scheduler, wire::ReportReply& reply) {
+    const std::uint64_t term = choice_.term();
     if (!choice_.answered(scheduler, reply, SteadyClock::now())) return false;
+    if (choice_.term() > term) again_ = true;  // a leader counts on what is said under its own term
     const fabric::LinkId link = link_to(scheduler);
     if (!reachable_) parts_.log.info("scheduler_reached", {{"epoch", reply.epoch}});
     reachable_ = true;
@@ -200,6 +213,7 @@ class ReporterState {
   fabric::LinkId leader_ = 0;  // who led last
   std::string named_;          // address of the last link, if none of the settings'
   bool ready_ = false;         // as last reported
+  std::uint64_t report_ = 0;   // number of the one that is in flight, or was
   bool in_flight_ = false;
   bool again_ = false;
   bool reachable_ = false;

@@ -181,12 +181,11 @@ TEST_F(MemberTest, SaysWhereItStands) {
 }
 
 TEST_F(MemberTest, GoesToTheNextSchedulerWhenOneEnds) {
-  FakeScheduler other(*process_, "inproc://other");
   schedulers_ = {"inproc://scheduler", "inproc://other"};
   start_scheduler();
   join();
   ASSERT_TRUE(replies_.wait());
-  EXPECT_EQ(other.reports(), 0);
+  FakeScheduler other(*process_, "inproc://other");
 
   scheduler_.reset();
 

@@ -25,7 +25,12 @@ bool SchedulerChoice::answered(std::size_t from, const wire::ReportReply& reply,
     term_ = reply.term;
     term_heard_ = now;
   }
+  if (is_newer && leader_ && *leader_ != from) {
+    former_ = *leader_;
+    farewells_ = kFarewells;
+  }
   current_ = from;
+  leader_ = from;
   is_led_ = true;
   tries_ = 0;
   return true;
@@ -58,7 +63,12 @@ std::size_t SchedulerChoice::index_of(const std::string& address) {
 }
 
 std::optional<std::size_t> SchedulerChoice::probe(Time now) {
-  if (!is_led_ || addresses_.size() < 2 || now - probed_ < kProbe) return std::nullopt;
+  if (!is_led_ || addresses_.size() < 2) return std::nullopt;
+  if (farewells_ > 0 && former_ != current_ && former_ < addresses_.size()) {
+    --farewells_;
+    return former_;
+  }
+  if (now - probed_ < kProbe) return std::nullopt;
   probed_ = now;
   probe_ = next_of(probe_);
   if (probe_ == current_) probe_ = next_of(probe_);

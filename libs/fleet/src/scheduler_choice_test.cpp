@@ -98,6 +98,20 @@ TEST(SchedulerChoiceTest, HearsInPassingThatAnotherLeads) {
   EXPECT_EQ(choice.current(), 1u);
 }
 
+// It may be cut off from the registry, and lead on for those who have not heard.
+TEST(SchedulerChoiceTest, TellsTheFormerLeaderThatItWasReplaced) {
+  SchedulerChoice choice({"a", "b", "c"});
+  ASSERT_TRUE(choice.answered(0, leads(4), kNow));
+  EXPECT_TRUE(choice.probe(kNow));
+  choice.failed(0);
+  ASSERT_TRUE(choice.answered(1, leads(5), kNow));
+
+  for (int i = 0; i < SchedulerChoice::kFarewells; ++i) EXPECT_EQ(choice.probe(kNow), 0u);
+  EXPECT_EQ(choice.probe(kNow), std::nullopt);
+  EXPECT_EQ(choice.reported_term(kNow), 5u);
+  EXPECT_EQ(choice.reported_term(kNow + SchedulerChoice::kTermMemory), 0u);
+}
+
 TEST(SchedulerChoiceTest, TakesWhoeverCanBeReachedWhileNobodyLeads) {
   SchedulerChoice choice({"a", "b"});
 

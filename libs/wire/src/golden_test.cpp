@@ -86,6 +86,7 @@ std::vector<Message> earlier_of(Message message) {
   };
   keep();
   if (auto* answer = std::get_if<KeyAnswer>(&message)) answer->quota = {};
+  each_report(message, [](NodeReport& report) { report.term = 0; });
   keep();
   if (auto* reply = std::get_if<ReportReply>(&message)) reply->tables[0].leaving = false;
   keep();

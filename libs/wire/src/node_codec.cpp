@@ -219,6 +219,7 @@ void write(Encoder& encoder, schema::NodeReport::Builder to, const NodeReport& f
   to.setZone(encoder.text(from.zone, kNameBytesMax, "zone"));
   write_texts(encoder, to.initLost(encoder.size(from.lost.size(), kNodesMax, "lost")), from.lost,
               "lost");
+  to.setTerm(from.term);
 }
 
 void read(Decoder& decoder, schema::NodeReport::Reader from, NodeReport& to) {
@@ -239,6 +240,7 @@ void read(Decoder& decoder, schema::NodeReport::Reader from, NodeReport& to) {
   read_refused(decoder, from, to.refused);
   to.zone = decoder.text(from.getZone(), kNameBytesMax, "zone");
   decoder.texts(from.getLost(), to.lost, kNodesMax, kNameBytesMax, "lost");
+  to.term = from.getTerm();
 }
 
 void write(Encoder& encoder, schema::Fleet::Builder to, const Fleet& from) {

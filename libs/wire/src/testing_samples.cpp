@@ -138,7 +138,8 @@ NodeReport node_report() {
                    .tokens_total = 8},
           .refused = {{.model = model(), .layer = 1, .index = 3, .reason = "wrong sum"}},
           .zone = "rack-7",
-          .lost = {"worker-2", "worker-3"}};
+          .lost = {"worker-2", "worker-3"},
+          .term = 7};
 }
 
 Assignment assignment() {

@@ -1,6 +1,7 @@
 #include "expert_loader.hpp"
 
 #include <algorithm>
+#include <deque>
 #include <iterator>
 #include <new>
 #include <utility>
@@ -186,10 +187,12 @@ Status ExpertLoader::load_all(Work& work) {
   base::Arena arena(bytes);
   std::mutex mutex;  // guards `work` and calls of changed_
   base::ThreadPool pool(host_.size() == 0 ? options_.threads : 1);
-  pool.for_each(work.experts.size(), [&](std::size_t i, unsigned) {
+  std::deque<Aside> asides;  // one for each of the pool's threads
+  while (asides.size() < pool.threads()) asides.emplace_back(options_.nice, log_);
+  pool.for_each(work.experts.size(), [&](std::size_t i, unsigned thread) {
     if (superseded()) return;
     const wire::AssignedExpert& expert = work.experts[i];
-    const Status status = load(work.model, expert, arena);
+    const Status status = load(work.model, expert, arena, asides[thread]);
     if (!status && superseded()) return;  // it may have been given up for that
     const std::lock_guard lock(mutex);
     if (!status) return note_failure(work, expert, status.error());
@@ -276,12 +279,14 @@ void ExpertLoader::drop_unlisted(const wire::Assignment& assignment) {
   }
 }
 
+// What holds the host's lock is as urgent as calls, which wait for it; what comes before is not.
 Status ExpertLoader::load(const Model& model, const wire::AssignedExpert& expert,
-                          base::Arena& arena) {
+                          base::Arena& arena, Aside& aside) {
   const model::ExpertId id{expert.layer, expert.index};
   CONCLAVE_TRY(const std::size_t bytes, model::packed_expert_bytes(model.file, model.config, id));
   CONCLAVE_TRY_VOID(take_room(bytes));
-  base::Result<model::Expert> read = within_memory([&] { return bring(model, expert, arena); });
+  base::Result<model::Expert> read = fail(ErrorCode::kInternal, "not read");
+  aside.run([&] { read = within_memory([&] { return bring(model, expert, arena); }); });
   const std::lock_guard lock(room_mutex_);
   loading_bytes_ -= bytes;
   --loading_;

@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "aside.hpp"
 #include "conclave/artifacts/store.hpp"
 #include "conclave/base/arena.hpp"
 #include "conclave/gguf/file.hpp"
@@ -32,6 +33,7 @@ struct LoaderOptions {
   std::uint64_t memory_bytes = 0;  // for all experts together
   std::uint32_t slots = 0;         // most experts; 0: as memory allows
   unsigned threads = 1;            // that load the first experts of a model
+  int nice = 0;                    // of all of them: see Aside
   /// Whether the system has so much memory for what an assignment adds; null: nobody asks.
   std::function<base::Status(std::uint64_t bytes)> check_memory;
   /// When what failed is tried again: a volume may come late, or be mended. Long against reading a
@@ -102,7 +104,8 @@ class ExpertLoader {
   void note_failure(Work& work, const wire::AssignedExpert& expert, const base::Error& error) const;
   void keep_refused(const wire::ModelVersion& model, std::vector<wire::RefusedExpert> refused);
   void forget_refused(const wire::ModelVersion& model);
-  base::Status load(const Model& model, const wire::AssignedExpert& expert, base::Arena& arena);
+  base::Status load(const Model& model, const wire::AssignedExpert& expert, base::Arena& arena,
+                    Aside& aside);
   base::Result<model::Expert> bring(const Model& model, const wire::AssignedExpert& expert,
                                     base::Arena& arena);
   [[nodiscard]] static base::Result<model::Expert> read_checked(const Model& model,

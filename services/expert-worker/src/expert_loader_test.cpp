@@ -1,6 +1,8 @@
 #include "expert_loader.hpp"
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -65,6 +67,34 @@ TEST_F(ExpertLoaderTest, HasNothingToDoAtFirst) {
 
   EXPECT_EQ(loader_->epoch(), 0u);
   EXPECT_EQ(loader_->problem(), "no assignment yet");
+}
+
+// The nice values of this process's threads.
+std::vector<int> nice_values() {
+  std::vector<int> values;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    values.push_back(
+        getpriority(PRIO_PROCESS, static_cast<id_t>(std::stoul(task.path().filename()))));
+  }
+  return values;
+}
+
+TEST_F(ExpertLoaderTest, ReadsOnThreadsThatStandBackAndInsertsOnOnesThatDoNot) {
+  const int usual = getpriority(PRIO_PROCESS, 0);
+  start({.nice = 7});
+  std::vector<int> nice;
+  int own = -1;
+  on_change_ = [&](bool settled) {
+    if (settled) return;
+    nice = nice_values();
+    own = getpriority(PRIO_PROCESS, static_cast<id_t>(gettid()));
+  };
+
+  apply(first(6, 1));
+
+  EXPECT_EQ(host_.size(), 6u);
+  EXPECT_THAT(nice, ::testing::Contains(std::min(usual + 7, 19)));
+  EXPECT_EQ(own, usual);
 }
 
 TEST_F(ExpertLoaderTest, HostsWhatItIsGiven) {

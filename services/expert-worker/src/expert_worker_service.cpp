@@ -116,6 +116,7 @@ class ExpertWorkerService::Impl {
         LoaderOptions{.memory_bytes = memory_bytes_,
                       .slots = settings_.worker.slots,
                       .threads = compute_->threads(),
+                      .nice = static_cast<int>(settings_.worker.load_nice),
                       .check_memory = check_memory},
         [this](bool settled) { changed(settled); }, context_.metrics, context_.log));
     measure();

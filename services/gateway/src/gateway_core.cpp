@@ -87,7 +87,9 @@ bool GatewayCore::submit(Submission submission, TimePoint now) {
   const auto request = open(std::move(submission), *choice);
   for (std::size_t prompt = 0; prompt < request->second.streams.size(); ++prompt) {
     if (dispatch(request->first, request->second, prompt)) continue;
-    fail(request, no_router(choice->version.name), now);
+    const ApiError error = no_router(choice->version.name);
+    if (hold(request->second.streams[prompt], error, now)) continue;
+    fail(request, error, now);
     return false;
   }
   if (choice->shadow.version != 0) shadow(request->second, choice->shadow, now);
@@ -202,7 +204,7 @@ void GatewayCore::take(Open& open, std::size_t prompt, wire::StreamEvents& event
   Stream& stream = open.streams[prompt];
   stream.log.add(events);
   if (stream.loss && !events.tokens.empty()) {
-    metrics_.resumed(now - stream.loss->since);
+    if (!stream.loss->held) metrics_.resumed(now - stream.loss->since);
     stream.loss.reset();
     stream.tried.clear();
   }
@@ -276,7 +278,7 @@ void GatewayCore::fail(Requests::iterator request, const ApiError& error, TimePo
 void GatewayCore::close(Requests::iterator request, bool answered, TimePoint now) {
   Open& open = request->second;
   for (Stream& stream : open.streams) {
-    if (stream.loss && stream.unfinished > 0) metrics_.given_up();
+    if (stream.loss && !stream.loss->held && stream.unfinished > 0) metrics_.given_up();
     // What no router took was refused, not aborted.
     for (std::size_t i = 0; stream.accepted && i < stream.unfinished; ++i) {
       open.metrics.choice_finished(FinishReason::kCancelled);
@@ -341,8 +343,23 @@ void GatewayCore::tick(TimePoint now) {
     port_.cancel(late.router, {options_.gateway, late.stream});
     routers_.sequences_closed(late.router, late.sequences);
   }
+  note_served(now);
   leave_draining();
   resume_waiting(now);
+}
+
+void GatewayCore::note_served(TimePoint now) {
+  std::map<std::string, TimePoint> served_at;
+  for (const wire::ModelVersion& version : serving_.versions()) {
+    const std::string name = version.name + ":" + std::to_string(version.version);
+    const auto before = served_at_.find(name);
+    if (routers_.usable(version.name, version.version) > 0) {
+      served_at[name] = now;
+    } else if (before != served_at_.end()) {
+      served_at.insert(*before);
+    }
+  }
+  served_at_ = std::move(served_at);
 }
 
 void GatewayCore::deployments(wire::DeploymentList list) {

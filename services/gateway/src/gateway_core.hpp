@@ -54,6 +54,9 @@ struct CoreOptions {
   std::function<std::uint64_t()> random;    // which part of a deployment answers; null: the first
   /// How long a stream that lost its router may be without one: to start a router again, and load.
   std::chrono::milliseconds resume_timeout{30'000};
+  /// How long a new request waits for a router where there was one so long ago at most: links come
+  /// anew and routers are replaced within it. Where there is none for good, clients hear at once.
+  std::chrono::milliseconds hold_timeout{5'000};
   std::size_t prefix_blocks_max = 65'536;  // of PrefixIndex
   /// A request ended that had been given to a router; may be null.
   std::function<void(const std::optional<wire::Sha256>& key, const std::string& model,
@@ -102,10 +105,12 @@ class GatewayCore {
   [[nodiscard]] std::size_t open_requests() const { return requests_.size(); }
 
  private:
-  // A stream that its router could not finish, until another one has given a token.
+  // A stream that its router could not finish, or for which there was none, until another one has
+  // given a token.
   struct Loss {
     TimePoint since;
-    ApiError error;  // the client's, if nobody goes on
+    ApiError error;     // the client's, if nobody goes on
+    bool held = false;  // it has not begun: nothing was lost
   };
   // One prompt of a request.
   struct Stream {
@@ -159,6 +164,9 @@ class GatewayCore {
              TimePoint now);
   /// A router does not go on with a stream: another one does, now or later; or the request ends.
   void lose(Requests::iterator request, std::size_t prompt, const ApiError& error, TimePoint now);
+  /// A new request's stream waits for a router; false: it would do so in vain.
+  bool hold(Stream& stream, const ApiError& error, TimePoint now);
+  void note_served(TimePoint now);
   void resume_waiting(TimePoint now);
   /// False: its time is over, and the request's with it.
   bool resume(Requests::iterator request, std::size_t prompt, TimePoint now);
@@ -190,6 +198,7 @@ class GatewayCore {
   ServingBook serving_;
   ShadowBook shadows_;
   std::string fleet_reason_;
+  std::map<std::string, TimePoint> served_at_;  // "name:version": a router could be chosen
   Requests requests_;
   std::unordered_map<std::uint64_t, Place> places_;
   std::uint64_t next_stream_ = 1;

@@ -127,14 +127,25 @@ void GatewayCore::retry(Requests::iterator request, std::size_t prompt, const ba
     metrics_.retried();
     return;
   }
+  // It may have begun to drain a moment ago. Who is overloaded says so.
+  const bool is_away = error.code == ErrorCode::kUnavailable && !is_experts_missing(told);
+  if (elsewhere && is_away && hold(stream, told, now)) return;
   fail(request, told, now);
+}
+
+bool GatewayCore::hold(Stream& stream, const ApiError& error, TimePoint now) {
+  const auto served =
+      served_at_.find(stream.generate.model + ":" + std::to_string(stream.generate.version));
+  if (served == served_at_.end() || now - served->second >= options_.hold_timeout) return false;
+  stream.loss = Loss{now, error, true};
+  return true;
 }
 
 void GatewayCore::lose(Requests::iterator request, std::size_t prompt, const ApiError& error,
                        TimePoint now) {
   Stream& stream = request->second.streams[prompt];
   release(stream);
-  if (!stream.loss) stream.loss = Loss{now, error};
+  if (!stream.loss || stream.loss->held) stream.loss = Loss{now, error};
   log_.debug("stream_lost",
              {{"request_id", request->second.call.request_id()}, {"error", error.message}});
   if (++stream.losses >= kRoutersTriedMax || stream.log.overflowed()) {
@@ -151,7 +162,8 @@ bool GatewayCore::resume(Requests::iterator request, std::size_t prompt, TimePoi
   // Nobody will ever serve again what it was begun with, once the last one has gone over.
   const bool replaced = routers_.usable(stream.generate.model) > 0 &&
                         serving_.is_gone(stream.generate.model, stream.generate.version);
-  if (!replaced && now - stream.loss->since < options_.resume_timeout) return true;
+  const auto patience = stream.loss->held ? options_.hold_timeout : options_.resume_timeout;
+  if (!replaced && now - stream.loss->since < patience) return true;
   fail(request, stream.loss->error, now);
   return false;
 }

@@ -971,5 +971,64 @@ TEST_F(DeploymentsTest, AShadowIsShownToNobody) {
   EXPECT_THAT(routers_.cancelled, ::testing::Contains(routers_.sent[3].request.stream));
 }
 
+// Two routers are replaced at once: the old ones drain, and the links to the new ones are not up.
+TEST_F(GatewayCoreTest, ARequestBetweenTwoRoutersWaitsForTheNextOne) {
+  core_.tick(now_);  // both could be chosen
+  std::vector<wire::NodeStatus> nodes = {router("a"), router("b")};
+  for (wire::NodeStatus& node : nodes) node.report.state = wire::NodeState::kDraining;
+  nodes.push_back(router("c"));
+  core_.fleet(fleet_of(nodes));
+
+  const auto client = submit(request(false));
+  EXPECT_FALSE(client->answer);
+  now_ += milliseconds(500);
+  core_.tick(now_);
+  EXPECT_THAT(routers_.sent, IsEmpty());
+  core_.link_changed(RouterId{3}, true, now_);
+
+  ASSERT_THAT(routers_.sent, SizeIs(1));
+  EXPECT_EQ(routers_.sent[0].router, RouterId{3});
+  say(sent_stream(0), {token(1, "x"), end()});
+  EXPECT_EQ(client->answer->status, 200u);
+  EXPECT_EQ(metric("conclave_gateway_streams_resumed_total"), "0") << "nothing was lost";
+}
+
+TEST_F(GatewayCoreTest, ARequestThatARouterRefusesAsItDrainsWaitsForTheNextOne) {
+  core_.tick(now_);
+  const auto client = submit(request(false));
+  core_.refused(sent_stream(0), {ErrorCode::kUnavailable, "draining"}, now_);
+  core_.refused(sent_stream(1), {ErrorCode::kUnavailable, "draining"}, now_);
+  EXPECT_FALSE(client->answer);
+
+  now_ += milliseconds(250);
+  core_.tick(now_);
+  ASSERT_THAT(routers_.sent, SizeIs(3));
+  say(sent_stream(2), {token(1, "x"), end()});
+  EXPECT_EQ(client->answer->status, 200u);
+}
+
+TEST_F(GatewayCoreTest, ARequestIsHeldForATimeAndNotWhereThereIsNoRouterForGood) {
+  core_.tick(now_);
+  core_.fleet(fleet_of({}));
+  core_.link_changed(kA, false, now_);
+  core_.link_changed(kB, false, now_);
+  const auto client = submit(request(false));
+  EXPECT_FALSE(client->answer);
+
+  now_ += seconds(4);
+  core_.tick(now_);
+  EXPECT_FALSE(client->answer);
+  now_ += seconds(2);
+  core_.tick(now_);
+  ASSERT_TRUE(client->answer);
+  EXPECT_EQ(client->answer->status, 503u);
+
+  const auto late = submit(request(false), RequestId{2});
+  ASSERT_TRUE(late->answer);
+  EXPECT_EQ(late->answer->status, 503u);
+  EXPECT_THAT(late->answer->body, HasSubstr("No router is ready"));
+  EXPECT_EQ(core_.open_requests(), 0u);
+}
+
 }  // namespace
 }  // namespace conclave::gateway

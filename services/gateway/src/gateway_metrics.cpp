@@ -164,8 +164,9 @@ GatewayMetrics::GatewayMetrics(telemetry::Metrics& metrics)
                              "Streams taken from a router that drains")),
       prefix_tokens_(metrics.counter("conclave_gateway_prefix_tokens_total",
                                      "Tokens of prompts, about, that the chosen router knew")),
-      streams_waiting_(metrics.gauge("conclave_gateway_streams_without_router",
-                                     "Streams that lost their router and wait for another one")),
+      streams_waiting_(
+          metrics.gauge("conclave_gateway_streams_without_router",
+                        "Streams that wait for a router, having lost one or between two")),
       clients_lost_(metrics.counter("conclave_gateway_clients_lost_total",
                                     "Requests whose client left, or was too slow, before the end")),
       stale_events_(metrics.counter("conclave_gateway_stale_events_total",

@@ -199,7 +199,8 @@ class GatewayService::Impl {
         status_,
         {context_.node_name, settings_.gateway.request_timeout,
          [this] { return unix_seconds(context_.wall_clock()); }, [this] { return random_(); },
-         settings_.gateway.resume_timeout, settings_.gateway.prefix_blocks_max,
+         settings_.gateway.resume_timeout, settings_.gateway.hold_timeout,
+         settings_.gateway.prefix_blocks_max,
          [control = control_](const std::optional<wire::Sha256>& key, const std::string& model,
                               const Usage& usage) {
            caf::anon_send(control, Used{key, model, usage.prompt_tokens, usage.completion_tokens,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/json/array.hpp>
+#include <boost/json/parse.hpp>
 #include <utility>
 
 #include "conclave/base/text.hpp"
@@ -96,6 +97,15 @@ Result<std::vector<std::string>> workers_member(const json::object& body) {
 }
 
 }  // namespace
+
+wire::AdminReply said_not_kept(wire::AdminReply reply) {
+  if (reply.status >= 300) return reply;
+  boost::system::error_code failed;
+  const json::value body = json::parse(reply.body, failed);
+  json::object said = !failed && body.is_object() ? body.get_object() : json::object();
+  said["kept"] = false;
+  return json_reply(said);
+}
 
 FleetAdmin::FleetAdmin(SchedulerCore& core, std::function<Time()> now)
     : core_(core), now_(std::move(now)) {

@@ -9,6 +9,9 @@
 
 namespace conclave::scheduler {
 
+/// What is answered to a change that is made, and that no registry keeps yet: `"kept": false`.
+wire::AdminReply said_not_kept(wire::AdminReply reply);
+
 /// One thread, the core's. The core must outlive it.
 class FleetAdmin {
  public:

@@ -22,7 +22,12 @@ LeadActor::behavior_type LeadState::make_behavior() {
             self_->delayed_send(self_, parts_.lease / kAsksPerLease, caf::tick_atom_v);
             beat();
           },
-          [this](caf::connect_atom) { beat(); }, [this](const Resign&) { return resign(); }};
+          [this](caf::connect_atom) { beat(); }, [this](const Outdone& by) { outdone(by.term); },
+          [this](const Keep&) {
+            is_awaited_ = true;
+            if (is_begun_) look_for_changes();
+          },
+          [this](const Resign&) { return resign(); }};
 }
 
 fabric::LedgerActor LeadState::ledger() {
@@ -50,9 +55,11 @@ void LeadState::ask() {
   const auto ttl = static_cast<std::uint32_t>(parts_.lease.count());
   self_->request(ledger(), kTimeout, wire::LeaseRequest{kLeadLease, lead_.holder(), ttl})
       .then(
-          [this](const wire::LeaseReply& reply) {
+          [this, asked = parts_.now()](const wire::LeaseReply& reply) {
             asking_ = false;
             heard(reply);
+            renewed(asked);
+            if (is_awaited_ && is_begun_) look_for_changes();
           },
           [this, link = parts_.registries.link()](const caf::error& error) {
             asking_ = false;
@@ -85,6 +92,21 @@ void LeadState::heard(const wire::LeaseReply& reply) {
   }
 }
 
+// The registry counts from when it was asked, or later.
+void LeadState::renewed(std::chrono::steady_clock::time_point asked) {
+  if (lead_.token() == 0) return;
+  leased_until_ = asked + parts_.lease;
+  if (is_begun_) self_->send(parts_.scheduler, Leased{lead_.term(), leased_until_});
+}
+
+// The registry's word goes before that of nodes, which may remember terms of another database.
+void LeadState::outdone(std::uint64_t term) {
+  if (parts_.now() < leased_until_ || lead_.outdone(term) != Leadership::Change::kEnded) return;
+  parts_.log.warn("lead_ends", {{"leader", lead_.leader()}, {"term", lead_.term()}});
+  is_begun_ = false;
+  tell({}, false);
+}
+
 void LeadState::read() {
   if (reading_) return;
   reading_ = true;
@@ -113,22 +135,27 @@ void LeadState::was_read(const wire::StateReply& reply) {
   const bool begins = !std::exchange(is_begun_, true);
   if (begins) change_ = 0;
   tell(reply.data, begins);
+  if (is_awaited_) look_for_changes();
 }
 
 void LeadState::tell(std::optional<std::string> kept, bool begins) {
-  self_->send(parts_.scheduler,
-              LeadChange{lead_.leads(), begins, lead_.term(), lead_.leader(), std::move(kept)});
+  self_->send(parts_.scheduler, LeadChange{lead_.leads(), begins, lead_.term(), lead_.leader(),
+                                           std::move(kept), leased_until_});
 }
 
 void LeadState::look_for_changes() {
   if (putting_ || !is_read_) return;
   putting_ = true;
+  is_awaited_ = false;
   self_->request(parts_.scheduler, kTimeout, KeptQuestion{change_})
       .then(
           [this](KeptAnswer& answer) {
             putting_ = false;
             is_dirty_ = answer.document.has_value();
-            if (is_dirty_ && lead_.token() != 0) put(std::move(answer));
+            if (!is_dirty_) return;
+            if (lead_.token() != 0) return put(std::move(answer));
+            is_awaited_ = true;
+            ask();
           },
           [this](const caf::error&) { putting_ = false; });
 }
@@ -146,6 +173,8 @@ void LeadState::put(KeptAnswer answer) {
             is_dirty_ = false;
             revision_ = reply.revision;
             change_ = change;
+            self_->send(parts_.scheduler, KeptUntil{change});
+            if (is_awaited_) look_for_changes();
           },
           [this, link = parts_.registries.link()](const caf::error& refused) {
             putting_ = false;

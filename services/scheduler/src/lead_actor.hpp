@@ -22,8 +22,21 @@ struct LeadChange {
   bool leads = false;
   bool begins = false;  // it goes by nothing that it knew before
   std::uint64_t term = 0;
-  std::string leader;               // address; empty: itself, or nobody knows
-  std::optional<std::string> kept;  // read for this beginning
+  std::string leader;                                    // address; empty: itself, or nobody knows
+  std::optional<std::string> kept;                       // read for this beginning
+  std::chrono::steady_clock::time_point leased_until{};  // as Leased
+};
+
+/// lead -> scheduler: under which term it leads, and until when nobody else can, by what the
+/// registry said.
+struct Leased {
+  std::uint64_t term = 0;
+  std::chrono::steady_clock::time_point until;
+};
+
+/// scheduler -> lead: a node has followed a leader of this term, which is greater than ours.
+struct Outdone {
+  std::uint64_t term = 0;
 };
 
 /// lead -> scheduler: has what is to be kept changed since this change of it?
@@ -35,24 +48,37 @@ struct KeptAnswer {
   std::optional<std::string> document;  // nothing: no
 };
 
+/// scheduler -> lead: somebody waits until a change is kept.
+struct Keep {};
+/// lead -> scheduler: the registry keeps all changes up to this one.
+struct KeptUntil {
+  std::uint64_t change = 0;
+};
+
 /// service -> lead, answered when the lease is free: another one may lead.
 struct Resign {};
 
 }  // namespace conclave::scheduler
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::scheduler::LeadChange)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::scheduler::Leased)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::scheduler::Outdone)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::scheduler::KeptQuestion)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::scheduler::KeptAnswer)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::scheduler::Keep)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::scheduler::KeptUntil)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(conclave::scheduler::Resign)
 
 namespace conclave::scheduler {
 
 /// What a scheduler's actor answers to its lead.
 using LedActor =
-    caf::typed_actor<caf::reacts_to<LeadChange>, caf::replies_to<KeptQuestion>::with<KeptAnswer>>;
+    caf::typed_actor<caf::reacts_to<LeadChange>, caf::reacts_to<Leased>, caf::reacts_to<KeptUntil>,
+                     caf::replies_to<KeptQuestion>::with<KeptAnswer>>;
 
 using LeadActor =
     caf::typed_actor<caf::reacts_to<caf::tick_atom>, caf::reacts_to<caf::connect_atom>,
+                     caf::reacts_to<Outdone>, caf::reacts_to<Keep>,
                      caf::replies_to<Resign>::with<caf::unit_t>>;
 
 struct LeadParts {
@@ -63,6 +89,7 @@ struct LeadParts {
   bool elected = false;
   std::chrono::milliseconds lease{};
   telemetry::Logger log;
+  std::function<std::chrono::steady_clock::time_point()> now;
 };
 
 class LeadState {
@@ -82,6 +109,8 @@ class LeadState {
   void beat();
   void ask();
   void heard(const wire::LeaseReply& reply);
+  void renewed(std::chrono::steady_clock::time_point asked);
+  void outdone(std::uint64_t term);
   void read();
   void was_read(const wire::StateReply& reply);
   void look_for_changes();
@@ -98,9 +127,11 @@ class LeadState {
   bool asking_ = false;
   bool reading_ = false;
   bool putting_ = false;
-  bool is_begun_ = false;  // it leads, and the scheduler was told
-  bool is_read_ = false;   // what is kept, in this lead
-  bool is_dirty_ = false;  // something is to be kept, for which the lease is wanted
+  bool is_begun_ = false;    // it leads, and the scheduler was told
+  bool is_read_ = false;     // what is kept, in this lead
+  bool is_dirty_ = false;    // something is to be kept, for which the lease is wanted
+  bool is_awaited_ = false;  // somebody waits until it is kept
+  std::chrono::steady_clock::time_point leased_until_{};
   int beats_ = 0;
   std::uint64_t revision_ = 0;  // of what is kept
   std::uint64_t change_ = 0;    // of the scheduler's, that is kept

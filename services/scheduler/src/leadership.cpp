@@ -30,6 +30,14 @@ Leadership::Change Leadership::heard(const wire::LeaseReply& reply) {
   return former != leader_ ? Change::kFollowed : Change::kNone;
 }
 
+Leadership::Change Leadership::outdone(std::uint64_t term) {
+  if (!elected_ || !leads_ || term <= term_) return Change::kNone;
+  leads_ = false;
+  token_ = 0;
+  term_ = term;
+  return Change::kEnded;
+}
+
 Leadership::Change Leadership::resign() {
   resigned_ = true;
   token_ = 0;

@@ -20,7 +20,7 @@ std::string holder_name(std::string_view node, std::uint64_t incarnation, std::s
 ///
 /// Who leads goes on while the registry is away: nobody else can have the lease then, but for a
 /// registry that others reach. Nodes ignore a leader of a lower term than they have seen, so that
-/// such a one has no effect; it hears of its end with the registry's next answer.
+/// such a one has no effect; it hears of its end with the registry's next answer, or from any node.
 class Leadership {
  public:
   /// Not `elected`: there is one scheduler, which leads with or without a lease.
@@ -34,6 +34,9 @@ class Leadership {
     kFollowed,  // as before it does not lead; who does has changed
   };
   Change heard(const wire::LeaseReply& reply);
+  /// Its own lease has run out, and a node has followed a leader of this term. kEnded if that is a
+  /// greater one than its own, else kNone.
+  Change outdone(std::uint64_t term);
   /// It gives the lease back, or is about to. kEnded or kNone.
   Change resign();
 

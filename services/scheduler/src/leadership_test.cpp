@@ -59,6 +59,24 @@ TEST(LeadershipTest, BeginsAnewIfSomebodyLedMeanwhile) {
   EXPECT_EQ(one.heard({kSelf, 7, 3000}), Change::kBegan);
 }
 
+TEST(LeadershipTest, EndsWhenANodeHasFollowedALaterOne) {
+  Leadership one(kSelf, true);
+  EXPECT_EQ(one.outdone(9), Change::kNone);  // it does not lead
+  ASSERT_EQ(one.heard({kSelf, 4, 3000}), Change::kBegan);
+
+  EXPECT_EQ(one.outdone(4), Change::kNone);  // its own nodes say so
+  EXPECT_EQ(one.outdone(5), Change::kEnded);
+
+  EXPECT_FALSE(one.leads());
+  EXPECT_EQ(one.token(), 0u);
+  EXPECT_EQ(one.term(), 5u);
+  EXPECT_EQ(one.leader(), "");  // nobody said so far
+  EXPECT_EQ(one.heard({kSelf, 6, 3000}), Change::kBegan);
+
+  Leadership only(kSelf, false);
+  EXPECT_EQ(only.outdone(5), Change::kNone);
+}
+
 TEST(LeadershipTest, WhoResignedDoesNotBeginAgain) {
   Leadership one(kSelf, true);
   ASSERT_EQ(one.heard({kSelf, 4, 3000}), Change::kBegan);

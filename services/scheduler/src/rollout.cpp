@@ -84,8 +84,10 @@ void Rollout::observe(const wire::NodeReport& worker, Time now) {
   if (hosting.epoch != 0) hosting.ready = hosting.ready & hosting.listed;
   if (is_unknown && !is_empty(hosting.ready)) {
     // One that was gone may still be in the table at hand: the next one must have been taken.
-    removals_.push_back(
-        {table_is_outdated_ ? 0 : table_.epoch, now, {{worker.node, hosting.ready}}});
+    removals_.push_back({table_is_outdated_ ? 0 : table_.epoch,
+                         now,
+                         now + options_.hold,
+                         {{worker.node, hosting.ready}}});
   }
 }
 
@@ -174,10 +176,12 @@ bool Rollout::table_is_stale() const {
 
 void Rollout::publish(std::uint64_t epoch, Time now) {
   for (Removal& removal : removals_) {
-    if (removal.epoch == 0) removal = {epoch, now, std::move(removal.copies)};
+    if (removal.epoch != 0) continue;
+    removal.epoch = epoch;
+    removal.published = now;
   }
   const auto usable = this->usable();
-  Removal removal{epoch, now, {}};
+  Removal removal{epoch, now, {}, {}};
   table_ = {};
   table_.epoch = epoch;
   table_.model = model_.version;
@@ -248,12 +252,13 @@ std::vector<wire::AssignedExpert> Rollout::to_load(const Hosting& hosting, const
   return experts;
 }
 
-std::vector<std::string> Rollout::assign(std::uint64_t routers_seen, Time now,
+std::vector<std::string> Rollout::assign(std::uint64_t routers_seen, bool leased, Time now,
                                          const NextEpoch& next_epoch, const Room& room) {
   if (!model_.is_known()) return {};
   std::erase_if(removals_, [&](const Removal& removal) {
     const auto age = now - removal.published;
-    return now >= options_.hold_until && removal.epoch != 0 && age >= options_.grace &&
+    return now >= removal.hold_until && removal.epoch != 0 &&
+           age >= (leased ? options_.grace : options_.grace_unleased) &&
            (routers_seen >= removal.epoch || age >= options_.router_patience);
   });
   const auto usable = this->usable();

@@ -40,9 +40,12 @@ struct RolloutOptions {
   std::chrono::milliseconds router_patience{10'000};
   /// What routers do where no copy of an expert is left; in every table.
   wire::DegradedPolicy policy = wire::DegradedPolicy::kWait;
-  /// Until then nothing is dropped that a worker has: a scheduler that has just begun has not heard
-  /// of all routers yet, which may call it there.
-  Time hold_until{};
+  /// So long nothing is dropped that a worker has when it is first heard: routers that have not
+  /// been heard yet may call it there by the table of a former leader, which takes as long to
+  /// notice that the worker has left it.
+  std::chrono::milliseconds hold{0};
+  /// As `grace`, while another scheduler might lead that this one does not know of.
+  std::chrono::milliseconds grace_unleased{0};
 };
 
 using NextEpoch = std::function<std::uint64_t()>;
@@ -97,11 +100,11 @@ class Rollout {
   void restamp_table(std::uint64_t epoch) { table_.epoch = epoch; }
 
   /// Brings the assignments up to date; names of workers that have a new one. `routers_seen`: the
-  /// lowest epoch that a live router has applied. `room`: experts of this model that fit on a
-  /// worker beside those of other models.
+  /// lowest epoch that a live router has applied. `leased`: nobody else leads. `room`: experts of
+  /// this model that fit on a worker beside those of other models.
   using Room = std::function<std::uint64_t(const std::string& worker)>;
-  std::vector<std::string> assign(std::uint64_t routers_seen, Time now, const NextEpoch& next_epoch,
-                                  const Room& room);
+  std::vector<std::string> assign(std::uint64_t routers_seen, bool leased, Time now,
+                                  const NextEpoch& next_epoch, const Room& room);
   /// Whether the worker has not been told its assignment. What it has seen of a former scheduler
   /// may have the same epoch or a greater one.
   [[nodiscard]] bool has_news(const std::string& worker, std::uint64_t epoch_seen) const;
@@ -147,6 +150,7 @@ class Rollout {
   struct Removal {
     std::uint64_t epoch = 0;  // of the table; 0: the first one is still to come
     Time published;
+    Time hold_until{};
     std::map<std::string, wire::ExpertBits> copies;
   };
 

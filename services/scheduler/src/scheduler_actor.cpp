@@ -38,10 +38,14 @@ SchedulerActor::behavior_type SchedulerState::make_behavior() {
           },
           [this](const wire::CatalogChanged&) { on_catalog_changed(); },
           [this](const LeadChange& change) { on_lead(change); },
+          [this](const Leased& leased) { on_leased(leased); },
+          [this](const KeptUntil& kept) { answer_kept(kept.change); },
           [this](const KeptQuestion& question) { return kept(question); }};
 }
 
 void SchedulerState::begin() {
+  for (Unkept& unkept : unkept_) unkept.promise.deliver(fabric::to_caf(stands_by()));
+  unkept_.clear();
   core_ = parts_.make_core();
   parts_.metrics.restart();
   admin_.emplace(*core_, parts_.now);
@@ -54,10 +58,12 @@ void SchedulerState::begin() {
 void SchedulerState::on_lead(const LeadChange& change) {
   const bool ends = leads_ && !change.leads;
   const bool begins = change.begins && parts_.settings.elect;
+  lead_ = caf::actor_cast<LeadActor>(self_->current_sender());
   leads_ = change.leads;
   term_ = change.term;
   leader_ = change.leader;
   if (ends || begins) begin();
+  on_leased({change.term, change.leased_until});
   if (change.kept) {
     if (const auto read = from_document(*change.kept)) {
       core_->restore(*read, parts_.now());
@@ -68,6 +74,14 @@ void SchedulerState::on_lead(const LeadChange& change) {
   parts_.metrics.lead(leads_, term_);
   if (leads_) resolve();
   send_nudges();
+}
+
+// Who needs no lease has nobody beside it. One that lapsed, and that nobody took, has a new term.
+void SchedulerState::on_leased(const Leased& leased) {
+  leased_until_ = leased.until;
+  if (!leads_ || !parts_.settings.elect) return;
+  term_ = leased.term;
+  core_->lead(term_, leased_until_);
 }
 
 KeptAnswer SchedulerState::kept(const KeptQuestion& question) const {
@@ -94,9 +108,35 @@ base::Error SchedulerState::stands_by() const {
 
 caf::result<wire::AdminReply> SchedulerState::on_admin(const wire::AdminRequest& request) {
   if (!leads_) return fabric::to_caf(stands_by());
+  if (unkept_.size() >= kUnkeptMax) {
+    return fabric::to_caf({base::ErrorCode::kOverloaded, "too many changes wait to be kept"});
+  }
+  const std::uint64_t before = core_->kept_change();
   wire::AdminReply reply = admin_->serve(request);
   send_nudges();
-  return reply;
+  const std::uint64_t change = core_->kept_change();
+  const bool is_kept_elsewhere = parts_.registries.size() > 0;
+  if (change == before || !is_kept_elsewhere) return reply;
+  auto promise = self_->make_response_promise<wire::AdminReply>();
+  unkept_.push_back({change, parts_.now() + kKeepPatience, std::move(reply), promise});
+  if (lead_) self_->send(lead_, Keep{});
+  return promise;
+}
+
+void SchedulerState::answer_kept(std::uint64_t change) {
+  while (!unkept_.empty() && unkept_.front().change <= change) {
+    unkept_.front().promise.deliver(std::move(unkept_.front().reply));
+    unkept_.pop_front();
+  }
+}
+
+// In effect all the same, and kept as soon as a registry can be reached.
+void SchedulerState::answer_late(Time now) {
+  while (!unkept_.empty() && unkept_.front().deadline <= now) {
+    parts_.log.warn("change_not_kept_yet", {{"change", unkept_.front().change}});
+    unkept_.front().promise.deliver(said_not_kept(std::move(unkept_.front().reply)));
+    unkept_.pop_front();
+  }
 }
 
 caf::result<wire::ReportReply> SchedulerState::on_report(const wire::NodeReport& report) {
@@ -106,6 +146,10 @@ caf::result<wire::ReportReply> SchedulerState::on_report(const wire::NodeReport&
     other.term = term_;
     other.leader = leader_;
     return other;
+  }
+  // Its lease has run out, and it may not hear from the registry that another one leads.
+  if (report.term > term_ && parts_.settings.elect && parts_.now() >= leased_until_ && lead_) {
+    self_->send(lead_, Outdone{report.term});
   }
   auto reply = core_->on_report(report, parts_.now());
   send_nudges();
@@ -118,6 +162,7 @@ caf::result<wire::ReportReply> SchedulerState::on_report(const wire::NodeReport&
 void SchedulerState::on_tick() {
   self_->delayed_send(self_, parts_.settings.publish, caf::tick_atom_v);
   const Time now = parts_.now();
+  answer_late(now);
   if (!leads_) return parts_.metrics.show(SchedulerStats{});
   if (now >= resolve_at_ || (resolve_again_ && !resolving_)) resolve();
   core_->on_tick(now);

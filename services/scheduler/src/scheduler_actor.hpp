@@ -27,6 +27,7 @@ using SchedulerActor =
     fabric::FleetActor::extend<caf::replies_to<wire::AdminRequest>::with<wire::AdminReply>,
                                caf::reacts_to<wire::CatalogChanged>, caf::reacts_to<caf::tick_atom>,
                                caf::reacts_to<caf::connect_atom>, caf::reacts_to<LeadChange>,
+                               caf::reacts_to<Leased>, caf::reacts_to<KeptUntil>,
                                caf::replies_to<KeptQuestion>::with<KeptAnswer>>;
 
 struct SchedulerParts {
@@ -43,6 +44,10 @@ struct SchedulerParts {
 class SchedulerState {
  public:
   static constexpr const char* kName = "conclave.scheduler";
+  /// A change that people made is answered when the registry keeps it, or so much later.
+  static constexpr std::chrono::seconds kKeepPatience{2};
+  /// Such changes at once: people and their scripts make few.
+  static constexpr std::size_t kUnkeptMax = 64;
 
   SchedulerState(SchedulerActor::pointer self, std::shared_ptr<SchedulerParts> parts)
       : self_(self),
@@ -55,8 +60,19 @@ class SchedulerState {
   SchedulerActor::behavior_type make_behavior();
 
  private:
+  // A change that is made and answered when it is kept.
+  struct Unkept {
+    std::uint64_t change = 0;
+    Time deadline;
+    wire::AdminReply reply;
+    caf::typed_response_promise<wire::AdminReply> promise;
+  };
+
   void begin();
   void on_lead(const LeadChange& change);
+  void on_leased(const Leased& leased);
+  void answer_kept(std::uint64_t change);
+  void answer_late(Time now);
   [[nodiscard]] KeptAnswer kept(const KeptQuestion& question) const;
   [[nodiscard]] caf::result<wire::Fleet> fleet() const;
   caf::result<wire::AdminReply> on_admin(const wire::AdminRequest& request);
@@ -80,8 +96,11 @@ class SchedulerState {
   SchedulerActor::pointer self_;
   SchedulerParts parts_;
   bool leads_;
-  std::uint64_t term_ = 0;  // of who leads; 0: nobody is elected
-  std::string leader_;      // its address, if it is another one and known
+  std::uint64_t term_ = 0;     // of who leads; 0: nobody is elected
+  std::string leader_;         // its address, if it is another one and known
+  Time leased_until_{};        // of its own lease
+  LeadActor lead_;             // null: it has not said anything yet
+  std::deque<Unkept> unkept_;  // by change
   std::unique_ptr<SchedulerCore> core_;
   std::optional<FleetAdmin> admin_;  // of the core
   Time resolve_at_{};

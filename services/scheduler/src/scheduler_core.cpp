@@ -43,6 +43,15 @@ base::Result<wire::ReportReply> SchedulerCore::on_report(const wire::NodeReport&
   expire(now);
   if (hears_nobody(now)) roster_.forgive(now - heard_);
   heard_ = now;
+  if (report.term > term_ && term_ != 0) {
+    ++refused_total_;
+    return fail(
+        ErrorCode::kFailedPrecondition,
+        base::shown(report.node) + " follows a leader of term " + std::to_string(report.term));
+  }
+  if (report.role == NodeRole::kExpertWorker && report.term != 0 && report.term < term_) {
+    return to_follow();
+  }
   const Roster::Entry* known = roster_.find(report.node);
   const auto role_before = known != nullptr ? known->report.role : report.role;
   const auto state_before = known != nullptr ? known->report.state : report.state;
@@ -53,7 +62,7 @@ base::Result<wire::ReportReply> SchedulerCore::on_report(const wire::NodeReport&
   }
   epoch_ = std::max(epoch_, report.epoch_seen);
   if (*arrival != Roster::Arrival::kRenewed) {
-    node_arrived(report, *arrival);
+    node_arrived(report, *arrival, now);
   } else if (state_before != report.state) {
     log_.info("node_state",
               {{"node", report.node}, {"state", name_of(report.state)}, {"reason", report.reason}});
@@ -76,13 +85,16 @@ void SchedulerCore::on_tick(Time now) {
   refresh(now);
 }
 
-void SchedulerCore::node_arrived(const wire::NodeReport& report, Roster::Arrival arrival) {
+void SchedulerCore::node_arrived(const wire::NodeReport& report, Roster::Arrival arrival,
+                                 Time now) {
   log_.info(arrival == Roster::Arrival::kJoined ? "node_joined" : "node_restarted",
             {{"node", report.node},
              {"role", to_string(report.role)},
              {"incarnation", report.incarnation},
              {"address", report.address}});
   routers_.erase(report.node);
+  holds_.erase(report.node);
+  if (report.experts_ready() > 0) holds_[report.node] = now + hold();
   nudge(NodeRole::kGateway);
 }
 
@@ -131,10 +143,17 @@ void SchedulerCore::expire(Time now) {
     nudges_.erase(gone.node);
     routers_.erase(gone.node);
     lost_workers_.forget(gone.node);
+    holds_.erase(gone.node);
     refusals_.forget(gone.node);
     nudge(NodeRole::kGateway);
     if (gone.role == NodeRole::kExpertWorker) forget_worker(gone.node);
   }
+}
+
+// As long as a former leader counts on a worker that has left it, and until routers that follow
+// that one have its next table.
+std::chrono::milliseconds SchedulerCore::hold() const {
+  return settings_.lease + 5 * settings_.publish;
 }
 
 // When nobody at all reports it is this scheduler that is cut off. What it knows then is no worse

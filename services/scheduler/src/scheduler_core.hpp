@@ -64,7 +64,17 @@ class SchedulerCore {
   SchedulerCore(const SchedulerSettings& settings, std::unique_ptr<placement::Planner> planner,
                 std::chrono::system_clock::time_point wall_clock, Time now, telemetry::Logger log);
 
-  /// Errors of Roster::admit.
+  /// Under which term it leads, and until when nobody else can. Without it: under none, for ever.
+  ///
+  /// What a worker says counts when it has followed this term: before that a former leader may
+  /// still have it drop what it has. And without a lease there may be a later leader, which routers
+  /// follow already: then a copy that tables leave out is kept until all would have told of it.
+  void lead(std::uint64_t term, Time leased_until) {
+    term_ = term;
+    leased_until_ = leased_until;
+  }
+
+  /// Errors of Roster::admit; kFailedPrecondition: the node follows a later leader.
   base::Result<wire::ReportReply> on_report(const wire::NodeReport& report, Time now);
 
   /// To be called every `publish` milliseconds: leases lapse, tables go out.
@@ -125,12 +135,13 @@ class SchedulerCore {
   [[nodiscard]] bool is_settled() const { return phase_ == Phase::kSettled; }
   std::uint64_t next_epoch() { return ++epoch_; }
 
-  void node_arrived(const wire::NodeReport& report, Roster::Arrival arrival);
+  void node_arrived(const wire::NodeReport& report, Roster::Arrival arrival, Time now);
   void observe_router(const wire::NodeReport& report);
   void observe_worker(const wire::NodeReport& report, Time now);
   void forget_worker(const std::string& worker);
   void expire(Time now);
   [[nodiscard]] bool hears_nobody(Time now) const;
+  [[nodiscard]] std::chrono::milliseconds hold() const;
   void settle(Time now);
   void refresh(Time now);
   void nudge(wire::NodeRole role);
@@ -142,6 +153,7 @@ class SchedulerCore {
   void admit_wanted(Time now);
   [[nodiscard]] std::string why_not(const ServedModel& model) const;
   ServedVersion& serve(ServedModel model, Time now);
+  void want(ServedVersion& version, const WantedModel& wanted);
   void follow(ServedVersion& version, const WantedModel& wanted);
   void retire(Time now);
   void drop(std::list<ServedVersion>::iterator version);
@@ -170,7 +182,9 @@ class SchedulerCore {
   void stamp_tables();
   [[nodiscard]] std::uint64_t routers_seen() const;
   [[nodiscard]] std::vector<wire::RoutingTable> tables_for(const wire::NodeReport& router);
-  [[nodiscard]] std::vector<wire::Assignment> assignments_for(const wire::NodeReport& worker);
+  [[nodiscard]] std::vector<wire::Assignment> assignments_for(const wire::NodeReport& worker,
+                                                              Time now);
+  [[nodiscard]] wire::ReportReply to_follow() const;
   [[nodiscard]] wire::ReportReply reply_to(const wire::NodeReport& report, Time now);
   [[nodiscard]] wire::ServedModel describe(const ServedVersion& version) const;
   [[nodiscard]] std::vector<const ServedVersion*> in_order() const;
@@ -222,7 +236,11 @@ class SchedulerCore {
   std::uint64_t refused_total_ = 0;
   std::map<std::string, RouterEpochs> routers_;
   std::map<std::string, std::uint64_t> nudges_;
+  std::map<std::string, Time> holds_;  // by worker: until then it keeps what it came with
   RefusalBook refusals_;
+
+  std::uint64_t term_ = 0;
+  Time leased_until_ = Time::max();
 };
 
 }  // namespace conclave::scheduler

@@ -60,7 +60,16 @@ std::vector<wire::RoutingTable> SchedulerCore::tables_for(const wire::NodeReport
 }
 
 // All of them or none: what is not among them is dropped.
-std::vector<wire::Assignment> SchedulerCore::assignments_for(const wire::NodeReport& worker) {
+std::vector<wire::Assignment> SchedulerCore::assignments_for(const wire::NodeReport& worker,
+                                                             Time now) {
+  // A version that this scheduler does not serve may be in the tables of a former one.
+  const auto hold = holds_.find(worker.node);
+  const bool is_held = hold != holds_.end() && now < hold->second;
+  if (is_held && std::ranges::any_of(worker.models, [this](const wire::HostedModel& hosted) {
+        return !is_empty(hosted.ready) && find(hosted.model) == nullptr;
+      })) {
+    return {};
+  }
   std::uint64_t newest = dropped_epoch_;
   bool has_news = dropped_epoch_ > worker.epoch_seen;
   for (const ServedVersion& version : versions_) {
@@ -81,12 +90,20 @@ std::vector<wire::Assignment> SchedulerCore::assignments_for(const wire::NodeRep
   return assignments;
 }
 
+// Nothing but who leads: the node reports again under this term.
+wire::ReportReply SchedulerCore::to_follow() const {
+  wire::ReportReply reply;
+  reply.lease_ms = static_cast<std::uint32_t>(settings_.lease.count());
+  reply.epoch = epoch_;
+  return reply;
+}
+
 wire::ReportReply SchedulerCore::reply_to(const wire::NodeReport& report, Time now) {
   wire::ReportReply reply;
   reply.lease_ms = static_cast<std::uint32_t>(settings_.lease.count());
   switch (report.role) {
     case NodeRole::kExpertWorker:
-      reply.assignments = assignments_for(report);
+      reply.assignments = assignments_for(report, now);
       break;
     case NodeRole::kRouter:
       reply.tables = tables_for(report);

@@ -107,7 +107,7 @@ class SchedulerService::Impl {
     lead_ = process_->system().spawn<fabric::StateActor<LeadActor, LeadState>>(
         LeadParts{*node_, RegistryList(registries), caf::actor_cast<LedActor>(actor_),
                   Leadership(holder_name(context_.node_name, incarnation, address), elected),
-                  elected, settings_.scheduler.leader_lease, context_.log});
+                  elected, settings_.scheduler.leader_lease, context_.log, context_.now});
     node_->on_link([registries, lead = lead_](const fabric::LinkEvent& event) {
       if (event.up && std::ranges::find(registries, event.link) != registries.end()) {
         caf::anon_send(lead, caf::connect_atom_v);

@@ -17,6 +17,10 @@ using wire::NodeRole;
 
 namespace {
 
+// Nodes ask every five seconds whether another one leads by now (fleet::SchedulerChoice), and tell
+// the one that they followed: twice that.
+constexpr std::chrono::milliseconds kGraceUnleased{10'000};
+
 wire::DegradedPolicy policy_of(WithoutReplica setting) {
   switch (setting) {
     case WithoutReplica::kWait:
@@ -61,20 +65,22 @@ Status SchedulerCore::on_models(std::vector<WantedModel> wanted, Time now, std::
   left_out_ = std::move(left_out);
   for (ServedVersion& version : versions_) version.wanted = false;
   for (const WantedModel& model : wanted_) {
-    ServedVersion* const version = find(model.record.model);
-    if (version == nullptr) continue;
-    ServedModel known = model_of(model);
-    if (!version->rollout.is_of(known)) continue;
-    if (!(version->rollout.model() == known)) {
-      // Known from reports so far, or moved to another place.
-      if (!version->is_known()) change_plans();
-      version->rollout.learn(std::move(known));
-    }
-    follow(*version, model);
+    if (ServedVersion* const version = find(model.record.model)) want(*version, model);
   }
   admit_wanted(now);
   refresh(now);
   return {};
+}
+
+void SchedulerCore::want(ServedVersion& version, const WantedModel& wanted) {
+  ServedModel known = model_of(wanted);
+  if (!version.rollout.is_of(known)) return;
+  if (!(version.rollout.model() == known)) {
+    // Known from reports so far, or moved to another place.
+    if (!version.is_known()) change_plans();
+    version.rollout.learn(std::move(known));
+  }
+  follow(version, wanted);
 }
 
 ServedVersion* SchedulerCore::find(const wire::ModelVersion& model) {
@@ -150,7 +156,11 @@ std::string SchedulerCore::why_not(const ServedModel& model) const {
 void SchedulerCore::admit_wanted(Time now) {
   waiting_ = left_out_;
   for (const WantedModel& wanted : wanted_) {
-    if (find(wanted.record.model) != nullptr) continue;
+    if (ServedVersion* const served = find(wanted.record.model)) {
+      // The registry may have answered before workers said that they have it.
+      if (!served->wanted) want(*served, wanted);
+      continue;
+    }
     // Without all workers nobody knows what fits; the first one is served in any case.
     if (!versions_.empty() && !is_settled()) continue;
     ServedModel model = model_of(wanted);
@@ -180,7 +190,7 @@ ServedVersion& SchedulerCore::serve(ServedModel model, Time now) {
   ServedVersion& version = versions_.emplace_back(
       std::move(model),
       RolloutOptions{settings_.grace, 2 * settings_.lease, policy_of(settings_.without_replica),
-                     started_ + settings_.lease},
+                     hold(), std::max(settings_.grace, kGraceUnleased)},
       settings_.load_window, settings_.load_deadline, now);
   recall(version);
   for (const wire::NodeReport* worker : roster_.of(NodeRole::kExpertWorker)) {
@@ -400,7 +410,7 @@ base::Result<placement::Plan> SchedulerCore::apply(const ServedVersion& version,
 void SchedulerCore::assign(Time now) {
   for (ServedVersion& version : versions_) {
     const auto changed = version.rollout.assign(
-        routers_seen(), now, [this] { return next_epoch(); },
+        routers_seen(), now < leased_until_, now, [this] { return next_epoch(); },
         [&](const std::string& worker) { return room(version, worker); });
     for (const std::string& worker : changed) nudges_[worker] = epoch_;
   }

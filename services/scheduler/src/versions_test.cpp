@@ -57,6 +57,22 @@ TEST_F(VersionsTest, OneIsServedAtEveryMomentOfAChange) {
   EXPECT_EQ(fleet_->copies(), kExperts);
 }
 
+// The registry answers a scheduler that was restarted before workers have said what they have.
+TEST_F(VersionsTest, BothAreWantedWhenTheRegistryAnswersBeforeWorkers) {
+  start(100);
+  fleet_->tell({record_of(1, 4, 8), second()});
+  fleet_->run(5s);
+  ASSERT_TRUE(serves(*router_, 1) && serves(*router_, 2));
+
+  fleet_->restart_scheduler(1s, false);
+  fleet_->tell({record_of(1, 4, 8), second()});
+  fleet_->run(10s);
+
+  EXPECT_TRUE(serves(*router_, 1));
+  EXPECT_TRUE(serves(*router_, 2));
+  for (const wire::ServedModel& model : fleet_->fleet().models) EXPECT_FALSE(model.leaving);
+}
+
 TEST_F(VersionsTest, TheOldOneStaysWhileARouterComputesSomethingOfIt) {
   start(100);
   router_->busy = {1};

@@ -29,7 +29,8 @@ namespace conclave::dispatch {
 
 struct DispatchOptions {
   using Duration = std::chrono::nanoseconds;
-  /// Bounds of a call's deadline, which is three times what 99 % of calls of its size took, and
+  /// Bounds of a call's deadline, which is three times what 99 % of calls of its size took, at most
+  /// 20 ms or a half beyond that, and
   /// twice as long for each time that the layer asked again.
   Duration resend_min = std::chrono::milliseconds(10);
   Duration resend_max = std::chrono::milliseconds(1000);  // also while nothing is known

@@ -50,7 +50,7 @@ struct DispatchSettings {
       "Longest wait for an expert that no worker has ready, before its requests fail");
     v("resend-min-ms", resend_min_ms, 1u, 60'000u,
       "Shortest time after which a call's experts are asked of another worker; in between it is "
-      "three times what 99 % of such calls take");
+      "three times what 99 % of such calls take, or 20 ms or a half more than that");
     v("resend-max-ms", resend_max_ms, 1u, 600'000u, "Longest such time");
     v("hedge-percent", hedge_percent, 0.0, 100.0,
       "Calls, of all, that may be asked of a second worker when they take longer than 95 % of such "

@@ -24,6 +24,9 @@ class SchedulerChoice {
   /// After so long without a leader of the greatest term, a lower one counts again: the registry's
   /// database, which counts terms, was replaced.
   static constexpr std::chrono::milliseconds kTermMemory{60'000};
+  /// So many times in a row the former leader is told of the one that took its place: such a
+  /// message may be lost, and may find nobody.
+  static constexpr int kFarewells = 3;
 
   /// At least one address.
   explicit SchedulerChoice(std::vector<std::string> addresses);
@@ -37,6 +40,10 @@ class SchedulerChoice {
   /// The last one asked leads, and answered.
   [[nodiscard]] bool is_led() const { return is_led_; }
   [[nodiscard]] std::uint64_t term() const { return term_; }
+  /// To be said in every report: term(), as long as lower ones do not count.
+  [[nodiscard]] std::uint64_t reported_term(Time now) const {
+    return now - term_heard_ < kTermMemory ? term_ : 0;
+  }
 
   /// Whether what `from` answered is to be applied. Otherwise it does not lead (any more), and the
   /// choice falls on whom it names, which may be one more than there were, or on the next.
@@ -50,7 +57,8 @@ class SchedulerChoice {
   [[nodiscard]] bool may_try_at_once() const { return tries_ < addresses_.size(); }
   void begin_round() { tries_ = 0; }
 
-  /// Whom to ask in passing, if it is time.
+  /// Whom to ask in passing, if it is time; to be called once a beat. Who led before is asked at
+  /// once: the report's term tells it that it was replaced.
   std::optional<std::size_t> probe(Time now);
 
  private:
@@ -63,7 +71,10 @@ class SchedulerChoice {
   std::size_t current_ = 0;
   std::size_t tries_ = 0;  // in vain, in this round
   bool is_led_ = false;
-  std::uint64_t term_ = 0;  // the greatest of those that led; 0: none
+  std::optional<std::size_t> leader_;  // whose word was taken last
+  std::size_t former_ = 0;             // who led before that
+  int farewells_ = 0;                  // still to be said to it
+  std::uint64_t term_ = 0;             // the greatest of those that led; 0: none
   Time term_heard_{};
   Time probed_{};
   std::size_t probe_ = 0;

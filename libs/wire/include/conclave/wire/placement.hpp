@@ -105,6 +105,7 @@ struct NodeReport {
   std::vector<RefusedExpert> refused;  // what it was to load and its checks refuse
   std::string zone;                    // where it stands: what fails together
   std::vector<std::string> lost;  // router: workers of its tables that it cannot reach now, by node
+  std::uint64_t term = 0;         // of the scheduler that it follows, or followed last; 0: none
 
   /// The one of the same bytes; null: it has none.
   [[nodiscard]] const HostedModel* hosted(const ModelVersion& model) const;

@@ -26,6 +26,8 @@ struct ExpertWorkerSettings {
   std::string isa;
   std::uint64_t memory_bytes = 0;
   std::uint32_t slots = 0;
+  // A third of what a computing thread gets: enough for the floor within seconds under full load.
+  std::uint32_t load_nice = 5;
 
   template <class Visitor>
   void visit(Visitor&& v) {
@@ -36,6 +38,8 @@ struct ExpertWorkerSettings {
     v("memory-bytes", memory_bytes, std::uint64_t{0}, std::uint64_t{1} << 50,
       "Memory for experts (0: what is available, and of all that it may use three quarters)");
     v("slots", slots, 0u, 1u << 20, "Most experts hosted (0: as memory allows)");
+    v("load-nice", load_nice, 0u, 19u,
+      "How far threads that load experts stand back where processors are busy with calls (0: not)");
   }
 };
 

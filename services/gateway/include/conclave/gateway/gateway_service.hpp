@@ -29,6 +29,8 @@ struct GatewaySettings {
   std::chrono::milliseconds request_timeout{600'000};
   // A router that is started again has its backbone loaded by then.
   std::chrono::milliseconds resume_timeout{30'000};
+  // A router that ends is replaced within a second, and a link within less.
+  std::chrono::milliseconds hold_timeout{5'000};
   // 100 bytes each: 8 Mi tokens of beginnings, more than the caches of some routers hold.
   std::uint32_t prefix_blocks_max = 65'536;
   // A prompt of 128k tokens is below 1 MiB.
@@ -57,6 +59,9 @@ struct GatewaySettings {
       "Longest life of a request, a stream to its end");
     v("resume-timeout-ms", resume_timeout, milliseconds{0}, milliseconds{3'600'000},
       "How long a stream that lost its router may wait for another one");
+    v("hold-timeout-ms", hold_timeout, milliseconds{0}, milliseconds{600'000},
+      "How long a new request waits where the last router went so long ago at most (0: it is "
+      "refused)");
     v("prefix-blocks-max", prefix_blocks_max, 0u, 1u << 24,
       "Blocks of 128 tokens of prompts of which is known where they went (0: none)");
     v("body-bytes-max", body_bytes_max, std::uint64_t{1024}, std::uint64_t{16} << 20,
