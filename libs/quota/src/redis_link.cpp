@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstring>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "conclave/base/check.hpp"
@@ -26,6 +27,11 @@ using std::chrono::milliseconds;
 namespace {
 
 constexpr std::size_t kErrorBytesMax = 200;
+
+// Refused by a replica, by a server without room or that is loading, and by rights that are too
+// few, as our scripts would be. It leaves nothing behind.
+constexpr const char* kProbe = "redis.call('SET', KEYS[1], '1', 'PX', '1000') return 1";
+constexpr const char* kProbeKey = "conclave:probe";
 
 const redisReplyObjectFunctions& stock_functions() {
   static const redisReplyObjectFunctions functions = [] {
@@ -62,6 +68,13 @@ std::string shown(const char* text, std::size_t size) {
   std::ranges::replace_if(
       plain, [](char c) { return c < ' ' || c > '~'; }, '?');
   return plain;
+}
+
+// Says no to everybody: -READONLY, -OOM, -LOADING, -NOPERM .. Others are about one command.
+bool refuses_all(const redisReply& reply) {
+  if (reply.type != REDIS_REPLY_ERROR) return false;
+  const std::string_view text(reply.str, reply.len);
+  return !text.starts_with("ERR ") && !text.starts_with("WRONGTYPE ");
 }
 
 Result<RedisLink::Numbers> numbers_of(const redisReply& reply) {
@@ -241,7 +254,7 @@ Status RedisLink::shake_hands() {
     words.push_back({"AUTH", to.password});
   }
   if (to.database != 0) words.push_back({"SELECT", std::to_string(to.database)});
-  words.push_back({"PING"});  // a server that is loading its data says so
+  words.push_back({"EVAL", kProbe, "1", kProbeKey});
   const auto deadline = Clock::now() + kConnectTimeout;
   std::size_t left = words.size();
   std::optional<base::Error> refused;
@@ -341,7 +354,9 @@ Status RedisLink::receive() {
     if (open_.empty()) return broken("it answers what nobody asked");
     const Call call = std::move(open_.front());
     open_.pop_front();
-    call.then(numbers_of(*reply));
+    auto numbers = numbers_of(*reply);
+    call.then(numbers);
+    if (up_ && refuses_all(*reply)) return fail(numbers.error());
     answered_ = answered_ || up_;
   }
   if (context_->reader->len > kReplyBytesMax) return broken("its answer has no end");

@@ -149,6 +149,24 @@ TEST(SharedStoreTest, AnswersEveryRequestWhileRedisComesAndGoes) {
   EXPECT_GT(gateway.store->alone(), 0u);
 }
 
+TEST(SharedStoreTest, CountsAloneWhileRedisOnlyReads) {
+  TestRedis redis;
+  Gateway gateway(redis);
+  ASSERT_TRUE(gateway.watch.wait(true));
+
+  redis.tell("REPLICAOF 127.0.0.1 1");  // answers a PING as before
+  EXPECT_EQ(taken(*gateway.store, ask({.requests_per_minute = 1}))->refusal, Refusal::kNone);
+  ASSERT_TRUE(gateway.watch.wait(false));
+  EXPECT_THAT(gateway.watch.why(), HasSubstr("READONLY"));
+  EXPECT_FALSE(gateway.store->up());
+  EXPECT_EQ(gateway.store->alone(), 1u);
+
+  redis.tell("REPLICAOF NO ONE");
+  ASSERT_TRUE(gateway.watch.wait(true));
+  EXPECT_EQ(taken(*gateway.store, ask({.requests_per_minute = 1}))->refusal, Refusal::kNone);
+  EXPECT_EQ(gateway.store->alone(), 1u);
+}
+
 TEST(SharedStoreTest, ShowsItsPassword) {
   TestRedis redis("open sesame");
   Gateway gateway(redis);

@@ -11,6 +11,7 @@
 
 #include <csignal>
 #include <future>
+#include <string_view>
 #include <utility>
 
 #include "conclave/base/check.hpp"
@@ -95,6 +96,19 @@ void TestRedis::kill() {
 
 void TestRedis::hang() { ::kill(server_, SIGSTOP); }
 void TestRedis::go_on() { ::kill(server_, SIGCONT); }
+
+void TestRedis::tell(const std::string& command) const {
+  const std::string line = command + "\r\n";
+  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const sockaddr_in to = loopback(port_);
+  CONCLAVE_CHECK(::connect(socket, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0);
+  CONCLAVE_CHECK(::send(socket, line.data(), line.size(), MSG_NOSIGNAL) ==
+                 static_cast<ssize_t>(line.size()));
+  char reply[3] = {};
+  CONCLAVE_CHECK(::recv(socket, reply, sizeof(reply), MSG_WAITALL) == sizeof(reply));
+  CONCLAVE_CHECK(std::string_view(reply, sizeof(reply)) == "+OK");
+  ::close(socket);
+}
 
 TestRedis& shared_redis() {
   static TestRedis redis;

@@ -38,6 +38,8 @@ class TestRedis {
   void kill();
   void hang();
   void go_on();
+  /// A command without a password, which is answered with +OK.
+  void tell(const std::string& command) const;
 
  private:
   const std::string password_;
