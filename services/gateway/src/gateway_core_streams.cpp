@@ -116,10 +116,12 @@ void GatewayCore::retry(Requests::iterator request, std::size_t prompt, const ba
   release(stream);
   const ApiError told = from_router(error, prompt_field(request->second));
   const bool later = may_try_elsewhere(error.code);
+  // It may have begun to drain a moment ago. Who is overloaded says so.
+  const bool is_away = error.code == ErrorCode::kUnavailable && !is_experts_missing(told);
   if (stream.accepted || stream.loss) {
     if (!stream.loss) stream.loss = Loss{now, told};
     if (dispatch(request->first, request->second, prompt)) return;
-    if (!later) fail(request, told, now);
+    if (!later || (stream.loss->held && !is_away)) fail(request, told, now);
     return;  // until the next tick
   }
   const bool elsewhere = later && stream.tried.size() < kRoutersTriedMax;
@@ -127,9 +129,7 @@ void GatewayCore::retry(Requests::iterator request, std::size_t prompt, const ba
     metrics_.retried();
     return;
   }
-  // It may have begun to drain a moment ago. Who is overloaded says so.
-  const bool is_away = error.code == ErrorCode::kUnavailable && !is_experts_missing(told);
-  if (elsewhere && is_away && hold(stream, told, now)) return;
+  if (is_away && hold(stream, told, now)) return;
   fail(request, told, now);
 }
 
@@ -157,13 +157,15 @@ void GatewayCore::lose(Requests::iterator request, std::size_t prompt, const Api
 
 bool GatewayCore::resume(Requests::iterator request, std::size_t prompt, TimePoint now) {
   Stream& stream = request->second.streams[prompt];
+  const auto patience = stream.loss->held ? options_.hold_timeout : options_.resume_timeout;
+  const bool is_late = now - stream.loss->since >= patience;
   stream.tried.clear();
-  if (dispatch(request->first, request->second, prompt)) return true;
+  const bool may_go = !is_late || !stream.loss->held;  // routers that drain may refuse for long
+  if (may_go && dispatch(request->first, request->second, prompt)) return true;
   // Nobody will ever serve again what it was begun with, once the last one has gone over.
   const bool replaced = routers_.usable(stream.generate.model) > 0 &&
                         serving_.is_gone(stream.generate.model, stream.generate.version);
-  const auto patience = stream.loss->held ? options_.hold_timeout : options_.resume_timeout;
-  if (!replaced && now - stream.loss->since < patience) return true;
+  if (!replaced && !is_late) return true;
   fail(request, stream.loss->error, now);
   return false;
 }

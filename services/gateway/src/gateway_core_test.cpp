@@ -1007,6 +1007,35 @@ TEST_F(GatewayCoreTest, ARequestThatARouterRefusesAsItDrainsWaitsForTheNextOne) 
   EXPECT_EQ(client->answer->status, 200u);
 }
 
+TEST_F(GatewayCoreTest, AHeldRequestIsToldThatARouterIsFull) {
+  core_.tick(now_);
+  const auto client = submit(request(false));
+  core_.refused(sent_stream(0), {ErrorCode::kUnavailable, "draining"}, now_);
+  core_.refused(sent_stream(1), {ErrorCode::kUnavailable, "draining"}, now_);
+  now_ += milliseconds(250);
+  core_.tick(now_);
+
+  core_.refused(sent_stream(2), {ErrorCode::kOverloaded, "full"}, now_);
+  core_.refused(sent_stream(3), {ErrorCode::kOverloaded, "full"}, now_);
+  ASSERT_TRUE(client->answer);
+  EXPECT_EQ(client->answer->status, 429u);
+}
+
+TEST_F(GatewayCoreTest, ARequestIsHeldNoLongerThanItsTimeByRoutersThatDrain) {
+  core_.tick(now_);
+  const auto client = submit(request(false));
+  std::size_t sent = 0;
+  for (int i = 0; i < 40 && !client->answer; ++i) {
+    for (; sent < routers_.sent.size(); ++sent) {
+      core_.refused(sent_stream(sent), {ErrorCode::kUnavailable, "draining"}, now_);
+    }
+    now_ += milliseconds(250);
+    core_.tick(now_);
+  }
+  ASSERT_TRUE(client->answer);
+  EXPECT_EQ(client->answer->status, 503u);
+}
+
 TEST_F(GatewayCoreTest, ARequestIsHeldForATimeAndNotWhereThereIsNoRouterForGood) {
   core_.tick(now_);
   core_.fleet(fleet_of({}));
