@@ -41,14 +41,15 @@ SchedulerCore::SchedulerCore(const SchedulerSettings& settings,
 
 base::Result<wire::ReportReply> SchedulerCore::on_report(const wire::NodeReport& report, Time now) {
   expire(now);
-  if (hears_nobody(now)) roster_.forgive(now - heard_);
-  heard_ = now;
   if (report.term > term_ && term_ != 0) {
     ++refused_total_;
     return fail(
         ErrorCode::kFailedPrecondition,
         base::shown(report.node) + " follows a leader of term " + std::to_string(report.term));
   }
+  // Behind what is refused: whose nodes all follow another one hears nobody either.
+  if (hears_nobody(now)) roster_.forgive(now - heard_);
+  heard_ = now;
   if (report.role == NodeRole::kExpertWorker && report.term != 0 && report.term < term_) {
     return to_follow();
   }

@@ -187,6 +187,28 @@ TEST(SchedulerCoreTest, ASchedulerThatWasCutOffBlamesNobody) {
   EXPECT_EQ(fleet.fleet().nodes.size(), 2u) << "leases run on";
 }
 
+// Its registry is an older one, say, which counts terms anew.
+TEST(SchedulerCoreTest, ASchedulerThatAllNodesOutgrewBlamesNobody) {
+  FakeFleet fleet;
+  fleet.add_worker("a");
+  fleet.add_worker("b");
+  FakeRouter& router = fleet.add_router("r");
+  fleet.run(5s);
+  const auto table = router.table;
+
+  fleet.core_->lead(2, fleet.now_ + 1h);
+  for (int i = 0; i < 600; ++i) {
+    fleet.core_->on_tick(fleet.now_ += 100ms);
+    wire::NodeReport report = router.report();
+    report.term = 9;
+    EXPECT_FALSE(fleet.core_->on_report(report, fleet.now_));
+  }
+  ASSERT_TRUE(fleet.report(router));  // of a version that knows no terms
+
+  EXPECT_EQ(router.table.workers.size(), table.workers.size());
+  EXPECT_EQ(fleet.fleet().nodes.size(), 3u);
+}
+
 TEST(SchedulerCoreTest, AWorkerThatJoinsTakesItsShareWithoutAGap) {
   FakeFleet fleet;
   fleet.add_worker("a");
