@@ -59,7 +59,8 @@ void LeadState::ask() {
             asking_ = false;
             heard(reply);
             renewed(asked);
-            if (is_awaited_ && is_begun_) look_for_changes();
+            // Without a token it would only be found again what cannot be put.
+            if (is_awaited_ && is_begun_ && lead_.token() != 0) look_for_changes();
           },
           [this, link = parts_.registries.link()](const caf::error& error) {
             asking_ = false;
