@@ -17,6 +17,15 @@ constexpr int kSpoolsMax = 64;
 
 }  // namespace
 
+// A file system without locks. Where the first file has one, that is another gateway's.
+base::Result<UsageSpool> UsageSpool::unlocked(const std::filesystem::path& file,
+                                              const std::filesystem::path& tried) {
+  if (tried == file) return UsageSpool(file, -1);
+  return base::fail(base::ErrorCode::kFailedPrecondition,
+                    "gateway.usage-spool: " + file.string() +
+                        " is another gateway's, and there can be no lock beside " + tried.string());
+}
+
 base::Result<UsageSpool> UsageSpool::claim(const std::filesystem::path& file) {
   if (file.empty()) return UsageSpool();
   for (int number = 1; number <= kSpoolsMax; ++number) {
@@ -24,11 +33,11 @@ base::Result<UsageSpool> UsageSpool::claim(const std::filesystem::path& file) {
     if (number > 1) tried += "-" + std::to_string(number);
     const std::string lock_file = tried.string() + ".lock";
     const int lock = ::open(lock_file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (lock < 0) return UsageSpool(file, -1);
+    if (lock < 0) return unlocked(file, tried);
     if (::flock(lock, LOCK_EX | LOCK_NB) == 0) return UsageSpool(std::move(tried), lock);
     const bool is_held = errno == EWOULDBLOCK;
     ::close(lock);
-    if (!is_held) return UsageSpool(file, -1);  // a file system without locks
+    if (!is_held) return unlocked(file, tried);
   }
   return base::fail(base::ErrorCode::kFailedPrecondition,
                     "gateway.usage-spool: " + file.string() +

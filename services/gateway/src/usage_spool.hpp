@@ -25,6 +25,8 @@ class UsageSpool {
   [[nodiscard]] const std::filesystem::path& file() const { return file_; }
 
  private:
+  static base::Result<UsageSpool> unlocked(const std::filesystem::path& file,
+                                           const std::filesystem::path& tried);
   UsageSpool(std::filesystem::path file, int lock) : file_(std::move(file)), lock_(lock) {}
 
   std::filesystem::path file_;
