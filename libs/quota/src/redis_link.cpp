@@ -70,11 +70,15 @@ std::string shown(const char* text, std::size_t size) {
   return plain;
 }
 
-// Says no to everybody: -READONLY, -OOM, -LOADING, -NOPERM .. Others are about one command.
-bool refuses_all(const redisReply& reply) {
-  if (reply.type != REDIS_REPLY_ERROR) return false;
-  const std::string_view text(reply.str, reply.len);
-  return !text.starts_with("ERR ") && !text.starts_with("WRONGTYPE ");
+// Says no to everybody: -READONLY, -OOM, -LOADING, -NOPERM .., which Redis 6 wraps where a script
+// meets them. Others are about one command.
+bool refuses_all(std::string_view error) {
+  if (error.starts_with("ERR ")) {
+    constexpr std::string_view kWrapped[] = {"-READONLY", "-OOM", "-MISCONF", "can't run this"};
+    return std::ranges::any_of(
+        kWrapped, [&](std::string_view word) { return error.find(word) != error.npos; });
+  }
+  return !error.starts_with("WRONGTYPE ");
 }
 
 Result<RedisLink::Numbers> numbers_of(const redisReply& reply) {
@@ -86,7 +90,9 @@ Result<RedisLink::Numbers> numbers_of(const redisReply& reply) {
       numbers.push_back(reply.integer);
       return numbers;
     case REDIS_REPLY_ERROR:
-      return fail(ErrorCode::kInternal, "Redis says: " + shown(reply.str, reply.len));
+      return fail(
+          refuses_all({reply.str, reply.len}) ? ErrorCode::kUnavailable : ErrorCode::kInternal,
+          "Redis says: " + shown(reply.str, reply.len));
     case REDIS_REPLY_ARRAY:
       for (std::size_t i = 0; i < reply.elements; ++i) {
         if (reply.element[i]->type != REDIS_REPLY_INTEGER) break;
@@ -356,7 +362,9 @@ Status RedisLink::receive() {
     open_.pop_front();
     auto numbers = numbers_of(*reply);
     call.then(numbers);
-    if (up_ && refuses_all(*reply)) return fail(numbers.error());
+    if (up_ && !numbers && numbers.error().code == ErrorCode::kUnavailable) {
+      return fail(numbers.error());
+    }
     answered_ = answered_ || up_;
   }
   if (context_->reader->len > kReplyBytesMax) return broken("its answer has no end");

@@ -26,9 +26,9 @@ namespace conclave::quota {
 /// which only its destructor waits for.
 class RedisLink {
  public:
-  /// The integers of the reply; none for +OK. kUnavailable: it was not sent, since Redis is away;
-  /// kDeadlineExceeded: it may have happened; kInternal: Redis refuses it; kCorruptData: another
-  /// shape of reply than that.
+  /// The integers of the reply; none for +OK. kUnavailable: nothing has happened, since Redis is
+  /// away or takes no writes; kDeadlineExceeded: it may have happened; kInternal: Redis refuses
+  /// just it; kCorruptData: another shape of reply than that.
   using Numbers = std::vector<std::int64_t>;
   using Then = std::function<void(base::Result<Numbers>)>;
 
