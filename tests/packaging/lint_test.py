@@ -229,7 +229,7 @@ def check_knobs(files: list[pathlib.Path]) -> list[str]:
     """Every variable is in .env with the default that it has in the files, and the other way round."""
     given = dict(re.findall(r"^([A-Z0-9_]+)=(.*)$", (ROOT / "compose" / ".env").read_text(), re.M))
     used = {(path.name, name, default) for path in files
-            for name, default in re.findall(r"\$\{([A-Z0-9_]+):-([^}]*)\}", path.read_text())}
+            for name, default in re.findall(r"\$\{([A-Z0-9_]+):?-([^}]*)\}", path.read_text())}
     problems = [f"compose/.env: {name} is not used" for name in sorted(set(given) - {name for _, name, _ in used})]
     return problems + [f"compose/{file}: ${{{name}:-{default}}} is not in .env, or has another default there"
                        for file, name, default in sorted(used) if given.get(name) != default and name != "CONCLAVE_REVISION"]
