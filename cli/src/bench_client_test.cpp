@@ -1,6 +1,10 @@
 #include "bench_client.hpp"
 
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <memory>
@@ -193,6 +197,51 @@ TEST_P(LoadClientTest, ConnectionsThatTheServerClosesAreMadeAgain) {
   open("http://127.0.0.1:" + std::to_string((*server)->port()) + "/");
   ASSERT_TRUE(run({.connections = 4, .rate = 500.0, .requests = 200, .seed = 1}));
   EXPECT_EQ(report().completed, 200u);
+}
+
+// As llama-server does: the end of the connection comes with the end of the answer, unannounced,
+// and who writes to it all the same hears nothing.
+TEST_P(LoadClientTest, ConnectionsThatEndWithTheirAnswerAreNotUsedAgain) {
+  constexpr int kRequests = 3;
+  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(at);
+  ASSERT_EQ(::bind(listener, reinterpret_cast<sockaddr*>(&at), size), 0);
+  ASSERT_EQ(::listen(listener, kRequests), 0);
+  ASSERT_EQ(::getsockname(listener, reinterpret_cast<sockaddr*>(&at), &size), 0);
+  const std::string text = kToken + kEnd;
+  const std::string answer =
+      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: " +
+      std::to_string(text.size()) + "\r\n\r\n" + text;
+  std::vector<int> connections;
+  std::thread server([&] {
+    char room[4096];
+    while (static_cast<int>(connections.size()) < kRequests) {
+      const int connection = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+      if (connection < 0) return;
+      connections.push_back(connection);
+      const auto cork = [&](int on) {  // the answer and its end are one segment
+        ::setsockopt(connection, IPPROTO_TCP, TCP_CORK, &on, sizeof on);
+      };
+      cork(1);
+      if (::recv(connection, room, sizeof room, 0) > 0) {
+        (void)::send(connection, answer.data(), answer.size(), MSG_NOSIGNAL);
+      }
+      ::shutdown(connection, SHUT_WR);
+      cork(0);
+    }
+  });
+  open("http://127.0.0.1:" + std::to_string(ntohs(at.sin_port)) + "/", true, 20'000);
+
+  EXPECT_TRUE(run({.connections = 1, .requests = kRequests}));
+
+  ::shutdown(listener, SHUT_RDWR);
+  server.join();
+  ::close(listener);
+  for (const int connection : connections) ::close(connection);
+  EXPECT_EQ(report().completed, static_cast<std::uint64_t>(kRequests));
 }
 
 TEST_P(LoadClientTest, WhatIsNoUrlIsRefused) {

@@ -115,7 +115,8 @@ class SocketTransport final : public Transport {
     SteadyClock::time_point begun;
     bool busy = false;
     bool connected = false;
-    bool fresh = true;  // this request is the first one of its connection
+    bool ending = false;  // the server has closed its side, and said so for the only time
+    bool fresh = true;    // this request is the first one of its connection
   };
 
   timespec until(std::chrono::nanoseconds most) const {
@@ -146,6 +147,7 @@ class SocketTransport final : public Transport {
     slot.socket = Descriptor(
         ::socket(address_.socket.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (!slot.socket.is_open()) return false;
+    slot.ending = false;
     const int on = 1;
     ::setsockopt(slot.socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     const auto* address = reinterpret_cast<const sockaddr*>(&address_.socket);
@@ -183,7 +185,8 @@ class SocketTransport final : public Transport {
     }
     if (slot.busy && slot.sent < slot.out.size()) write(index);
     constexpr std::uint32_t kEnded = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
-    if ((event.events & (EPOLLIN | kEnded)) != 0) read(index, (event.events & kEnded) != 0);
+    slot.ending = slot.ending || (event.events & kEnded) != 0;
+    if (slot.ending || (event.events & EPOLLIN) != 0) read(index, slot.ending);
   }
 
   // `to_end`: nothing comes after what is there, not even an event.
@@ -248,7 +251,7 @@ class SocketTransport final : public Transport {
   void end(std::size_t index, base::Result<unsigned> status) {
     Slot& slot = slots_[index];
     slot.busy = false;
-    if (!status || !slot.answer.stays_open()) slot.socket.close();
+    if (!status || !slot.answer.stays_open() || slot.ending) slot.socket.close();
     sink_.on_end(index, std::move(status));
   }
 
