@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <future>
+#include <optional>
 #include <random>
 
 #include "quota_book.hpp"
@@ -194,33 +195,41 @@ TEST(RedisStoreTest, DecidesAsTheBookDoes) {
 }
 
 // Redis' own clock says how much time has passed.
+// What `alive` hears of a place that `dead` holds and renews for `time`, and then leaves; nothing
+// if this machine stood still for so long that the lease may have lapsed meanwhile.
+std::optional<Counts> outlive(RedisStore& dead, RedisStore& alive, milliseconds time,
+                              std::int64_t& last) {
+  const Ask ask{new_tenant(), "dead/1", {.concurrent_requests = 1}, {}, 1};
+  EXPECT_EQ(taken(dead, ask)->refusal, Refusal::kNone);
+  Ask mine = ask;
+  mine.lease = "alive/1";
+  const std::vector<Leases> leases{{ask.tenant, {ask.lease}}};
+  const std::int64_t begin = last = taken(alive, mine)->now_ms;
+  while (last - begin < time.count()) {
+    dead.renew(leases);
+    const Counts counts = taken(alive, mine).value();
+    if (counts.now_ms - last > 250) return std::nullopt;
+    last = counts.now_ms;
+    EXPECT_EQ(counts.refusal, Refusal::kConcurrentRequests) << last - begin;
+  }
+  Counts counts;
+  do counts = taken(alive, mine).value();
+  while (counts.refusal != Refusal::kNone && counts.now_ms - last < 30'000);
+  return counts;
+}
+
 TEST(RedisStoreTest, GivesUpWhatAGatewayThatDiedHadOpen) {
   const auto dead = redis_store(milliseconds(300));
   const auto alive = redis_store();
-  const Ask ask{new_tenant(), "dead/1", {.concurrent_requests = 1}, {}, 1};
-  ASSERT_EQ(taken(*dead, ask)->refusal, Refusal::kNone);
-  Ask mine = ask;
-  mine.lease = "alive/1";
-  const std::int64_t begin = taken(*alive, mine)->now_ms;
-
+  std::optional<Counts> counts;
+  std::int64_t last = 0;
   // As long as it is renewed it is open, well past its first lease.
-  const std::vector<Leases> leases{{ask.tenant, {ask.lease}}};
-  std::int64_t now = begin;
-  std::int64_t last = begin;
-  while (now - begin < 900) {
-    dead->renew(leases);
-    const Counts counts = taken(*alive, mine).value();
-    if (counts.now_ms - last > 250) GTEST_SKIP() << "this machine stood still";
-    last = now = counts.now_ms;
-    ASSERT_EQ(counts.refusal, Refusal::kConcurrentRequests) << now - begin;
-  }
-  Counts counts;
-  do counts = taken(*alive, mine).value();
-  while (counts.refusal != Refusal::kNone && counts.now_ms - last < 30'000);
+  for (int i = 0; i < 20 && !counts; ++i) counts = outlive(*dead, *alive, milliseconds(900), last);
 
-  EXPECT_EQ(counts.refusal, Refusal::kNone);
-  EXPECT_EQ(counts.open, 1u);
-  EXPECT_GE(counts.now_ms - last, 290);
+  ASSERT_TRUE(counts) << "this machine stands still all the time";
+  EXPECT_EQ(counts->refusal, Refusal::kNone);
+  EXPECT_EQ(counts->open, 1u);
+  EXPECT_GE(counts->now_ms - last, 290);
 }
 
 RedisLink::Numbers call(RedisLink& link, std::vector<std::string> command) {
