@@ -136,6 +136,12 @@ TEST_F(RouterServiceTest, TellsTheSchedulerAtOnceOfAWorkerThatItLost) {
   }));
 }
 
+void expect_unavailable(const HeardStream& heard, const char* why) {
+  EXPECT_EQ(heard.choices[0].finish, FinishReason::kError);
+  EXPECT_EQ(heard.choices[0].error.code, ErrorCode::kUnavailable);
+  EXPECT_THAT(heard.choices[0].error.message, HasSubstr(why));
+}
+
 TEST_F(RouterServiceTest, AStreamEndsWithAnErrorIfItsExpertsStayAway) {
   settings_.dispatch.reload_wait_ms = 10;
   start();
@@ -144,10 +150,7 @@ TEST_F(RouterServiceTest, AStreamEndsWithAnErrorIfItsExpertsStayAway) {
 
   worker_.reset();
 
-  const HeardStream heard = gateway_->wait(1);
-  EXPECT_EQ(heard.choices[0].finish, FinishReason::kError);
-  EXPECT_EQ(heard.choices[0].error.code, ErrorCode::kUnavailable);
-  EXPECT_THAT(heard.choices[0].error.message, HasSubstr("no link to worker"));
+  expect_unavailable(gateway_->wait(1), "no link to worker");
   EXPECT_FALSE(service_->ready());
 }
 
@@ -240,10 +243,7 @@ TEST_F(RouterServiceTest, MissingExpertsEndAStreamSoonWhereThatIsThePolicy) {
 
   worker_.reset();
 
-  const HeardStream heard = gateway_->wait(1);
-  EXPECT_EQ(heard.choices[0].finish, FinishReason::kError);
-  EXPECT_EQ(heard.choices[0].error.code, ErrorCode::kUnavailable);
-  EXPECT_THAT(heard.choices[0].error.message, HasSubstr("experts are missing"));
+  expect_unavailable(gateway_->wait(1), "experts are missing");
 }
 
 TEST_F(RouterServiceTest, AnotherModelReplacesTheFirst) {

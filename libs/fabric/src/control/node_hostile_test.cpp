@@ -17,6 +17,7 @@ using testing::kGateway;
 using testing::NodeLinksTest;
 using testing::quick_settings;
 using testing::RawPeer;
+using testing::TestNode;
 using wire::FrameKind;
 using wire::NodeRole;
 
@@ -229,13 +230,18 @@ TEST_F(NodeLinksTest, FailsRequestsWhoseAnswersAreMalformed) {
   EXPECT_EQ(context_.refusals(Refusal::kMalformed), 3);
 }
 
-TEST_F(NodeLinksTest, RefusesTheSameRequestTwiceAtATime) {
-  const auto silent = registry_->system().spawn([](caf::event_based_actor* self) {
+// An actor `silent`, which never answers.
+void publish_silent(TestNode& node) {
+  const auto silent = node.system().spawn([](caf::event_based_actor* self) {
     return caf::behavior{[self](const wire::ResolveModel&) -> caf::result<wire::ModelRecord> {
       return self->make_response_promise<wire::ModelRecord>();
     }};
   });
-  (*registry_)->publish("silent", silent, Run::kScheduled);
+  node->publish("silent", silent, Run::kScheduled);
+}
+
+TEST_F(NodeLinksTest, RefusesTheSameRequestTwiceAtATime) {
+  publish_silent(*registry_);
   RawPeer raw = linked_peer();
   wire::Envelope request;
   request.kind = FrameKind::kRequest;
@@ -251,12 +257,7 @@ TEST_F(NodeLinksTest, RefusesMoreRequestsOfAPeerThanMayWait) {
   NodeSettings settings = quick_settings();
   settings.requests_max = 2;
   restart(settings);
-  const auto silent = registry_->system().spawn([](caf::event_based_actor* self) {
-    return caf::behavior{[self](const wire::ResolveModel&) -> caf::result<wire::ModelRecord> {
-      return self->make_response_promise<wire::ModelRecord>();
-    }};
-  });
-  (*registry_)->publish("silent", silent, Run::kScheduled);
+  publish_silent(*registry_);
   RawPeer raw = linked_peer();
   wire::Envelope request;
   request.kind = FrameKind::kRequest;
