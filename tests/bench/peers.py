@@ -173,6 +173,7 @@ class Table:
         self.long = min(8192, context - 128)
         self.cold = min(2048, context - 64)
         self.prompt = min(512, context // 2)
+        self.output = min(400, context - 128)  # tokens whose gaps are measured
         self.each = min(128, context // 4)  # tokens of a prompt, and of an output
 
     @staticmethod
@@ -218,7 +219,7 @@ class Table:
 
     def gap(self, side, url: str) -> float:
         def p99() -> float:
-            return self.client.run(url, 64, 64, 4, requests=4)["itl_ms"]["p99"]
+            return self.client.run(url, 64, self.output, 4, requests=4)["itl_ms"]["p99"]
         alone = p99()
         with self.client.background(url, self.long, 1, 1):
             beside = p99()

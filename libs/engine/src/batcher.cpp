@@ -21,6 +21,11 @@ constexpr std::size_t kPromptLogitsMax = 64;
 // What a step may read from the file: some milliseconds, which those that decode wait for.
 constexpr std::size_t kRestoreBytes = std::size_t{8} << 20;
 
+// Rows of a step that prompts may use up their burst with: many enough that what a row costs is
+// near its least, since the weights of all experts are read for them; a pause of a tenth of a
+// second on two cores.
+constexpr std::size_t kBurstRows = 128;
+
 // How many steps a prompt waits for others of the next better priority that want rows all the time.
 constexpr std::int64_t kAgingSteps = 64;
 
@@ -77,8 +82,9 @@ base::Result<SequenceId> Batcher::submit(SequenceRequest request) {
     return fail(ErrorCode::kOverloaded,
                 std::to_string(options_.waiting_max) + " requests are waiting already");
   }
-  auto sequence = std::make_unique<SequenceState>(SequenceId{next_id_}, std::move(request), config_,
-                                                  tokenizer_, options_.prefix_cache);
+  auto sequence =
+      std::make_unique<SequenceState>(SequenceId{next_id_}, std::move(request), config_, tokenizer_,
+                                      options_.prefix_cache, options_.prefill_burst_tokens);
   CONCLAVE_TRY_VOID(sequence->replayed());
   if (sequence->blocks_needed() > blocks_.total()) {
     return fail(ErrorCode::kInvalidArgument,
@@ -147,8 +153,12 @@ std::span<TokenEvent> Batcher::step() {
 }
 
 void Batcher::step_took(std::chrono::nanoseconds duration) {
-  pace_.took(duration, static_cast<std::uint32_t>(decodes_),
-             static_cast<std::uint32_t>(rows_.size() - decodes_));
+  const auto decodes = static_cast<std::uint32_t>(decodes_);
+  if (is_paced_) {
+    pace_.took(duration, decodes, static_cast<std::uint32_t>(rows_.size() - decodes_));
+  } else {
+    pace_.was_exceeded(decodes);
+  }
 }
 
 BatcherStats Batcher::stats() const {
@@ -226,9 +236,10 @@ void Batcher::fill_step() {
     }
   }
   decodes_ = rows_.size();
-  const auto paced = pace_.prompt_rows(static_cast<std::uint32_t>(decodes_));
-  const std::size_t rows_max =
-      std::min<std::size_t>(options_.step_rows_max, paced ? decodes_ + *paced : ~std::size_t{0});
+  const std::size_t paced =
+      pace_.prompt_rows(static_cast<std::uint32_t>(decodes_)).value_or(options_.step_rows_max);
+  std::size_t paced_left = paced;
+  std::size_t burst_left = kBurstRows;
   std::ranges::sort(prompts_, {}, [](const SequenceState* sequence) {
     const auto served = static_cast<std::int64_t>(sequence->served());
     return std::pair(served + sequence->priority() * kAgingSteps, sequence->rank());
@@ -238,9 +249,15 @@ void Batcher::fill_step() {
     if (catch_up(*sequence, restores_left) || is_under_way(*sequence)) {
       sequence->serve(stats_.steps + 1);  // another one keeps the lead
     } else {
-      add_rows(*sequence, rows_max - rows_.size());
+      const std::size_t burst = std::min<std::size_t>(burst_left, sequence->burst_left());
+      const std::size_t room = options_.step_rows_max - rows_.size();
+      const std::size_t rows = add_rows(*sequence, std::min(room, burst + paced_left));
+      sequence->use_burst(rows);
+      burst_left -= std::min(rows, burst);
+      paced_left -= rows - std::min(rows, burst);
     }
   }
+  is_paced_ = rows_.size() - decodes_ <= paced;
 }
 
 // Passes over what is known of it, or in the file; true if it shall see in the next step whether
@@ -264,8 +281,8 @@ bool Batcher::is_under_way(SequenceState& sequence) const {
   return next && std::ranges::find(under_way_, *next) != under_way_.end();
 }
 
-// As many of the missing rows as fit.
-void Batcher::add_rows(SequenceState& sequence, std::size_t rows_max) {
+// As many of the missing rows as fit; returns how many.
+std::size_t Batcher::add_rows(SequenceState& sequence, std::size_t rows_max) {
   sequence.take(blocks_, static_cast<std::uint32_t>(
                              std::min<std::size_t>(sequence.rows_missing(), rows_max)));
   Share share{&sequence, sequence.computed(), 0, logits_rows_, rows_.size(), {}};
@@ -283,11 +300,12 @@ void Batcher::add_rows(SequenceState& sequence, std::size_t rows_max) {
       ++stats_.prompt_tokens;
     }
   }
-  if (share.rows == 0) return;
+  if (share.rows == 0) return 0;
   sequence.serve(stats_.steps + 1);
   const auto keys = sequence.next_keys(share.rows);
   under_way_.insert(under_way_.end(), keys.begin(), keys.end());
   shares_.push_back(std::move(share));
+  return shares_.back().rows;
 }
 
 // On any thread: it touches the sequence of this share and nothing else.

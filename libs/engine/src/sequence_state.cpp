@@ -79,7 +79,8 @@ base::Status check_request(const SequenceRequest& request, const model::ModelCon
 
 SequenceState::SequenceState(SequenceId id, SequenceRequest request,
                              const model::ModelConfig& config,
-                             const tokenizer::Tokenizer& tokenizer, bool shares_prefixes)
+                             const tokenizer::Tokenizer& tokenizer, bool shares_prefixes,
+                             std::uint32_t burst_tokens)
     : id_(id),
       request_(std::move(request)),
       tokenizer_(tokenizer),
@@ -87,6 +88,7 @@ SequenceState::SequenceState(SequenceId id, SequenceRequest request,
       given_(static_cast<std::uint32_t>(prompt_ + request_.generated.size())),
       tokens_(std::exchange(request_.prompt, {})),
       cache_(request_.cache_salt, shares_prefixes),
+      burst_tokens_(burst_tokens),
       scores_prompt_(request_.prompt_logprobs && request_.generated.empty() && prompt_ > 1),
       decoder_(tokenizer, request_.decode),
       matcher_(request_.stop, request_.include_stop) {
@@ -127,6 +129,10 @@ void SequenceState::replay(const std::vector<std::int32_t>& generated) {
 bool SequenceState::enter(KvBlocks& pool, std::uint32_t spare) {
   if (!cache_.enter(pool, tokens_, rows_wanted(), rows_to_share(), spare)) return false;
   count_cached();
+  const std::uint64_t spared = std::uint64_t{2} * burst_tokens_;
+  const std::uint64_t missing = std::min<std::uint64_t>(spared, rows_missing());
+  burst_left_ =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(burst_tokens_, spared - missing));
   return true;
 }
 

@@ -2,6 +2,7 @@
 // sequences it sees only what a prefix cache gives it.
 #pragma once
 
+#include <algorithm>
 #include <compare>
 #include <cstdint>
 #include <optional>
@@ -44,7 +45,8 @@ class SequenceState {
   /// Takes a request that check_request let pass, and replays what it has generated already. The
   /// tokenizer must outlive the state.
   SequenceState(SequenceId id, SequenceRequest request, const model::ModelConfig& config,
-                const tokenizer::Tokenizer& tokenizer, bool shares_prefixes);
+                const tokenizer::Tokenizer& tokenizer, bool shares_prefixes,
+                std::uint32_t burst_tokens);
 
   [[nodiscard]] SequenceId id() const { return id_; }
   [[nodiscard]] std::int32_t priority() const { return request_.priority; }
@@ -116,6 +118,12 @@ class SequenceState {
   /// The step in which it got rows of its prompt, or entered: who has waited longest is next.
   [[nodiscard]] std::uint64_t served() const { return served_; }
   void serve(std::uint64_t step) { served_ = step; }
+  /// Rows that it may still have computed without regard to how long others wait
+  /// (BatcherOptions::prefill_burst_tokens).
+  [[nodiscard]] std::uint32_t burst_left() const { return burst_left_; }
+  void use_burst(std::size_t rows) {
+    burst_left_ -= static_cast<std::uint32_t>(std::min<std::size_t>(rows, burst_left_));
+  }
 
   [[nodiscard]] std::int32_t token(std::uint32_t position) const { return tokens_[position]; }
   /// Rows until the next token can be drawn, or until the prompt is scored; at least 1 while the
@@ -166,6 +174,8 @@ class SequenceState {
   std::uint32_t degraded_ = 0;
   StepCost cost_;
   std::uint64_t served_ = 0;
+  std::uint32_t burst_tokens_;  // of a short prompt
+  std::uint32_t burst_left_ = 0;
   bool scores_prompt_;
   std::uint32_t scored_ = 0;  // positions whose next token's log-probabilities are reported
   bool finished_ = false;

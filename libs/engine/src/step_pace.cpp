@@ -67,4 +67,13 @@ void StepPace::took(std::chrono::nanoseconds duration, std::uint32_t decodes,
   row_ns_ = mean(row_ns_, std::max(least, (ns - decode_ns_) / prompt_rows));
 }
 
+void StepPace::was_exceeded(std::uint32_t decodes) {
+  if (decodes == 0) return;
+  if (knows(decodes)) {
+    ++since_;
+  } else {
+    alone_ = std::min(alone_ + 1, kMeasuresMax);
+  }
+}
+
 }  // namespace conclave::engine

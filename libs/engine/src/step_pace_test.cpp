@@ -120,6 +120,17 @@ TEST_F(StepPaceTest, NumbersThatMakeNoSenseDoNotBreakIt) {
   EXPECT_GE(pace.prompt_rows(8).value_or(0), 4u);
 }
 
+// A short prompt in every step: what was to be measured never is, and long ones shall go on.
+TEST_F(StepPaceTest, PromptsAreReadWhereItsWordIsNeverKept) {
+  pace.took(microseconds(5000), 8, 0);
+  std::uint32_t rows = 0;
+  for (int i = 0; i < 100; ++i) {
+    rows += pace.prompt_rows(8).value_or(0);
+    pace.was_exceeded(8);
+  }
+  EXPECT_GE(rows, 90u * 16);
+}
+
 struct BatcherPaceTest : BatchTest {
   // One step that takes as long as a plain machine.
   std::uint64_t timed_step() {
@@ -139,7 +150,7 @@ TEST_F(BatcherPaceTest, PromptsComeInSmallPiecesWhileOthersDecodeAndInLargeOnesE
   SequenceRequest reader = endless("Hello", 60);
   SequenceRequest prompt = endless(std::string(600, 'x'), 3);
   const Outcome expected = alone(prompt);
-  start({.step_rows_max = 256});
+  start({.step_rows_max = 256, .prefill_burst_tokens = 0});
   const SequenceId decoder = submit(reader);
   timed_step();
   decoding = 1;
@@ -158,6 +169,66 @@ TEST_F(BatcherPaceTest, PromptsComeInSmallPiecesWhileOthersDecodeAndInLargeOnesE
   prompt.prompt[0] = prompt.prompt[1];  // not as cached
   submit(prompt);
   EXPECT_EQ(timed_step(), 256u);
+}
+
+TEST_F(BatcherPaceTest, ShortPromptsAreReadAtOnce) {
+  SequenceRequest prompt = endless(std::string(150, 'x'), 3);
+  const auto tokens = static_cast<std::uint64_t>(prompt.prompt.size());
+  ASSERT_GT(tokens, 128u);
+  ASSERT_LE(tokens, 256u);
+  const Outcome expected = alone(prompt);
+  start({.prefill_burst_tokens = 256});
+  submit(endless("Hello", 60));
+  timed_step();
+  decoding = 1;
+  for (int i = 0; i < 3; ++i) timed_step();
+  const SequenceId late = submit(prompt);
+  const std::uint64_t first = timed_step();
+  EXPECT_GE(first, 1 + 128u);
+  EXPECT_LE(first, 1 + 128u + 32u);  // and what the pace allows
+  EXPECT_EQ(first + timed_step(), 2 + tokens);
+  EXPECT_EQ(outcomes[late].tokens.size(), 1u);
+  finish();
+  expect_same(outcomes[late], expected);
+}
+
+TEST_F(BatcherPaceTest, TheLongerAPromptTheSmallerItsBurst) {
+  const auto bursts_of = [&](std::size_t tokens) {
+    start({.prefix_cache = false, .prefill_burst_tokens = 256});
+    decoding = 0;
+    const SequenceId reader = submit(endless("Hello", 100));
+    timed_step();
+    decoding = 1;
+    for (int i = 0; i < 3; ++i) timed_step();
+    SequenceRequest prompt = endless("Hello", 3);
+    prompt.prompt.resize(tokens, prompt.prompt.front());
+    const SequenceId late = submit(prompt);
+    int bursts = 0;
+    while (outcomes[late].tokens.empty() && outcomes[reader].finish == FinishReason::kNone) {
+      bursts += timed_step() > 64 ? 1 : 0;
+    }
+    return bursts;
+  };
+  EXPECT_EQ(bursts_of(100), 1);
+  EXPECT_EQ(bursts_of(256), 2);
+  EXPECT_EQ(bursts_of(312), 2);  // 200 of them
+  EXPECT_EQ(bursts_of(412), 1);
+  EXPECT_EQ(bursts_of(512), 0);
+}
+
+TEST_F(BatcherPaceTest, ShortPromptsWithoutEndDoNotStopALongOne) {
+  start({.prefix_cache = false, .prefill_burst_tokens = 64});
+  submit(endless("Hello", 400));
+  timed_step();
+  decoding = 1;
+  const SequenceId longest = submit(endless(std::string(300, 'x'), 2));
+  int steps = 0;
+  while (outcomes[longest].tokens.empty() && steps < 100) {
+    submit(request_for(std::string(60, 'y'), 1));
+    timed_step();
+    ++steps;
+  }
+  EXPECT_LT(steps, 100);
 }
 
 }  // namespace

@@ -44,6 +44,10 @@ struct BatcherOptions {
                                                // reads faster than prompts are computed
   double prefill_slowdown_max = 1.5;  // how many times as long a step that decodes may take for
                                       // the sake of prompts (StepPace)
+  // Prompts of up to so many tokens that are not cached are exempt from that: one pause of all
+  // others (of kBurstRows a step) in place of many slow steps. Longer ones are so the less, and not
+  // at all from twice the length on, where readers would see pauses all the time.
+  std::uint32_t prefill_burst_tokens = 512;
 
   /// See SamplingParams::visit.
   template <class Visitor>
@@ -59,7 +63,9 @@ struct BatcherOptions {
       "Bytes of a file for beginnings of prompts that memory has no room for (0: none)");
     v("kv-file-directory", kv_file_directory, "Where that file is, for as long as the process");
     v("prefill-slowdown-max", prefill_slowdown_max, 1.0, 1e6,
-      "How many times as long tokens may take while prompts are read");
+      "How many times as long tokens may take while long prompts are read");
+    v("prefill-burst-tokens", prefill_burst_tokens, 0u, 1u << 30,
+      "Prompts of up to so many tokens are read at once, at the cost of a short pause of others");
   }
 };
 
@@ -109,9 +115,11 @@ struct BatcherStats {
 /// up all of its own and waits again; then it computes again what the prefix cache has no more.
 ///
 /// Steps: one row of each sequence that decodes; what is left of step_rows_max goes to prompts, in
-/// chunks, in turns; less of it if the caller says how long steps take (step_took). What a prompt
-/// has in common with earlier ones is not computed again while blocks of it are there, the row
-/// apart that its next token is drawn from; and it waits for what another computes right now.
+/// chunks, in turns; less of it if the caller says how long steps take (step_took): then kBurstRows
+/// for prompts that have not used up their prefill_burst_tokens, and a paced number of rows beside
+/// these, so that none starves the other. What a prompt has in common with earlier ones is not
+/// computed again while blocks of it are there, the row apart that its next token is drawn from;
+/// and it waits for what another computes right now.
 ///
 /// What a sequence computes does not depend on the others, nor on what was cached, preempted or
 /// chunked, bit for bit (promise 1), unless experts were absent for it: then its events say so, and
@@ -149,7 +157,8 @@ class Batcher {
   std::span<TokenEvent> step();
 
   /// How long the last step() took. While sequences decode, steps then have so many rows of prompts
-  /// that they take prefill_slowdown_max times as long as without. What is computed stays the same.
+  /// that they take prefill_slowdown_max times as long as without, bursts apart. What is computed
+  /// stays the same.
   void step_took(std::chrono::nanoseconds duration);
 
   [[nodiscard]] BatcherStats stats() const;
@@ -177,7 +186,7 @@ class Batcher {
   void fill_step();
   [[nodiscard]] bool catch_up(SequenceState& sequence, std::size_t& restores_left);
   [[nodiscard]] bool is_under_way(SequenceState& sequence) const;
-  void add_rows(SequenceState& sequence, std::size_t rows_max);
+  std::size_t add_rows(SequenceState& sequence, std::size_t rows_max);
   void judge(Share& share, Sampler& sampler, std::span<const float> logits) const;
   void finish_share(Share& share);
   void note_replaced(const Share& share);
@@ -205,6 +214,7 @@ class Batcher {
   // The step at hand; reused.
   std::vector<StepRow> rows_;
   std::size_t decodes_ = 0;  // of these rows, the first, that are all their sequences miss
+  bool is_paced_ = false;    // it has no more rows of prompts than the pace allows
   std::vector<Share> shares_;
   std::vector<SequenceState*> prompts_;  // by turn
   std::vector<PrefixKey> under_way_;     // whole blocks of prompts that it computes

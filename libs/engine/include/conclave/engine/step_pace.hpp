@@ -26,6 +26,10 @@ class StepPace {
   /// The last step took so long. One without rows that decode says nothing.
   void took(std::chrono::nanoseconds duration, std::uint32_t decodes, std::uint32_t prompt_rows);
 
+  /// The last step had more rows of prompts than prompt_rows() said, so it says nothing of the
+  /// pace; one that was to measure did not.
+  void was_exceeded(std::uint32_t decodes);
+
  private:
   [[nodiscard]] bool knows(std::uint32_t decodes) const;
 
