@@ -26,6 +26,10 @@ constexpr std::size_t kRestoreBytes = std::size_t{8} << 20;
 // second on two cores.
 constexpr std::size_t kBurstRows = 128;
 
+// Rows of a chunk that passes few layers a step, at most: more are no cheaper, and it takes as many
+// steps as there are layers, however few rows it has.
+constexpr std::size_t kChunkRows = 256;
+
 // How many steps a prompt waits for others of the next better priority that want rows all the time.
 constexpr std::int64_t kAgingSteps = 64;
 
@@ -117,6 +121,7 @@ bool Batcher::cancel(SequenceId id) {
   } else if (running != running_.end()) {
     event.cached_tokens = (*running)->cached_tokens();
     (*running)->say_cost(event);
+    drop_chunk(**running);
     (*running)->leave(blocks_);
     running_.erase(running);
   } else {
@@ -138,14 +143,21 @@ std::span<TokenEvent> Batcher::step() {
   fill_step();
   if (rows_.empty()) return events_;
   ++stats_.steps;
-  stats_.rows += rows_.size();
-  const auto logits = forward_.step(rows_);
+  stats_.rows += through_;
+  std::optional<Passage> passage;
+  if (work_ > 0) passage = {through_, chunk_->begin, chunk_->end};
+  const auto logits = forward_.step(rows_, passage);
   if (logits) {
+    if (work_ > 0) finish_chunk();
     samplers_.for_each(shares_.size(), [&](std::size_t share, Sampler& sampler) {
       judge(shares_[share], sampler, *logits);
     });
     for (Share& share : shares_) finish_share(share);
   } else {
+    if (work_ > 0) {
+      shares_.push_back(std::move(chunk_->share));
+      chunk_.reset();
+    }
     for (Share& share : shares_) fail_share(share, logits.error());
   }
   remove_finished();
@@ -154,10 +166,10 @@ std::span<TokenEvent> Batcher::step() {
 
 void Batcher::step_took(std::chrono::nanoseconds duration) {
   const auto decodes = static_cast<std::uint32_t>(decodes_);
-  if (is_paced_) {
-    pace_.took(duration, decodes, static_cast<std::uint32_t>(rows_.size() - decodes_));
-  } else {
+  if (unpaced_ > 0) {
     pace_.was_exceeded(decodes);
+  } else {
+    pace_.took(duration, decodes, work_);
   }
 }
 
@@ -182,6 +194,7 @@ void Batcher::grow() {
 void Batcher::preempt_last() {
   Sequence last = std::move(running_.back());
   running_.pop_back();
+  drop_chunk(*last);
   last->leave(blocks_);
   last->note_preemption();
   ++preempted_;
@@ -236,28 +249,48 @@ void Batcher::fill_step() {
     }
   }
   decodes_ = rows_.size();
-  const std::size_t paced =
-      pace_.prompt_rows(static_cast<std::uint32_t>(decodes_)).value_or(options_.step_rows_max);
-  std::size_t paced_left = paced;
-  std::size_t burst_left = kBurstRows;
+  const auto work = pace_.work(static_cast<std::uint32_t>(decodes_));
+  fill_prompts(work);
+  through_ = rows_.size();
+  add_chunk(work);
+}
+
+// Prompts in turns; without `work` as many rows as the step takes.
+void Batcher::fill_prompts(std::optional<std::uint32_t> work) {
+  std::size_t rows_left = options_.step_rows_max - rows_.size();
+  if (chunk_) {
+    Share& share = chunk_->share;
+    rows_left -= std::min<std::size_t>(rows_left, share.rows);
+    prompt_logits_left_ -= chunk_->scores;
+    std::erase(prompts_, share.sequence);
+    const auto keys = share.sequence->next_keys(share.rows);
+    under_way_.insert(under_way_.end(), keys.begin(), keys.end());
+  }
   std::ranges::sort(prompts_, {}, [](const SequenceState* sequence) {
     const auto served = static_cast<std::int64_t>(sequence->served());
     return std::pair(served + sequence->priority() * kAgingSteps, sequence->rank());
   });
   std::size_t restores_left = restores_max_;
+  unpaced_ = 0;
   for (SequenceState* sequence : prompts_) {
     if (catch_up(*sequence, restores_left) || is_under_way(*sequence)) {
       sequence->serve(stats_.steps + 1);  // another one keeps the lead
-    } else {
-      const std::size_t burst = std::min<std::size_t>(burst_left, sequence->burst_left());
-      const std::size_t room = options_.step_rows_max - rows_.size();
-      const std::size_t rows = add_rows(*sequence, std::min(room, burst + paced_left));
+    } else if (!work) {
+      const std::size_t rows = add_rows(*sequence, rows_left);
+      rows_left -= rows;
+      unpaced_ += rows;
+    } else if (sequence->burst_left() > 0) {
+      const std::size_t burst =
+          std::min({rows_left, kBurstRows - unpaced_, std::size_t{sequence->burst_left()}});
+      const std::size_t rows = add_rows(*sequence, burst);
       sequence->use_burst(rows);
-      burst_left -= std::min(rows, burst);
-      paced_left -= rows - std::min(rows, burst);
+      rows_left -= rows;
+      unpaced_ += rows;
+    } else if (!chunk_) {
+      begin_chunk(*sequence, std::min<std::size_t>(rows_left, *work));
+      if (chunk_) rows_left -= chunk_->share.rows;
     }
   }
-  is_paced_ = rows_.size() - decodes_ <= paced;
 }
 
 // Passes over what is known of it, or in the file; true if it shall see in the next step whether
@@ -283,29 +316,81 @@ bool Batcher::is_under_way(SequenceState& sequence) const {
 
 // As many of the missing rows as fit; returns how many.
 std::size_t Batcher::add_rows(SequenceState& sequence, std::size_t rows_max) {
-  sequence.take(blocks_, static_cast<std::uint32_t>(
-                             std::min<std::size_t>(sequence.rows_missing(), rows_max)));
-  Share share{&sequence, sequence.computed(), 0, logits_rows_, rows_.size(), {}};
-  for (; share.rows < sequence.rows_missing() && share.rows < rows_max; ++share.rows) {
-    const std::uint32_t position = share.position + share.rows;
-    const bool scores = sequence.scores(position);
-    if (scores && prompt_logits_left_ == 0) break;
-    const bool wants_logits = scores || sequence.draws(position);
-    rows_.push_back({sequence.token(position), position, sequence.blocks(), wants_logits});
-    if (scores) --prompt_logits_left_;
-    if (wants_logits) ++logits_rows_;
-    if (sequence.is_again(position)) {
-      ++stats_.recomputed_tokens;
-    } else if (sequence.is_prompt(position)) {
-      ++stats_.prompt_tokens;
-    }
-  }
+  Share share = share_of(sequence, rows_max);
   if (share.rows == 0) return 0;
-  sequence.serve(stats_.steps + 1);
+  place_rows(share);
+  place_logits(share);
   const auto keys = sequence.next_keys(share.rows);
   under_way_.insert(under_way_.end(), keys.begin(), keys.end());
   shares_.push_back(std::move(share));
   return shares_.back().rows;
+}
+
+// A chunk whose first layer is as much work as a step has, in whole blocks, and which fits into
+// each step to come, however many decode by then.
+void Batcher::begin_chunk(SequenceState& sequence, std::size_t rows_max) {
+  const std::size_t always = std::max(1u, options_.step_rows_max - options_.sequences_max);
+  rows_max = std::min({rows_max, always, kChunkRows});
+  if (rows_max > model::kKvBlockTokens) rows_max -= rows_max % model::kKvBlockTokens;
+  const std::size_t logits = prompt_logits_left_;
+  Share share = share_of(sequence, rows_max);
+  if (share.rows == 0) return;
+  const auto scores = static_cast<std::uint32_t>(logits - prompt_logits_left_);
+  chunk_ = Chunk{std::move(share), scores, 0, 0};
+}
+
+// Its rows come last, for as many layers as there is work for: at least one, or all.
+void Batcher::add_chunk(std::optional<std::uint32_t> work) {
+  work_ = 0;
+  if (!chunk_ || work == 0u) return;
+  Share& share = chunk_->share;
+  const std::uint32_t layers = work ? std::max(1u, *work / share.rows) : config_.layers;
+  chunk_->begin = chunk_->end;
+  chunk_->end = std::min(config_.layers, chunk_->begin + std::min(layers, config_.layers));
+  work_ = share.rows * (chunk_->end - chunk_->begin);
+  place_rows(share);
+  if (chunk_->end == config_.layers) place_logits(share);
+}
+
+// The next rows of a sequence, as far as they fit.
+Batcher::Share Batcher::share_of(SequenceState& sequence, std::size_t rows_max) {
+  const auto most =
+      static_cast<std::uint32_t>(std::min<std::size_t>(sequence.rows_missing(), rows_max));
+  Share share{&sequence, sequence.computed(), 0, 0, 0, {}};
+  for (; share.rows < most; ++share.rows) {
+    if (!sequence.scores(share.position + share.rows)) continue;
+    if (prompt_logits_left_ == 0) break;
+    --prompt_logits_left_;
+  }
+  if (share.rows > 0) {
+    sequence.take(blocks_, share.rows);
+    sequence.serve(stats_.steps + 1);
+  }
+  return share;
+}
+
+void Batcher::place_rows(Share& share) {
+  share.first = rows_.size();
+  for (std::uint32_t i = 0; i < share.rows; ++i) {
+    const std::uint32_t position = share.position + i;
+    rows_.push_back({share.sequence->token(position), position, share.sequence->blocks(), false});
+  }
+}
+
+void Batcher::place_logits(Share& share) {
+  const SequenceState& sequence = *share.sequence;
+  share.logits = logits_rows_;
+  for (std::uint32_t i = 0; i < share.rows; ++i) {
+    const std::uint32_t position = share.position + i;
+    if (!sequence.scores(position) && !sequence.draws(position)) continue;
+    rows_[share.first + i].wants_logits = true;
+    ++logits_rows_;
+  }
+}
+
+// It goes away, and with it what passes layers.
+void Batcher::drop_chunk(const SequenceState& sequence) {
+  if (chunk_ && chunk_->share.sequence == &sequence) chunk_.reset();
 }
 
 // On any thread: it touches the sequence of this share and nothing else.
@@ -325,6 +410,19 @@ void Batcher::judge(Share& share, Sampler& sampler, std::span<const float> logit
   }
 }
 
+// What it has of this step; at its last layer it is a share like others.
+void Batcher::finish_chunk() {
+  Share& share = chunk_->share;
+  if (chunk_->end == config_.layers) {
+    stats_.rows += share.rows;
+    shares_.push_back(std::move(share));
+    chunk_.reset();
+  } else {
+    note_replaced(share);
+    share.sequence->note_cost(cost_of(share));
+  }
+}
+
 void Batcher::finish_share(Share& share) {
   SequenceState& sequence = *share.sequence;
   TokenEvent& event = share.event;
@@ -332,6 +430,7 @@ void Batcher::finish_share(Share& share) {
   event.cached_tokens = sequence.cached_tokens();
   note_replaced(share);
   sequence.note_cost(cost_of(share));
+  note_computed(share);
   sequence.advance(blocks_, share.rows);
   if (!sequence.finished()) sequence.finish_scoring(event);
   if (event.token != tokenizer::kNoToken) ++stats_.generated_tokens;
@@ -343,10 +442,22 @@ void Batcher::finish_share(Share& share) {
   events_.push_back(std::move(event));
 }
 
+void Batcher::note_computed(const Share& share) {
+  for (std::uint32_t i = 0; i < share.rows; ++i) {
+    const std::uint32_t position = share.position + i;
+    if (share.sequence->is_again(position)) {
+      ++stats_.recomputed_tokens;
+    } else if (share.sequence->is_prompt(position)) {
+      ++stats_.prompt_tokens;
+    }
+  }
+}
+
 // By rows, since each has as many pairs as the others; in whole microseconds that add up.
 StepCost Batcher::cost_of(const Share& share) const {
+  if (share.first >= through_) return forward_.passage_cost();
   const StepCost& all = forward_.cost();
-  const auto until = [&](std::uint64_t what, std::size_t row) { return what * row / rows_.size(); };
+  const auto until = [&](std::uint64_t what, std::size_t row) { return what * row / through_; };
   const std::size_t end = share.first + share.rows;
   return {until(all.pairs, end) - until(all.pairs, share.first),
           until(all.device_us, end) - until(all.device_us, share.first)};

@@ -53,7 +53,8 @@ TEST_F(BatcherChurnTest, WhoeverEndsSaysWhatHeSaysAlone) {
     start({.sequences_max = 2 + draw(8),
            .step_rows_max = 10 + draw(60),
            .kv_tokens_max = (9 + draw(12)) * kBlock,
-           .prefix_cache = draw(6) != 0});
+           .prefix_cache = draw(6) != 0,
+           .prefill_burst_tokens = draw(3) * kBlock});
     std::map<SequenceId, std::size_t> ids;
     for (std::size_t next = 0; next < requests.size() || batcher->has_work();) {
       if (next < requests.size() && draw(3) == 0) {

@@ -14,20 +14,20 @@ namespace {
 using namespace testing_batch;
 using std::chrono::microseconds;
 
-// A machine: microseconds of a step of so many rows of each kind.
-using Machine = std::function<double(std::uint32_t decodes, std::uint32_t prompt_rows)>;
+// A machine: microseconds of a step of so many rows that decode, and so much work on prompts.
+using Machine = std::function<double(std::uint32_t decodes, std::uint32_t work)>;
 
-double plain(std::uint32_t decodes, std::uint32_t rows) {
-  return 5000.0 + 300.0 * decodes + 100.0 * rows;
+double plain(std::uint32_t decodes, std::uint32_t work) {
+  return 5000.0 + 300.0 * decodes + 25.0 * work;
 }
 // The first rows make it read all weights, later ones cost little more.
-double of_experts(std::uint32_t decodes, std::uint32_t rows) {
-  return 4000.0 + 2000.0 * std::log2(1.0 + decodes + rows) + 80.0 * rows;
+double of_experts(std::uint32_t decodes, std::uint32_t work) {
+  return 4000.0 + 2000.0 * std::log2(1.0 + decodes + work) + 20.0 * work;
 }
 
 struct StepPaceTest : testing::Test {
   std::uint32_t step(const Machine& machine, std::uint32_t decodes) {
-    const std::uint32_t rows = pace.prompt_rows(decodes).value_or(512);
+    const std::uint32_t rows = pace.work(decodes).value_or(512);
     took = machine(decodes, rows);
     pace.took(microseconds(static_cast<std::int64_t>(took)), decodes, rows);
     return rows;
@@ -38,24 +38,24 @@ struct StepPaceTest : testing::Test {
 };
 
 TEST_F(StepPaceTest, SaysNothingUntilItIsTold) {
-  EXPECT_EQ(pace.prompt_rows(8), std::nullopt);
+  EXPECT_EQ(pace.work(8), std::nullopt);
   pace.took(microseconds(5000), 8, 0);
-  EXPECT_NE(pace.prompt_rows(8), std::nullopt);
+  EXPECT_NE(pace.work(8), std::nullopt);
 }
 
 TEST_F(StepPaceTest, PromptsAreFreeWhileNothingDecodes) {
   pace.took(microseconds(5000), 8, 0);
-  EXPECT_EQ(pace.prompt_rows(0), std::nullopt);
+  EXPECT_EQ(pace.work(0), std::nullopt);
 }
 
 TEST_F(StepPaceTest, MeasuresDecodingAloneBeforeItMixes) {
   pace.took(microseconds(90'000), 0, 512);  // a prompt alone
-  EXPECT_EQ(pace.prompt_rows(8), 0u);
+  EXPECT_EQ(pace.work(8), 0u);
   pace.took(microseconds(5000), 8, 0);
-  EXPECT_EQ(pace.prompt_rows(8), 16u);
-  EXPECT_EQ(pace.prompt_rows(9), 16u);
-  EXPECT_EQ(pace.prompt_rows(20), 0u);  // another load
-  EXPECT_EQ(pace.prompt_rows(2), 0u);
+  EXPECT_EQ(pace.work(8), 32u);
+  EXPECT_EQ(pace.work(9), 32u);
+  EXPECT_EQ(pace.work(20), 0u);  // another load
+  EXPECT_EQ(pace.work(2), 0u);
 }
 
 TEST_F(StepPaceTest, ComesNearItsBoundAndKeepsIt) {
@@ -70,8 +70,8 @@ TEST_F(StepPaceTest, ComesNearItsBoundAndKeepsIt) {
         rows += step(machine, decodes);
         longest = std::max(longest, took);
       }
-      // The first step is a guess: a block.
-      EXPECT_LE(longest, std::max(1.55 * alone, machine(decodes, 16)));
+      // The first step is a guess.
+      EXPECT_LE(longest, std::max(1.55 * alone, machine(decodes, 32)));
       std::uint32_t possible = 0;
       while (machine(decodes, possible + 1) <= 1.5 * alone) ++possible;
       EXPECT_GE(rows, 100 * 0.8 * possible);
@@ -91,14 +91,14 @@ TEST_F(StepPaceTest, PromptsAreReadWhileTheLoadSwings) {
   pace.took(microseconds(5000), 8, 0);
   std::uint32_t rows = 0;
   for (int i = 0; i < 300; ++i) rows += step(plain, i % 2 == 0 ? 24 : 8);
-  EXPECT_GE(rows, 99u * 16);
+  EXPECT_GE(rows, 99u * 32);
 }
 
 TEST_F(StepPaceTest, FollowsAMachineThatBecomesSlower) {
   pace.took(microseconds(7400), 8, 0);
   for (int i = 0; i < 50; ++i) step(plain, 8);
-  const Machine slower = [](std::uint32_t decodes, std::uint32_t rows) {
-    return plain(decodes, 0) + 400.0 * rows;
+  const Machine slower = [](std::uint32_t decodes, std::uint32_t work) {
+    return plain(decodes, 0) + 100.0 * work;
   };
   for (int i = 0; i < 20; ++i) step(slower, 8);
   EXPECT_LE(took, 1.55 * slower(8, 0));
@@ -107,17 +107,17 @@ TEST_F(StepPaceTest, FollowsAMachineThatBecomesSlower) {
 TEST_F(StepPaceTest, OneDisturbedStepDoesNotStopPrompts) {
   pace.took(microseconds(20'000), 32, 0);
   for (int i = 0; i < 20; ++i) step(plain, 32);
-  pace.took(microseconds(900'000), 32, 16);
+  pace.took(microseconds(900'000), 32, 32);
   int steps = 0;
-  while (step(plain, 32) <= 16) ++steps;
+  while (step(plain, 32) <= 32) ++steps;
   EXPECT_LE(steps, 32);
 }
 
 TEST_F(StepPaceTest, NumbersThatMakeNoSenseDoNotBreakIt) {
   pace.took(microseconds(0), 8, 0);
-  pace.took(microseconds(-5), 8, 16);
+  pace.took(microseconds(-5), 8, 32);
   pace.took(microseconds(0), 8, 0);
-  EXPECT_GE(pace.prompt_rows(8).value_or(0), 4u);
+  EXPECT_GE(pace.work(8).value_or(0), 16u);
 }
 
 // A short prompt in every step: what was to be measured never is, and long ones shall go on.
@@ -125,68 +125,145 @@ TEST_F(StepPaceTest, PromptsAreReadWhereItsWordIsNeverKept) {
   pace.took(microseconds(5000), 8, 0);
   std::uint32_t rows = 0;
   for (int i = 0; i < 100; ++i) {
-    rows += pace.prompt_rows(8).value_or(0);
+    rows += pace.work(8).value_or(0);
     pace.was_exceeded(8);
   }
-  EXPECT_GE(rows, 90u * 16);
+  EXPECT_GE(rows, 90u * 32);
 }
 
 struct BatcherPaceTest : BatchTest {
-  // One step that takes as long as a plain machine.
+  // One step that takes as long as a plain machine; returns its work on prompts.
   std::uint64_t timed_step() {
-    const std::uint64_t before = batcher->stats().rows;
+    const std::uint64_t before = experts.rows_run;
     const auto decodes = static_cast<std::uint32_t>(decoding);
     step();
-    const std::uint64_t rows = batcher->stats().rows - before;
-    batcher->step_took(microseconds(
-        static_cast<std::int64_t>(plain(decodes, static_cast<std::uint32_t>(rows - decodes)))));
-    return rows;
+    const std::uint64_t work = experts.rows_run - before - decoding * kLayers;
+    batcher->step_took(
+        microseconds(static_cast<std::int64_t>(plain(decodes, static_cast<std::uint32_t>(work)))));
+    return work;
   }
 
+  // A reader that decodes `tokens` tokens, at a pace that is known.
+  SequenceId start_reading(const BatcherOptions& options, std::uint32_t tokens) {
+    start(options);
+    decoding = 0;
+    const SequenceId reader = submit(endless("Hello", tokens));
+    timed_step();
+    decoding = 1;
+    for (int i = 0; i < 3; ++i) timed_step();
+    return reader;
+  }
+
+  static SequenceRequest prompt_of(std::size_t tokens) {
+    SequenceRequest prompt = endless("Hello", 3);
+    for (std::size_t i = prompt.prompt.size(); i < tokens; ++i) {
+      prompt.prompt.push_back(static_cast<std::int32_t>(40 + i * i % 50));
+    }
+    return prompt;
+  }
+
+  // Its first token is there, or the reader has none left.
+  [[nodiscard]] bool is_read(SequenceId prompt, SequenceId reader) {
+    return !outcomes[prompt].tokens.empty() || outcomes[reader].finish != FinishReason::kNone;
+  }
+
+  static constexpr std::uint64_t kLayers = 4;
+  // Half as long again as one row that decodes.
+  static constexpr std::uint64_t kPaced = 5300 / 2 / 25;
   std::size_t decoding = 0;
 };
 
-TEST_F(BatcherPaceTest, PromptsComeInSmallPiecesWhileOthersDecodeAndInLargeOnesElse) {
-  SequenceRequest reader = endless("Hello", 60);
-  SequenceRequest prompt = endless(std::string(600, 'x'), 3);
+TEST_F(BatcherPaceTest, PromptsPassFewLayersAStepWhileOthersDecodeAndAllElse) {
+  ASSERT_EQ(demo().config().layers, kLayers);
+  SequenceRequest prompt = prompt_of(300);
   const Outcome expected = alone(prompt);
-  start({.step_rows_max = 256, .prefill_burst_tokens = 0});
-  const SequenceId decoder = submit(reader);
-  timed_step();
-  decoding = 1;
-  for (int i = 0; i < 3; ++i) timed_step();
+  const SequenceId reader = start_reading({.step_rows_max = 256, .prefill_burst_tokens = 0}, 100);
   const SequenceId late = submit(prompt);
   std::uint64_t most = 0;
-  while (outcomes[late].tokens.empty() && outcomes[decoder].finish == FinishReason::kNone) {
-    most = std::max(most, timed_step());
-  }
-  EXPECT_LE(most, 1 + 32u);
-  EXPECT_GE(most, 1 + 16u);
+  int steps = 0;
+  for (; !is_read(late, reader); ++steps) most = std::max(most, timed_step());
+  EXPECT_LE(most, kPaced);
+  EXPECT_GE(most, kPaced * 3 / 4);
+  EXPECT_LE(steps, 30);
   finish();
   expect_same(outcomes[late], expected);
 
   decoding = 0;
   prompt.prompt[0] = prompt.prompt[1];  // not as cached
   submit(prompt);
-  EXPECT_EQ(timed_step(), 256u);
+  EXPECT_EQ(timed_step(), 256 * kLayers);
+}
+
+TEST_F(BatcherPaceTest, WhatAPromptHasPassedIsNotLostWhenNobodyDecodesAnyMore) {
+  const SequenceRequest prompt = prompt_of(90);
+  const Outcome expected = alone(prompt);
+  const SequenceId reader = start_reading({.prefill_burst_tokens = 0}, 20);
+  const SequenceId late = submit(prompt);
+  const std::uint64_t before = experts.rows_run;
+  timed_step();
+  timed_step();
+  batcher->cancel(reader);
+  decoding = 0;
+  while (outcomes[late].tokens.empty()) timed_step();
+  EXPECT_EQ(experts.rows_run - before, (90 + 2) * kLayers);
+  finish();
+  expect_same(outcomes[late], expected);
+}
+
+TEST_F(BatcherPaceTest, ScoresOfAPromptAreTheSameInLayers) {
+  SequenceRequest prompt = prompt_of(200);
+  prompt.prompt_logprobs = true;
+  prompt.top_logprobs = 1;
+  const Outcome expected = alone(prompt);
+  const SequenceId reader = start_reading({.prefill_burst_tokens = 0}, 100);
+  const SequenceId late = submit(prompt);
+  while (!is_read(late, reader)) timed_step();
+  finish();
+  expect_same(outcomes[late], expected);
+}
+
+TEST_F(BatcherPaceTest, AChunkEndsWithItsSequence) {
+  const SequenceRequest prompt = prompt_of(200);
+  const Outcome expected = alone(prompt);
+  for (const bool fails : {false, true}) {
+    const SequenceId reader = start_reading({.prefill_burst_tokens = 0}, 100);
+    const SequenceId first = submit(prompt);
+    timed_step();
+    timed_step();
+    if (fails) {
+      experts.fail_calls = 1;
+    } else {
+      batcher->cancel(first);
+    }
+    step();
+    EXPECT_EQ(outcomes[first].finish, fails ? FinishReason::kError : FinishReason::kCancelled);
+    EXPECT_EQ(outcomes[reader].finish, fails ? FinishReason::kError : FinishReason::kNone);
+    const SequenceId again = submit(prompt);
+    finish();
+    expect_same(outcomes[again], expected);
+  }
+}
+
+TEST_F(BatcherPaceTest, AChunkThatGivesWayIsComputedAgain) {
+  SequenceRequest prompt = prompt_of(120);
+  prompt.priority = 5;
+  const Outcome expected = alone(prompt);
+  start_reading({.sequences_max = 2, .prefill_burst_tokens = 0}, 60);
+  const SequenceId late = submit(prompt);
+  timed_step();
+  submit(request_for("What is 12 - 7?", 2));  // there is no place for three
+  finish();
+  EXPECT_EQ(batcher->stats().preemptions, 1u);
+  expect_same(outcomes[late], expected);
 }
 
 TEST_F(BatcherPaceTest, ShortPromptsAreReadAtOnce) {
-  SequenceRequest prompt = endless(std::string(150, 'x'), 3);
-  const auto tokens = static_cast<std::uint64_t>(prompt.prompt.size());
-  ASSERT_GT(tokens, 128u);
-  ASSERT_LE(tokens, 256u);
+  const SequenceRequest prompt = prompt_of(150);
   const Outcome expected = alone(prompt);
-  start({.prefill_burst_tokens = 256});
-  submit(endless("Hello", 60));
-  timed_step();
-  decoding = 1;
-  for (int i = 0; i < 3; ++i) timed_step();
+  start_reading({.prefill_burst_tokens = 256}, 60);
   const SequenceId late = submit(prompt);
-  const std::uint64_t first = timed_step();
-  EXPECT_GE(first, 1 + 128u);
-  EXPECT_LE(first, 1 + 128u + 32u);  // and what the pace allows
-  EXPECT_EQ(first + timed_step(), 2 + tokens);
+  EXPECT_EQ(timed_step(), 128 * kLayers);
+  EXPECT_EQ(timed_step(), 22 * kLayers);
   EXPECT_EQ(outcomes[late].tokens.size(), 1u);
   finish();
   expect_same(outcomes[late], expected);
@@ -194,19 +271,11 @@ TEST_F(BatcherPaceTest, ShortPromptsAreReadAtOnce) {
 
 TEST_F(BatcherPaceTest, TheLongerAPromptTheSmallerItsBurst) {
   const auto bursts_of = [&](std::size_t tokens) {
-    start({.prefix_cache = false, .prefill_burst_tokens = 256});
-    decoding = 0;
-    const SequenceId reader = submit(endless("Hello", 100));
-    timed_step();
-    decoding = 1;
-    for (int i = 0; i < 3; ++i) timed_step();
-    SequenceRequest prompt = endless("Hello", 3);
-    prompt.prompt.resize(tokens, prompt.prompt.front());
-    const SequenceId late = submit(prompt);
+    const SequenceId reader =
+        start_reading({.prefix_cache = false, .prefill_burst_tokens = 256}, 100);
+    const SequenceId late = submit(prompt_of(tokens));
     int bursts = 0;
-    while (outcomes[late].tokens.empty() && outcomes[reader].finish == FinishReason::kNone) {
-      bursts += timed_step() > 64 ? 1 : 0;
-    }
+    while (!is_read(late, reader)) bursts += timed_step() > 2 * kPaced ? 1 : 0;
     return bursts;
   };
   EXPECT_EQ(bursts_of(100), 1);
@@ -217,14 +286,11 @@ TEST_F(BatcherPaceTest, TheLongerAPromptTheSmallerItsBurst) {
 }
 
 TEST_F(BatcherPaceTest, ShortPromptsWithoutEndDoNotStopALongOne) {
-  start({.prefix_cache = false, .prefill_burst_tokens = 64});
-  submit(endless("Hello", 400));
-  timed_step();
-  decoding = 1;
-  const SequenceId longest = submit(endless(std::string(300, 'x'), 2));
+  start_reading({.prefix_cache = false, .prefill_burst_tokens = 64}, 400);
+  const SequenceId longest = submit(prompt_of(300));
   int steps = 0;
   while (outcomes[longest].tokens.empty() && steps < 100) {
-    submit(request_for(std::string(60, 'y'), 1));
+    submit(request_for(std::string(30, 'y'), 1));
     timed_step();
     ++steps;
   }

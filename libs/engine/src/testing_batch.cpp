@@ -111,6 +111,7 @@ base::Status FaultyExperts::run(std::uint32_t layer, const float* x, std::size_t
     if (lost != pairs.end()) ++waited;
   }
   CONCLAVE_TRY_VOID(demo().experts().run(layer, x, rows, pairs, outputs));
+  rows_run += rows;
   poison_.assign(demo().config().hidden, std::numeric_limits<float>::quiet_NaN());
   for (std::size_t p = 0; p < pairs.size(); ++p) {
     if (pairs[p].row == poisoned_row) outputs[p] = poison_.data();

@@ -69,6 +69,7 @@ class FaultyExperts final : public model::ExpertBackend {
   void recover();
 
   int fail_calls = 0;
+  std::uint64_t rows_run = 0;                 // of all calls that were computed
   std::uint64_t us_per_call = 0;              // that devices say they take
   std::optional<std::uint32_t> poisoned_row;  // gets NaN from its experts
   int waited = 0;                             // for a best expert

@@ -34,10 +34,17 @@ void Backbone::embed(std::span<const std::int32_t> tokens, float* x) const {
   });
 }
 
-void Backbone::begin_step(std::span<const RowPlace> places, const KvPool& pool) {
+void Backbone::begin_step(std::span<const RowPlace> places, std::size_t through,
+                          const KvPool& pool) {
   pool_ = &pool;
   places_.assign(places.begin(), places.end());
-  plan_.build(config_, places_, pool, compute_.pool.threads());
+  all_.places = places_;
+  through_.places = all_.places.first(through);
+  use_rows(false);
+  for (Rows* rows : {&all_, now_}) {
+    rows->plan.build(config_, rows->places, pool, compute_.pool.threads());
+    if (now_ == &all_) break;
+  }
   cos_.resize(places.size() * rope_->pairs());
   sin_.resize(cos_.size());
   // Extended precision costs some 300 plain numbers a pair.
@@ -56,7 +63,8 @@ void Backbone::attention(std::uint32_t index, float* x) {
     compute_.kernels.rms_norm(x + row * hidden, layer.attention_norm.data(), hidden,
                               config_.norm_eps, normed_.data() + row * hidden);
   });
-  layer.attention->run(compute_, {places_, pool_, cos_.data(), sin_.data(), &plan_, &scratch_},
+  layer.attention->run(compute_,
+                       {now_->places, pool_, cos_.data(), sin_.data(), &now_->plan, &scratch_},
                        normed_.data(), out_.data());
   each_row(compute_.pool, rows(), hidden, [&](std::size_t row) {
     compute_.kernels.axpy(1.0f, out_.data() + row * hidden, hidden, x + row * hidden);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -115,11 +116,12 @@ struct BatcherStats {
 /// up all of its own and waits again; then it computes again what the prefix cache has no more.
 ///
 /// Steps: one row of each sequence that decodes; what is left of step_rows_max goes to prompts, in
-/// chunks, in turns; less of it if the caller says how long steps take (step_took): then kBurstRows
-/// for prompts that have not used up their prefill_burst_tokens, and a paced number of rows beside
-/// these, so that none starves the other. What a prompt has in common with earlier ones is not
-/// computed again while blocks of it are there, the row apart that its next token is drawn from;
-/// and it waits for what another computes right now.
+/// chunks, in turns. If the caller says how long steps take (step_took), prompts get less beside
+/// sequences that decode: kBurstRows for those that have not used up their prefill_burst_tokens,
+/// and one chunk of another passes a few layers in each step (Passage), so that neither starves
+/// the other. What a prompt has in common with earlier ones is not computed again while blocks of
+/// it are there, the row apart that its next token is drawn from; and it waits for what another
+/// computes right now.
 ///
 /// What a sequence computes does not depend on the others, nor on what was cached, preempted or
 /// chunked, bit for bit (promise 1), unless experts were absent for it: then its events say so, and
@@ -156,7 +158,7 @@ class Batcher {
   /// only that one ends.
   std::span<TokenEvent> step();
 
-  /// How long the last step() took. While sequences decode, steps then have so many rows of prompts
+  /// How long the last step() took. While sequences decode, steps then do so much work on prompts
   /// that they take prefill_slowdown_max times as long as without, bursts apart. What is computed
   /// stays the same.
   void step_took(std::chrono::nanoseconds duration);
@@ -177,6 +179,14 @@ class Batcher {
     TokenEvent event;        // what it says of them
   };
 
+  // A chunk of a prompt that passes some layers in each step.
+  struct Chunk {
+    Share share;
+    std::uint32_t scores = 0;  // of its rows, those that want logits to score the prompt
+    std::uint32_t begin = 0;   // layers that it has passed before the step at hand
+    std::uint32_t end = 0;     // and after it
+  };
+
   using Sequence = std::unique_ptr<SequenceState>;
 
   void grow();
@@ -186,9 +196,18 @@ class Batcher {
   void fill_step();
   [[nodiscard]] bool catch_up(SequenceState& sequence, std::size_t& restores_left);
   [[nodiscard]] bool is_under_way(SequenceState& sequence) const;
+  void fill_prompts(std::optional<std::uint32_t> work);
   std::size_t add_rows(SequenceState& sequence, std::size_t rows_max);
+  void begin_chunk(SequenceState& sequence, std::size_t rows_max);
+  void add_chunk(std::optional<std::uint32_t> work);
+  [[nodiscard]] Share share_of(SequenceState& sequence, std::size_t rows_max);
+  void place_rows(Share& share);
+  void place_logits(Share& share);
+  void note_computed(const Share& share);
+  void drop_chunk(const SequenceState& sequence);
   void judge(Share& share, Sampler& sampler, std::span<const float> logits) const;
   void finish_share(Share& share);
+  void finish_chunk();
   void note_replaced(const Share& share);
   [[nodiscard]] StepCost cost_of(const Share& share) const;
   void fail_share(Share& share, const base::Error& error);
@@ -214,8 +233,11 @@ class Batcher {
   // The step at hand; reused.
   std::vector<StepRow> rows_;
   std::size_t decodes_ = 0;  // of these rows, the first, that are all their sequences miss
-  bool is_paced_ = false;    // it has no more rows of prompts than the pace allows
+  std::size_t unpaced_ = 0;  // rows of prompts that are not paced
+  std::uint32_t work_ = 0;   // of the chunk, in rows times layers; 0: it is not in it
+  std::size_t through_ = 0;  // rows that pass all layers
   std::vector<Share> shares_;
+  std::optional<Chunk> chunk_;           // its rows are the last ones
   std::vector<SequenceState*> prompts_;  // by turn
   std::vector<PrefixKey> under_way_;     // whole blocks of prompts that it computes
   std::size_t logits_rows_ = 0;          // rows of rows_ that want logits

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -20,6 +21,20 @@ struct StepRow {
   std::uint32_t position = 0;
   model::KvTable blocks;  // of its sequence, up to this position
   bool wants_logits = false;
+};
+
+/// The rows of a step from `first` on pass only layers [begin, end) in it. A later step goes on
+/// where this one ended, with the same rows in the same order, though not the same `first`; in the
+/// one whose `end` is that of the model they may want logits. Until then no later positions of
+/// their sequences may come. One passage at a time: the one that begins at layer 0 ends any other.
+///
+/// This is layered prefill (arXiv:2510.08055): a step that decodes has room for little more, and a
+/// few rows of a prompt, which read most experts of each layer, use it worse than many rows in few
+/// layers.
+struct Passage {
+  std::size_t first = 0;
+  std::uint32_t begin = 0;
+  std::uint32_t end = 0;
 };
 
 /// What a step made others compute.
@@ -45,22 +60,28 @@ class Forward {
   /// Runs the rows and caches their keys and values. Returns logits (rows that want them, vocab) in
   /// row order, valid until the next call. kInvalidArgument: a token outside the vocabulary, or a
   /// position beyond the blocks of its row; and what the expert backend answers. After an error the
-  /// positions of the step count as not computed.
-  base::Result<std::span<const float>> step(std::span<const StepRow> rows);
+  /// positions of the step count as not computed, and a passage in it is over. Without `passage`
+  /// all rows pass all layers.
+  base::Result<std::span<const float>> step(std::span<const StepRow> rows,
+                                            const std::optional<Passage>& passage = {});
 
   /// Of each row of the last step: pairs, over all layers, that went to next-best experts because
   /// nobody had the gate's choice. Empty: none of any row, and what was computed is exact.
   [[nodiscard]] std::span<const std::uint32_t> replaced() const { return replaced_; }
 
-  /// Of the last step, if it ended well.
+  /// Of the last step, if it ended well: of the rows before a passage, and of those of one.
   [[nodiscard]] const StepCost& cost() const { return cost_; }
+  [[nodiscard]] const StepCost& passage_cost() const { return passage_cost_; }
 
   /// Null: none. The observer must outlive its use.
   void observe(RoutingObserver* observer) { observer_ = observer; }
 
  private:
   base::Status prepare(std::span<const StepRow> rows);
+  void enter(std::size_t through, bool goes_on);
+  base::Status layers(std::size_t rows, const Passage& passage);
   base::Status experts(std::uint32_t layer, std::size_t rows);
+  void share_cost(std::uint64_t device_us);
 
   model::Backbone& backbone_;
   model::ExpertBackend& experts_;
@@ -74,8 +95,9 @@ class Forward {
   std::vector<model::ExpertPair> pairs_;
   std::vector<const float*> outputs_;
   std::vector<std::uint32_t> replaced_;
-  StepCost cost_;
+  StepCost cost_, passage_cost_;
   base::AlignedVector<float> x_, h_, logits_;
+  base::AlignedVector<float> held_;  // x of the rows of a passage between steps
 };
 
 }  // namespace conclave::engine

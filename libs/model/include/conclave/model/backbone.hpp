@@ -43,8 +43,14 @@ class Backbone {
   void embed(std::span<const std::int32_t> tokens, float* x) const;
 
   /// Takes the rows of the coming step, whose blocks are in `pool` and must stay until it is over,
-  /// and computes the rotation angles of their positions for all layers.
-  void begin_step(std::span<const RowPlace> places, const KvPool& pool);
+  /// and computes the rotation angles of their positions for all layers. What follows is for the
+  /// first `through` of them until use_rows() says otherwise.
+  void begin_step(std::span<const RowPlace> places, std::size_t through, const KvPool& pool);
+
+  /// From here on it is for all rows of the step, or again for those that pass through all layers.
+  void use_rows(bool all) {
+    now_ = all || through_.places.size() == all_.places.size() ? &all_ : &through_;
+  }
 
   /// x += attention(norm(x)).
   void attention(std::uint32_t layer, float* x);
@@ -84,7 +90,7 @@ class Backbone {
   base::Status load_globals(const TensorReader& reader);
   base::Result<Layer> load_layer(const TensorReader& reader, std::uint32_t index) const;
   base::Status load_ffn(const TensorReader& reader, std::uint32_t index, Layer& layer) const;
-  [[nodiscard]] std::size_t rows() const { return places_.size(); }
+  [[nodiscard]] std::size_t rows() const { return now_->places.size(); }
   /// out_ (rows, hidden) = the layer's dense or shared network of h.
   void feed_forward(const FeedForward& ffn, const float* h);
   /// x += out_.
@@ -99,10 +105,17 @@ class Backbone {
   std::vector<float> output_norm_;
   Linear head_;
 
+  // Rows of a step that take part in a layer.
+  struct Rows {
+    std::span<const RowPlace> places;
+    StepPlan plan;
+  };
+
   // The step at hand.
   std::vector<RowPlace> places_;
+  Rows all_, through_;
+  Rows* now_ = &all_;
   const KvPool* pool_ = nullptr;
-  StepPlan plan_;
   AttentionScratch scratch_;
   std::vector<float> cos_, sin_;
   base::AlignedVector<float> normed_, out_, gate_, up_, router_logits_, share_;
