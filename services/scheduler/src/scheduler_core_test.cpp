@@ -152,63 +152,6 @@ TEST(SchedulerCoreTest, ALostWorkersExpertsGoToTheOthers) {
   EXPECT_EQ(router.table.workers.size(), 2u);
 }
 
-TEST(SchedulerCoreTest, ASchedulerThatWasStoppedBlamesNobody) {
-  FakeFleet fleet;
-  fleet.add_worker("a");
-  fleet.add_worker("b");
-  fleet.add_router("r");
-  fleet.run(5s);
-
-  fleet.now_ += 60s;  // as if the process had been stopped, with reports waiting in its mailbox
-  fleet.core_->on_tick(fleet.now_);
-  EXPECT_EQ(fleet.fleet().nodes.size(), 3u);
-  EXPECT_TRUE(fleet.fleet().complete());
-
-  fleet.kill("b");
-  fleet.run(7s);
-  EXPECT_EQ(fleet.fleet().nodes.size(), 2u) << "leases run on";
-}
-
-TEST(SchedulerCoreTest, ASchedulerThatWasCutOffBlamesNobody) {
-  FakeFleet fleet;
-  fleet.add_worker("a");
-  fleet.add_worker("b");
-  FakeRouter& router = fleet.add_router("r");
-  fleet.run(5s);
-  const auto table = router.table;
-
-  for (int i = 0; i < 600; ++i) fleet.core_->on_tick(fleet.now_ += 100ms);  // and nobody reports
-  ASSERT_TRUE(fleet.report(router));  // the first that gets through
-  EXPECT_EQ(router.table, table);
-  EXPECT_TRUE(fleet.fleet().complete());
-
-  fleet.kill("b");
-  fleet.run(7s);
-  EXPECT_EQ(fleet.fleet().nodes.size(), 2u) << "leases run on";
-}
-
-// Its registry is an older one, say, which counts terms anew.
-TEST(SchedulerCoreTest, ASchedulerThatAllNodesOutgrewBlamesNobody) {
-  FakeFleet fleet;
-  fleet.add_worker("a");
-  fleet.add_worker("b");
-  FakeRouter& router = fleet.add_router("r");
-  fleet.run(5s);
-  const auto table = router.table;
-
-  fleet.core_->lead(2, fleet.now_ + 1h);
-  for (int i = 0; i < 600; ++i) {
-    fleet.core_->on_tick(fleet.now_ += 100ms);
-    wire::NodeReport report = router.report();
-    report.term = 9;
-    EXPECT_FALSE(fleet.core_->on_report(report, fleet.now_));
-  }
-  ASSERT_TRUE(fleet.report(router));  // of a version that knows no terms
-
-  EXPECT_EQ(router.table.workers.size(), table.workers.size());
-  EXPECT_EQ(fleet.fleet().nodes.size(), 3u);
-}
-
 TEST(SchedulerCoreTest, AWorkerThatJoinsTakesItsShareWithoutAGap) {
   FakeFleet fleet;
   fleet.add_worker("a");
