@@ -87,10 +87,11 @@ typename S::U8 high_nibbles(typename S::U8 pair) {
 }
 
 // Each format: `add` adds the products of sub block `sub` of `super`, kLanes outputs from `lane`
-// on, with the 32 inputs of each row.
+// on, with the 32 inputs of each row. kIsSlow: bits of a quant lie apart, which takes long to undo.
 template <class S>
 struct Q8Format {
   using Layout = layout::Q8;
+  static constexpr bool kIsSlow = false;
 
   template <std::size_t kRows>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t,
@@ -109,6 +110,7 @@ struct Q8Format {
 template <class S>
 struct Q4Format {
   using Layout = layout::Q4;
+  static constexpr bool kIsSlow = false;
 
   template <std::size_t kRows>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t,
@@ -135,6 +137,7 @@ constexpr std::uint8_t kFp4Doubled[16] = {16, 17, 18, 19, 20, 22, 24, 28,
 template <class S>
 struct Mxfp4Format {
   using Layout = layout::Mxfp4;
+  static constexpr bool kIsSlow = false;
 
   template <std::size_t kRows>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t,
@@ -176,6 +179,7 @@ struct ScaleMinFormat {
 template <class S>
 struct Q4KFormat : ScaleMinFormat<S, layout::Q4K> {
   using L = layout::Q4K;
+  static constexpr bool kIsSlow = false;
 
   template <std::size_t kRows>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t sub_index,
@@ -195,6 +199,7 @@ struct Q4KFormat : ScaleMinFormat<S, layout::Q4K> {
 template <class S>
 struct Q5KFormat : ScaleMinFormat<S, layout::Q5K> {
   using L = layout::Q5K;
+  static constexpr bool kIsSlow = true;
 
   template <std::size_t kRows>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t sub_index,
@@ -218,6 +223,7 @@ struct Q5KFormat : ScaleMinFormat<S, layout::Q5K> {
 template <class S>
 struct Q6KFormat {
   using Layout = layout::Q6K;
+  static constexpr bool kIsSlow = true;
 
   template <std::size_t kRows>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t sub_index,
