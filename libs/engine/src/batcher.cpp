@@ -339,15 +339,19 @@ void Batcher::begin_chunk(SequenceState& sequence, std::size_t rows_max) {
   chunk_ = Chunk{std::move(share), scores, 0, 0};
 }
 
-// Its rows come last, for as many layers as there is work for: at least one, or all.
+// Its rows come last, for as many layers as there is work for: at least one, or all. The last layer
+// comes along with the one before, as only rows that want logits have more than attention there.
 void Batcher::add_chunk(std::optional<std::uint32_t> work) {
   work_ = 0;
   if (!chunk_ || work == 0u) return;
   Share& share = chunk_->share;
-  const std::uint32_t layers = work ? std::max(1u, *work / share.rows) : config_.layers;
+  const std::uint32_t all = config_.layers;
+  const std::uint32_t busy = chunk_->scores > 0 ? all : std::max(1u, all - 1);
+  const std::uint32_t layers = work ? std::clamp(*work / share.rows, 1u, busy) : busy;
   chunk_->begin = chunk_->end;
-  chunk_->end = std::min(config_.layers, chunk_->begin + std::min(layers, config_.layers));
-  work_ = share.rows * (chunk_->end - chunk_->begin);
+  const std::uint32_t busy_end = std::min(busy, chunk_->begin + layers);
+  chunk_->end = busy_end == busy ? all : busy_end;
+  work_ = share.rows * (busy_end - chunk_->begin);
   place_rows(share);
   if (chunk_->end == config_.layers) place_logits(share);
 }
@@ -419,7 +423,7 @@ void Batcher::finish_chunk() {
     chunk_.reset();
   } else {
     note_replaced(share);
-    share.sequence->note_cost(cost_of(share));
+    share.sequence->note_cost(forward_.cost(share.first, share.rows));
   }
 }
 
@@ -429,7 +433,7 @@ void Batcher::finish_share(Share& share) {
   event.id = sequence.id();
   event.cached_tokens = sequence.cached_tokens();
   note_replaced(share);
-  sequence.note_cost(cost_of(share));
+  sequence.note_cost(forward_.cost(share.first, share.rows));
   note_computed(share);
   sequence.advance(blocks_, share.rows);
   if (!sequence.finished()) sequence.finish_scoring(event);
@@ -451,16 +455,6 @@ void Batcher::note_computed(const Share& share) {
       ++stats_.prompt_tokens;
     }
   }
-}
-
-// By rows, since each has as many pairs as the others; in whole microseconds that add up.
-StepCost Batcher::cost_of(const Share& share) const {
-  if (share.first >= through_) return forward_.passage_cost();
-  const StepCost& all = forward_.cost();
-  const auto until = [&](std::uint64_t what, std::size_t row) { return what * row / through_; };
-  const std::size_t end = share.first + share.rows;
-  return {until(all.pairs, end) - until(all.pairs, share.first),
-          until(all.device_us, end) - until(all.device_us, share.first)};
 }
 
 // Before its rows are there for others.

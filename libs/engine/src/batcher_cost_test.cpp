@@ -7,10 +7,15 @@ namespace {
 using namespace testing_batch;
 
 struct BatcherCostTest : BatchTest {
-  // Of each row.
+  // Of each row that is sampled; others have no business in the last layer.
   static std::uint64_t pairs() {
     const model::ModelConfig& config = demo().config();
     return std::uint64_t{config.layers - config.dense_layers} * config.gate.used;
+  }
+  static std::uint64_t unsampled_pairs() { return pairs() - demo().config().gate.used; }
+  // Of a prompt and so many rows of tokens after it.
+  static std::uint64_t pairs(const SequenceRequest& request, std::size_t further) {
+    return (request.prompt.size() - 1) * unsampled_pairs() + (1 + further) * pairs();
   }
   static std::uint64_t calls() { return demo().config().layers - demo().config().dense_layers; }
 };
@@ -18,7 +23,7 @@ struct BatcherCostTest : BatchTest {
 TEST_F(BatcherCostTest, EveryRowHasItsPairsAndTheLastTokenIsNoRow) {
   const SequenceRequest request = endless("Hello", 8);
   const Outcome outcome = alone(request);
-  EXPECT_EQ(outcome.pairs, (request.prompt.size() + 8 - 1) * pairs());
+  EXPECT_EQ(outcome.pairs, pairs(request, 7));
   EXPECT_EQ(outcome.device_us, 0u);  // nobody measures
 }
 
@@ -45,7 +50,7 @@ TEST_F(BatcherCostTest, WhatIsCachedCostsNothingAgain) {
 
   EXPECT_GT(outcomes[second].cached_tokens, 0u);
   EXPECT_EQ(outcomes[second].pairs,
-            outcomes[first].pairs - outcomes[second].cached_tokens * pairs());
+            outcomes[first].pairs - outcomes[second].cached_tokens * unsampled_pairs());
 }
 
 TEST_F(BatcherCostTest, WhoIsCancelledOrFailsHasCostWhatWasComputed) {
@@ -56,7 +61,7 @@ TEST_F(BatcherCostTest, WhoIsCancelledOrFailsHasCostWhatWasComputed) {
   batcher->cancel(cancelled);
   finish();
   EXPECT_EQ(outcomes[cancelled].finish, FinishReason::kCancelled);
-  EXPECT_EQ(outcomes[cancelled].pairs, (request.prompt.size() + 2) * pairs());
+  EXPECT_EQ(outcomes[cancelled].pairs, pairs(request, 2));
 
   const SequenceId failed = submit(endless("Good evening", 100));
   step();

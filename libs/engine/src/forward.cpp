@@ -1,7 +1,9 @@
 #include "conclave/engine/forward.hpp"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
+#include <utility>
 
 #include "conclave/base/check.hpp"
 
@@ -37,8 +39,8 @@ base::Result<std::span<const float>> Forward::step(std::span<const StepRow> rows
   const model::ModelConfig& config = backbone_.config();
   const Passage part = passage.value_or(Passage{rows.size(), 0, config.layers});
   replaced_.clear();
-  cost_ = {};
-  passage_cost_ = {};
+  row_pairs_.assign(rows.size(), 0);
+  only_selected_ = false;
   const std::uint64_t device_us = experts_.device_us();
   CONCLAVE_TRY_VOID(prepare(rows));
   x_.resize(rows.size() * config.hidden);
@@ -46,12 +48,16 @@ base::Result<std::span<const float>> Forward::step(std::span<const StepRow> rows
   enter(part.first, part.begin > 0);
   backbone_.begin_step(places_, part.first, pool_);
   CONCLAVE_TRY_VOID(layers(rows.size(), part));
-  share_cost(experts_.device_us() - device_us);
+  cost_ = {std::accumulate(row_pairs_.begin(), row_pairs_.end(), std::uint64_t{0}),
+           experts_.device_us() - device_us};
   if (part.end < config.layers) {
     held_.assign(x_.begin() + static_cast<std::ptrdiff_t>(part.first * config.hidden), x_.end());
   }
   logits_.resize(selected_.size() * config.vocab);
-  if (!selected_.empty()) backbone_.logits(selected_, x_.data(), logits_.data());
+  if (!selected_.empty()) {
+    keep_selected();
+    backbone_.logits(selected_.size(), x_.data(), logits_.data());
+  }
   return std::span<const float>(logits_);
 }
 
@@ -69,15 +75,19 @@ base::Status Forward::layers(std::size_t rows, const Passage& passage) {
   const model::ModelConfig& config = backbone_.config();
   for (std::uint32_t layer = 0; layer < config.layers; ++layer) {
     const bool all = layer >= passage.begin && layer < passage.end;
-    const std::size_t here = all ? rows : passage.first;
+    std::size_t here = all ? rows : passage.first;
     if (here == 0) continue;
     backbone_.use_rows(all);
     backbone_.attention(layer, x_.data());
+    if (layer + 1 == config.layers && observer_ == nullptr) {
+      keep_selected();
+      here = selected_.size();
+      if (here == 0) break;
+    }
     backbone_.normalize_ffn(layer, x_.data(), h_.data());
     if (config.has_experts(layer)) {
       CONCLAVE_TRY_VOID(experts(layer, here));
-      cost_.pairs += passage.first * config.gate.used;
-      passage_cost_.pairs += (here - passage.first) * config.gate.used;
+      note_pairs(here);
     } else {
       backbone_.dense(layer, h_.data(), x_.data());
     }
@@ -85,11 +95,32 @@ base::Status Forward::layers(std::size_t rows, const Passage& passage) {
   return {};
 }
 
-// By pairs, in whole microseconds that add up.
-void Forward::share_cost(std::uint64_t device_us) {
-  const std::uint64_t pairs = cost_.pairs + passage_cost_.pairs;
-  passage_cost_.device_us = pairs == 0 ? 0 : device_us * passage_cost_.pairs / pairs;
-  cost_.device_us = device_us - passage_cost_.device_us;
+// From here on the step is about the rows that want logits: the first ones of x_ now.
+void Forward::keep_selected() {
+  if (std::exchange(only_selected_, true)) return;
+  const std::size_t hidden = backbone_.config().hidden;
+  for (std::size_t i = 0; i < selected_.size(); ++i) {
+    if (selected_[i] == i) continue;  // none stands behind its new place
+    std::copy_n(x_.data() + selected_[i] * hidden, hidden, x_.data() + i * hidden);
+  }
+  backbone_.use_first_rows(selected_.size());
+}
+
+// Of the layer at hand, whose `rows` rows all have as many.
+void Forward::note_pairs(std::size_t rows) {
+  for (std::size_t row = 0; row < rows; ++row) {
+    row_pairs_[only_selected_ ? selected_[row] : row] += backbone_.config().gate.used;
+  }
+}
+
+StepCost Forward::cost(std::size_t first, std::size_t count) const {
+  const auto begin = row_pairs_.begin() + static_cast<std::ptrdiff_t>(first);
+  const std::uint64_t before = std::accumulate(row_pairs_.begin(), begin, std::uint64_t{0});
+  const std::uint64_t pairs =
+      std::accumulate(begin, begin + static_cast<std::ptrdiff_t>(count), std::uint64_t{0});
+  if (pairs == 0) return {};
+  const auto until = [this](std::uint64_t share) { return cost_.device_us * share / cost_.pairs; };
+  return {pairs, until(before + pairs) - until(before)};
 }
 
 // As often as the backend finds more experts absent, which it does at most once for each.
@@ -111,12 +142,16 @@ base::Status Forward::experts(std::uint32_t layer, std::size_t rows) {
     if (!gate_again) return status;
   }
   if (observer_ != nullptr) observer_->routed(layer, routing_);
-  if (!routing_.replaced.empty()) {
-    replaced_.resize(tokens_.size(), 0);
-    for (std::size_t row = 0; row < rows; ++row) replaced_[row] += routing_.replaced[row];
-  }
+  if (!routing_.replaced.empty()) note_replaced(rows);
   backbone_.combine(layer, routing_, outputs_, h_.data(), x_.data());
   return {};
+}
+
+void Forward::note_replaced(std::size_t rows) {
+  replaced_.resize(tokens_.size(), 0);
+  for (std::size_t row = 0; row < rows; ++row) {
+    replaced_[only_selected_ ? selected_[row] : row] += routing_.replaced[row];
+  }
 }
 
 }  // namespace conclave::engine

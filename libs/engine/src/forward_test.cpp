@@ -77,16 +77,62 @@ TEST_F(ForwardTest, RowsThatPassLayersInSeveralStepsComputeTheSameBits) {
   }
 }
 
-TEST_F(ForwardTest, TellsWhatRowsOfAPassageCost) {
+TEST_F(ForwardTest, RowsThatWantNoLogitsLeaveThoseOfOthersAsTheyAre) {
+  const std::size_t vocab = demo().config().vocab;
+  std::vector<StepRow> step = rows(50, reads);
+  for (const StepRow& row : rows(3, decodes)) step.push_back(row);
+  const std::vector<float> expected = run(step);
+  const std::vector<float> expected_next = run(rows(1, reads, 50));
+
+  const std::vector<std::size_t> wanting = {0, 17, 49, 51};
+  for (StepRow& row : step) row.wants_logits = false;
+  for (const std::size_t i : wanting) step[i].wants_logits = true;
+  const std::vector<float> some = run(step);
+  ASSERT_EQ(some.size(), wanting.size() * vocab);
+  for (std::size_t i = 0; i < wanting.size(); ++i) {
+    EXPECT_TRUE(same_bits(std::span(some).subspan(i * vocab, vocab),
+                          std::span(expected).subspan(wanting[i] * vocab, vocab)))
+        << "row " << wanting[i];
+  }
+  EXPECT_TRUE(same_bits(run(rows(1, reads, 50)), expected_next)) << "keys and values are all there";
+
+  for (StepRow& row : step) row.wants_logits = false;
+  EXPECT_TRUE(run(step).empty());
+  EXPECT_TRUE(same_bits(run(rows(1, reads, 50)), expected_next));
+}
+
+TEST_F(ForwardTest, TellsWhatRowsCost) {
   const std::uint32_t used = demo().config().gate.used;
+  const std::uint32_t layers = demo().config().layers;
   std::vector<StepRow> step = rows(2, decodes);
   for (StepRow row : rows(30, reads)) {
     row.wants_logits = false;
     step.push_back(row);
   }
   ASSERT_TRUE(forward.step(step, Passage{2, 0, 1}));
-  EXPECT_EQ(forward.cost().pairs, 2u * used * demo().config().layers);
-  EXPECT_EQ(forward.passage_cost().pairs, 30u * used);
+  EXPECT_EQ(forward.cost(0, 1).pairs, used * layers);
+  EXPECT_EQ(forward.cost(0, 2).pairs, 2u * used * layers);
+  EXPECT_EQ(forward.cost(2, 30).pairs, 30u * used);
+
+  ASSERT_TRUE(forward.step(step));
+  EXPECT_EQ(forward.cost(0, 2).pairs, 2u * used * layers);
+  EXPECT_EQ(forward.cost(2, 30).pairs, 30u * used * (layers - 1)) << "no logits, no last layer";
+}
+
+TEST_F(ForwardTest, ObserversSeeRowsThatWantNoLogitsInEveryLayer) {
+  struct Counter final : RoutingObserver {
+    void routed(std::uint32_t, const model::Routing& routing) override {
+      pairs += routing.experts.size();
+    }
+    std::size_t pairs = 0;
+  } counter;
+  std::vector<StepRow> step = rows(10, reads);
+  const std::vector<float> expected = run(rows(10, reads));
+  for (StepRow& row : step) row.wants_logits = row.position == 9;
+  forward.observe(&counter);
+  const std::size_t vocab = demo().config().vocab;
+  EXPECT_TRUE(same_bits(run(step), std::span(expected).last(vocab)));
+  EXPECT_EQ(counter.pairs, 10u * demo().config().gate.used * demo().config().layers);
 }
 
 }  // namespace

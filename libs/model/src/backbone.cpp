@@ -57,6 +57,7 @@ void Backbone::begin_step(std::span<const RowPlace> places, std::size_t through,
 }
 
 void Backbone::attention(std::uint32_t index, float* x) {
+  CONCLAVE_CHECK(rows_ == now_->places.size());
   const Layer& layer = layers_[index];
   const std::size_t hidden = config_.hidden;
   each_row(compute_.pool, rows(), 2 * hidden, [&](std::size_t row) {
@@ -146,13 +147,13 @@ void Backbone::combine(std::uint32_t index, const Routing& routing,
   });
 }
 
-void Backbone::logits(std::span<const std::uint32_t> selected, const float* x, float* logits) {
+void Backbone::logits(std::size_t rows, const float* x, float* logits) {
   const std::size_t hidden = config_.hidden;
-  for (std::size_t i = 0; i < selected.size(); ++i) {
-    compute_.kernels.rms_norm(x + selected[i] * hidden, output_norm_.data(), hidden,
-                              config_.norm_eps, normed_.data() + i * hidden);
+  for (std::size_t row = 0; row < rows; ++row) {
+    compute_.kernels.rms_norm(x + row * hidden, output_norm_.data(), hidden, config_.norm_eps,
+                              normed_.data() + row * hidden);
   }
-  SharedRows shared(compute_, normed_.data(), selected.size(), hidden, quantized_);
+  SharedRows shared(compute_, normed_.data(), rows, hidden, quantized_);
   apply(compute_, head_, shared, logits);
 }
 

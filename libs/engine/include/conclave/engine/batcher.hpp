@@ -209,7 +209,6 @@ class Batcher {
   void finish_share(Share& share);
   void finish_chunk();
   void note_replaced(const Share& share);
-  [[nodiscard]] StepCost cost_of(const Share& share) const;
   void fail_share(Share& share, const base::Error& error);
   void remove_finished();
 

@@ -37,9 +37,9 @@ struct Passage {
   std::uint32_t end = 0;
 };
 
-/// What a step made others compute.
+/// What rows of a step made others compute.
 struct StepCost {
-  std::uint64_t pairs = 0;      // of all rows, each the same number
+  std::uint64_t pairs = 0;
   std::uint64_t device_us = 0;  // see model::ExpertBackend
 };
 
@@ -51,7 +51,8 @@ class RoutingObserver {
 };
 
 /// One user at a time. Backbone, experts and pool must outlive it. What a row computes does not
-/// depend on the other rows of its step, bit for bit.
+/// depend on the other rows of its step, bit for bit. After the last layer's attention, which
+/// caches keys and values, rows that want no logits have nothing more to compute.
 class Forward {
  public:
   Forward(model::Backbone& backbone, model::ExpertBackend& experts, const model::KvPool& pool)
@@ -65,15 +66,16 @@ class Forward {
   base::Result<std::span<const float>> step(std::span<const StepRow> rows,
                                             const std::optional<Passage>& passage = {});
 
-  /// Of each row of the last step: pairs, over all layers, that went to next-best experts because
+  /// Of each row of the last step: pairs, over its layers, that went to next-best experts because
   /// nobody had the gate's choice. Empty: none of any row, and what was computed is exact.
   [[nodiscard]] std::span<const std::uint32_t> replaced() const { return replaced_; }
 
-  /// Of the last step, if it ended well: of the rows before a passage, and of those of one.
-  [[nodiscard]] const StepCost& cost() const { return cost_; }
-  [[nodiscard]] const StepCost& passage_cost() const { return passage_cost_; }
+  /// Of rows [first, first + count) of the last step, if it ended well. Time is shared by pairs, in
+  /// whole microseconds that add up.
+  [[nodiscard]] StepCost cost(std::size_t first, std::size_t count) const;
 
-  /// Null: none. The observer must outlive its use.
+  /// Null: none. The observer must outlive its use. It sees all rows in all layers that they pass:
+  /// with one, the last layer's experts are not spared.
   void observe(RoutingObserver* observer) { observer_ = observer; }
 
  private:
@@ -81,7 +83,9 @@ class Forward {
   void enter(std::size_t through, bool goes_on);
   base::Status layers(std::size_t rows, const Passage& passage);
   base::Status experts(std::uint32_t layer, std::size_t rows);
-  void share_cost(std::uint64_t device_us);
+  void note_replaced(std::size_t rows);
+  void note_pairs(std::size_t rows);
+  void keep_selected();
 
   model::Backbone& backbone_;
   model::ExpertBackend& experts_;
@@ -90,12 +94,14 @@ class Forward {
 
   std::vector<std::int32_t> tokens_;
   std::vector<model::RowPlace> places_;
-  std::vector<std::uint32_t> selected_;
+  std::vector<std::uint32_t> selected_;  // rows that want logits
+  bool only_selected_ = false;           // x_ has those and no others at its front
   model::Routing routing_;
   std::vector<model::ExpertPair> pairs_;
   std::vector<const float*> outputs_;
   std::vector<std::uint32_t> replaced_;
-  StepCost cost_, passage_cost_;
+  std::vector<std::uint32_t> row_pairs_;
+  StepCost cost_;  // of all rows
   base::AlignedVector<float> x_, h_, logits_;
   base::AlignedVector<float> held_;  // x of the rows of a passage between steps
 };

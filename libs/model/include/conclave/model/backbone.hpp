@@ -50,7 +50,11 @@ class Backbone {
   /// From here on it is for all rows of the step, or again for those that pass through all layers.
   void use_rows(bool all) {
     now_ = all || through_.places.size() == all_.places.size() ? &all_ : &through_;
+    rows_ = now_->places.size();
   }
+  /// From here on it is for the first `count` rows of x and h, whichever the caller has put there:
+  /// until use_rows(), and for all but attention.
+  void use_first_rows(std::size_t count) { rows_ = count; }
 
   /// x += attention(norm(x)).
   void attention(std::uint32_t layer, float* x);
@@ -71,8 +75,8 @@ class Backbone {
   void combine(std::uint32_t layer, const Routing& routing, std::span<const float* const> outputs,
                const float* h, float* x);
 
-  /// logits (selected, vocab) of the selected rows of x.
-  void logits(std::span<const std::uint32_t> selected, const float* x, float* logits);
+  /// logits (rows, vocab) of the first rows of x, at most as many as the step has.
+  void logits(std::size_t rows, const float* x, float* logits);
 
  private:
   struct Layer {
@@ -90,7 +94,7 @@ class Backbone {
   base::Status load_globals(const TensorReader& reader);
   base::Result<Layer> load_layer(const TensorReader& reader, std::uint32_t index) const;
   base::Status load_ffn(const TensorReader& reader, std::uint32_t index, Layer& layer) const;
-  [[nodiscard]] std::size_t rows() const { return now_->places.size(); }
+  [[nodiscard]] std::size_t rows() const { return rows_; }
   /// out_ (rows, hidden) = the layer's dense or shared network of h.
   void feed_forward(const FeedForward& ffn, const float* h);
   /// x += out_.
@@ -115,6 +119,7 @@ class Backbone {
   std::vector<RowPlace> places_;
   Rows all_, through_;
   Rows* now_ = &all_;
+  std::size_t rows_ = 0;
   const KvPool* pool_ = nullptr;
   AttentionScratch scratch_;
   std::vector<float> cos_, sin_;
