@@ -202,6 +202,10 @@ void File::forget(const ByteRange& range) const {
   if (!state_->mappings.empty()) state_->mappings[range.part].forget(done);
 }
 
+void File::forget() const {
+  for (const base::MappedFile& mapping : state_->mappings) mapping.forget(mapping.bytes());
+}
+
 base::Result<ByteRange> expert_range(const TensorInfo& tensor, std::uint64_t expert) {
   const auto refuse = [&](const std::string& why) {
     return fail(ErrorCode::kInvalidArgument,

@@ -24,6 +24,7 @@ Result<std::unique_ptr<Backbone>> Backbone::load(const gguf::File& file, const M
                      backbone->load_layer(reader, static_cast<std::uint32_t>(i)));
         return {};
       }));
+  file.forget();
   return backbone;
 }
 

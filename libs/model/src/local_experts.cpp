@@ -31,6 +31,7 @@ base::Result<std::unique_ptr<LocalExperts>> LocalExperts::load(const gguf::File&
     const std::lock_guard lock(mutex);
     return all->set_.insert(id, std::move(expert));
   }));
+  file.forget();
   return all;
 }
 

@@ -201,6 +201,7 @@ Status ExpertLoader::load_all(Work& work) {
     note_progress(work);
     changed_(false);
   });
+  work.model.file.forget();
   return {};
 }
 

@@ -78,6 +78,9 @@ class File {
   /// MappedFile's advice for a range inside one part (checked); nothing for bytes of the caller's.
   void will_need(const ByteRange& range) const;
   void forget(const ByteRange& range) const;
+  /// Of all parts: when what was wanted has been copied. Reading a piece maps pages around it, too,
+  /// and so brings back some of what was forgotten piece by piece.
+  void forget() const;
 
   /// One per part: path (empty when parsed from memory) and size in bytes.
   struct Part {
