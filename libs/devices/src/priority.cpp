@@ -1,5 +1,6 @@
 #include "conclave/devices/priority.hpp"
 
+#include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -17,6 +18,13 @@ base::Status lower_this_thread(int nice) {
   if (errno == 0 && (nice == 0 || ::setpriority(PRIO_PROCESS, thread, now + nice) == 0)) return {};
   return base::fail(base::ErrorCode::kFailedPrecondition,
                     std::string("the thread's priority stays: ") + std::strerror(errno));
+}
+
+base::Status wake_without_preempting() {
+  const sched_param none{};
+  if (::sched_setscheduler(0, SCHED_BATCH, &none) == 0) return {};
+  return base::fail(base::ErrorCode::kFailedPrecondition,
+                    std::string("the thread's policy stays: ") + std::strerror(errno));
 }
 
 }  // namespace conclave::devices

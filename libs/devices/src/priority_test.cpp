@@ -1,6 +1,7 @@
 #include "conclave/devices/priority.hpp"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -31,6 +32,21 @@ TEST(PriorityTest, ZeroChangesNothing) {
   const int before = nice_of_this_thread();
   EXPECT_TRUE(lower_this_thread(0));
   EXPECT_EQ(nice_of_this_thread(), before);
+}
+
+TEST(PriorityTest, WakingWithoutPreemptingIsForOneThreadAndThoseThatItStarts) {
+  const int before = ::sched_getscheduler(0);
+  int own = -1;
+  int inherited = -1;
+  std::thread([&] {
+    ASSERT_TRUE(wake_without_preempting());
+    own = ::sched_getscheduler(0);
+    std::thread([&] { inherited = ::sched_getscheduler(0); }).join();
+  }).join();
+
+  EXPECT_EQ(own, SCHED_BATCH);
+  EXPECT_EQ(inherited, SCHED_BATCH);
+  EXPECT_EQ(::sched_getscheduler(0), before);
 }
 
 }  // namespace

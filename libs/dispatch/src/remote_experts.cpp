@@ -282,13 +282,28 @@ void RemoteExperts::start(std::uint32_t layer, const float* x, std::size_t rows)
                : kernels::RowsView{.values = x, .rows = rows, .columns = config_.hidden};
 }
 
+// All are ready before the first goes out: on one host its worker starts at once, and perhaps on
+// the very processor that was to make the next one ready.
 Status RemoteExperts::send_orders() {
   const TimePoint now = now_();
-  for (const Order& order : core_.plan(now)) CONCLAVE_TRY_VOID(send(order, now));
+  prepared_.clear();
+  for (const Order& order : core_.plan(now)) {
+    if (const Status status = prepare(order, now); !status) {
+      for (const Prepared& call : prepared_) client_.cancel(call.id);
+      return status;
+    }
+  }
+  for (const Prepared& call : prepared_) {
+    calls_.add();
+    pairs_sent_.add(static_cast<double>(call.order->pairs));
+    const TimePoint sent_at = now_();
+    core_.sent(*call.order, call.id, sent_at);
+    client_.send(call.id, trace_, sent_at + milliseconds(settings_.call_timeout_ms));
+  }
   return {};
 }
 
-Status RemoteExperts::send(const Order& order, TimePoint now) {
+Status RemoteExperts::prepare(const Order& order, TimePoint now) {
   const wire::ExpertCall call = describe(order);
   const auto buffer = client_.prepare(links_[order.worker].id, call);
   if (!buffer) {
@@ -298,11 +313,7 @@ Status RemoteExperts::send(const Order& order, TimePoint now) {
     return {};
   }
   fill(order, call, buffer->payload);
-  calls_.add();
-  pairs_sent_.add(call.pairs);
-  const TimePoint sent_at = now_();
-  core_.sent(order, buffer->id, sent_at);
-  client_.send(buffer->id, trace_, sent_at + milliseconds(settings_.call_timeout_ms));
+  prepared_.push_back({&order, buffer->id});
   return {};
 }
 

@@ -12,6 +12,8 @@
 #include "conclave/devices/machine.hpp"
 #include "conclave/devices/memory_limit.hpp"
 #include "conclave/devices/pin.hpp"
+#include "conclave/devices/priority.hpp"
+#include "conclave/devices/priority.hpp"
 #include "conclave/engine/memory_needs.hpp"
 #include "conclave/fabric/call_server.hpp"
 #include "conclave/fleet/member.hpp"
@@ -183,6 +185,10 @@ class ExpertWorkerService::Impl {
   // Looks at the links between batches: their heartbeats go on while calls wait, and calls that
   // come meanwhile may be computed with those that wait.
   void compute_loop() {
+    // A router of this host that has just sent a call has more of them to send.
+    if (const Status status = devices::wake_without_preempting(); !status) {
+      context_.log.info("policy_not_changed", {{"error", status.error().message}});
+    }
     ExpertHost::Calls waiting;
     while (!stopping_) {
       const Clock::time_point now = Clock::now();

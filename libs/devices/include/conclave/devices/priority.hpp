@@ -10,4 +10,9 @@ namespace conclave::devices {
 /// cannot be taken back. kFailedPrecondition if the system refuses it.
 base::Status lower_this_thread(int nice);
 
+/// From here on the calling thread, and those that it starts, let whoever runs on a processor go on
+/// for its slice when they wake up (SCHED_BATCH). Their share of the processor stays the same, and
+/// an idle one they get at once. kFailedPrecondition if the system refuses it.
+base::Status wake_without_preempting();
+
 }  // namespace conclave::devices

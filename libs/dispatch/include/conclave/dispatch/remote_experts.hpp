@@ -128,6 +128,12 @@ class RemoteExperts final : public model::ExpertBackend {
     bool was_up = false;
   };
 
+  // A call that waits to be sent.
+  struct Prepared {
+    const Order* order = nullptr;
+    fabric::CallId id = 0;
+  };
+
   // The layer at hand.
   struct Run {
     std::uint32_t layer = 0;
@@ -143,7 +149,7 @@ class RemoteExperts final : public model::ExpertBackend {
   void note_absences();
   void start(std::uint32_t layer, const float* x, std::size_t rows);
   base::Status send_orders();
-  base::Status send(const Order& order, TimePoint now);
+  base::Status prepare(const Order& order, TimePoint now);
   wire::ExpertCall describe(const Order& order);
   void fill(const Order& order, const wire::ExpertCall& call, std::span<std::byte> payload);
   base::Status judge_stall(TimePoint give_up);
@@ -204,7 +210,8 @@ class RemoteExperts final : public model::ExpertBackend {
   std::vector<const float*> sorted_outputs_;  // of order_.sorted()
   std::vector<std::uint32_t> row_at_;         // row of the step -> row of the call
   std::vector<std::uint32_t> call_rows_;      // row of the call -> row of the step
-  std::vector<fabric::CallId> replies_;       // whose payloads the last outputs point into
+  std::vector<Prepared> prepared_;
+  std::vector<fabric::CallId> replies_;  // whose payloads the last outputs point into
 };
 
 }  // namespace conclave::dispatch
