@@ -78,16 +78,19 @@ def usage(stack: Stack, admin: Admin, version: dict) -> None:
     assert told["completion_tokens"] == 2 * tokens, told
     layers = version["layers"] - version["dense_layers"]
     pairs = layers * version["experts_used"]
-    # What the choices share of the prompt is computed once or twice, as their steps fell.
-    least = (told["prompt_tokens"] + 2 * (tokens - 1)) * pairs
-    most = (2 * told["prompt_tokens"] + 2 * (tokens - 1)) * pairs
+    # Rows that nothing is drawn from spare the last layer's experts. What the choices share of the prompt is
+    # computed once or twice, as their steps fell.
+    drawn = 2 * tokens * pairs
+    row_pairs = pairs - version["experts_used"]
+    rows = told["prompt_tokens"] - 1
 
     def used() -> dict | None:
         rows = admin.get(f"/usage?by=total&key={made['id']}")["data"]
         return rows[0] if rows and rows[0]["requests"] else None
     row = wait_for("usage has arrived", used, 30)
     assert row["completion_tokens"] == 2 * tokens, row
-    assert least <= row["expert_pairs"] <= most and row["expert_pairs"] % pairs == 0, (least, most, row)
+    read, rest = divmod(row["expert_pairs"] - drawn, row_pairs)
+    assert rows <= read <= 2 * rows and rest == 0, (drawn, row_pairs, rows, row)
     assert 0 < row["device_us"] < 60_000_000, row
     print(f"{row['expert_pairs']} pairs, {row['device_us']} us of devices for {row['completion_tokens']} tokens")
 
