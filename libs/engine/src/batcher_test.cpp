@@ -470,12 +470,7 @@ TEST_F(BatcherTest, OutputThatIsCompleteEndsAtOnceAndOutputBeyondItsEndIsRefused
 }
 
 TEST_F(BatcherTest, ObserversSeeTheRoutingOfEveryRow) {
-  struct Counter final : RoutingObserver {
-    void routed(std::uint32_t, const model::Routing& routing) override {
-      pairs += routing.experts.size();
-    }
-    std::size_t pairs = 0;
-  } counter;
+  PairCounter counter;
   start();
   batcher->observe(&counter);
   submit(request_for("Hello"));

@@ -119,13 +119,29 @@ TEST_F(ForwardTest, TellsWhatRowsCost) {
   EXPECT_EQ(forward.cost(2, 30).pairs, 30u * used * (layers - 1)) << "no logits, no last layer";
 }
 
+TEST_F(ForwardTest, TellsOfTheRightRowsThatTheLastLayerDidWithoutExperts) {
+  FaultyExperts faulty;
+  const std::uint32_t last = demo().config().layers - 1;
+  for (std::uint32_t e = 0; e < demo().config().gate.experts; e += 2) faulty.lose(last, e);
+  Forward degraded(demo().backbone(), faulty, *pool);
+  std::vector<StepRow> step = rows(30, reads);
+  ASSERT_TRUE(degraded.step(step));
+  const std::vector<std::uint32_t> all(degraded.replaced().begin(), degraded.replaced().end());
+  ASSERT_EQ(all.size(), step.size());
+
+  for (StepRow& row : step) row.wants_logits = row.position % 3 == 2;
+  ASSERT_TRUE(degraded.step(step));
+  ASSERT_EQ(degraded.replaced().size(), step.size());
+  std::uint32_t sum = 0;
+  for (std::size_t row = 0; row < step.size(); ++row) {
+    EXPECT_EQ(degraded.replaced()[row], step[row].wants_logits ? all[row] : 0u) << "row " << row;
+    sum += degraded.replaced()[row];
+  }
+  EXPECT_GT(sum, 0u);
+}
+
 TEST_F(ForwardTest, ObserversSeeRowsThatWantNoLogitsInEveryLayer) {
-  struct Counter final : RoutingObserver {
-    void routed(std::uint32_t, const model::Routing& routing) override {
-      pairs += routing.experts.size();
-    }
-    std::size_t pairs = 0;
-  } counter;
+  PairCounter counter;
   std::vector<StepRow> step = rows(10, reads);
   const std::vector<float> expected = run(rows(10, reads));
   for (StepRow& row : step) row.wants_logits = row.position == 9;

@@ -84,6 +84,14 @@ class FaultyExperts final : public model::ExpertBackend {
   std::vector<float> poison_;
 };
 
+/// Counts the pairs that rows were routed to.
+struct PairCounter final : RoutingObserver {
+  void routed(std::uint32_t, const model::Routing& routing) override {
+    pairs += routing.experts.size();
+  }
+  std::size_t pairs = 0;
+};
+
 class BatchTest : public testing::Test {
  protected:
   /// A new batcher over a new pool.
