@@ -12,7 +12,8 @@
 #   pairs   always                     (pairs) of {uint32 row, uint32 expert}, sorted by expert,
 #                                      then row; row < rows, expert < experts of a layer
 #   quants  forms quantized and both   (rows, hidden) int8
-#   scales  forms quantized and both   (rows, hidden / 32) float: of each block of 32 quants
+#   scales  forms quantized and both   (rows, hidden / 32) float: of each block of 32 quants; the same
+#                                      for 8 blocks where the layer's experts have K-quants
 #   floats  forms floats and both      (rows, hidden) float
 #
 # Payload of a reply: y (pairs, hidden) float, the output of each pair in the order of the call's

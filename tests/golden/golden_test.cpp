@@ -111,7 +111,7 @@ GoldenFile read_golden(const fs::path& path) {
 
 bool has_blocks(const gguf::File& file) {
   return std::any_of(file.tensors().begin(), file.tensors().end(),
-                     [](const auto& tensor) { return kernels::takes_quantized_rows(tensor.type); });
+                     [](const auto& tensor) { return kernels::scale_block(tensor.type) > 0; });
 }
 
 // Logits of float weights: single precision against double, over all golden files 2e-5 at worst.

@@ -9,12 +9,14 @@ from gguf_file import read_gguf
 
 Array = np.ndarray
 
-ROW_BLOCK = 32      # activations of this many inputs share a scale
 
+def round_rows(x: Array, block: int) -> Array:
+    """What is left of activations after 8 bits: max / 127 a step, to nearest, ties to even.
 
-def round_rows(x: Array) -> Array:
-    """What is left of activations after 8 bits: max / 127 a step, to nearest, ties to even."""
-    blocks = x.reshape(*x.shape[:-1], -1, ROW_BLOCK)
+    As many inputs share a step as share a block of the weights, 32 or 256: matrices with the same
+    inputs have the same type in all our models.
+    """
+    blocks = x.reshape(*x.shape[:-1], -1, block)
     step = np.abs(blocks).max(axis=-1, keepdims=True) / 127
     return (np.rint(blocks / np.where(step > 0, step, 1)) * step).reshape(x.shape)
 
@@ -52,8 +54,9 @@ class Model:
     def product(self, x: Array, name: str, expert: Optional[int] = None) -> Array:
         """x times the matrix `name`, or times one expert's slice of it."""
         matrix = self.tensor(name)
-        if self.rounds and block_types.BY_ID[self._file.tensors[name].type_id].values > 1:
-            x = round_rows(x)
+        block = block_types.BY_ID[self._file.tensors[name].type_id].values
+        if self.rounds and block > 1:
+            x = round_rows(x, block)
         return x @ (matrix if expert is None else matrix[expert]).T
 
     def block(self, index: int) -> "Block":

@@ -19,8 +19,8 @@ namespace {
 static_assert(sizeof(model::ExpertPair) == 8 && alignof(model::ExpertPair) == 4);
 
 wire::RowForms wire_forms(const model::RowForms& forms) {
-  if (forms.quantized && forms.floats) return wire::RowForms::kBoth;
-  return forms.quantized ? wire::RowForms::kQuantized : wire::RowForms::kFloats;
+  if (forms.quantized() && forms.floats) return wire::RowForms::kBoth;
+  return forms.quantized() ? wire::RowForms::kQuantized : wire::RowForms::kFloats;
 }
 
 }  // namespace
@@ -277,8 +277,9 @@ void RemoteExperts::start(std::uint32_t layer, const float* x, std::size_t rows)
   }
   core_.begin(layer, work_);
   sorted_outputs_.resize(order_.sorted().size());
-  run_.x = forms_[layer].quantized
-               ? kernels::quantize(compute_, x, rows, config_.hidden, quantized_)
+  const model::RowForms& forms = forms_[layer];
+  run_.x = forms.quantized()
+               ? kernels::quantize(compute_, x, rows, config_.hidden, forms.scale_block, quantized_)
                : kernels::RowsView{.values = x, .rows = rows, .columns = config_.hidden};
 }
 
@@ -363,7 +364,7 @@ void RemoteExperts::fill(const Order& order, const wire::ExpertCall& call,
   };
   const model::RowForms& forms = forms_[run_.layer];
   const std::size_t hidden = config_.hidden;
-  if (forms.quantized) {
+  if (forms.quantized()) {
     copy_rows(run_.x.quants, hidden, layout.quants);
     copy_rows(run_.x.scales, hidden / kernels::kRowBlock * sizeof(float), layout.scales);
   }

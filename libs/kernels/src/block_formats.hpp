@@ -1,8 +1,8 @@
-// What one sub block of packed weights adds to a tile of rows, for each block format. A format
-// unpacks a group of weights once and adds it to the dot products of all rows of the tile, which
-// are independent chains; constants of the weights are worked out once for the tile. What is left
-// for each row is its dot instructions and two or three multiplications; integer additions,
-// conversions and broadcasts from memory run beside them.
+// What one super of packed weights (32 inputs, 256 of a K-quant) adds to a tile of rows, for each
+// block format. A format unpacks a group of weights once and adds it to the dot products of all
+// rows of the tile, which are independent chains; constants of the weights are worked out once for
+// the tile. What is left for each row is its dot instructions and one or two multiplications for
+// each dot product; integer additions, conversions and broadcasts from memory run beside them.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "conclave/base/aligned.hpp"
 #include "conclave/kernels/rows.hpp"
 #include "layout.hpp"
 
@@ -28,13 +29,16 @@ void each(const Body& body) {
 }
 
 /// The rows of a tile at one block of 32 inputs. Row r of a product has 8 times as many bytes of
-/// quants as of scales, and twice as many of offsets: one index for each row finds all three, as
-/// x86 scales an index by itself. So 8 rows need 8 registers and not 24.
+/// quants as of scales, as many of offsets, twice as many of half offsets and half as many of sums:
+/// one index for each row finds all of them, as x86 scales an index by itself. So 8 rows need 8
+/// registers and not 24 or more.
 template <std::size_t kRows>
 struct TileRows {
   const std::int8_t* quants;
   const std::uint8_t* scales;
   const std::uint8_t* offsets;
+  const std::uint8_t* half_offsets;
+  const std::uint8_t* block_sums;
   std::size_t index[kRows];
 
   [[nodiscard]] const std::int8_t* group(std::size_t r, std::size_t g) const {
@@ -45,15 +49,21 @@ struct TileRows {
     std::memcpy(&out, scales + index[r], sizeof out);
     return out;
   }
-  /// Of all 32 inputs: see RowsView.
-  [[nodiscard]] const std::uint8_t* offset(std::size_t r) const { return offsets + 2 * index[r]; }
-  /// Of the last 16.
-  [[nodiscard]] const std::uint8_t* later_offset(std::size_t r) const { return offset(r) + 4; }
+  /// -128 times the sum of all 32 inputs.
+  [[nodiscard]] const std::uint8_t* offset(std::size_t r) const { return offsets + index[r]; }
+  /// -32 times the sum of 16 of them.
+  [[nodiscard]] const std::uint8_t* half_offset(std::size_t r, std::size_t half) const {
+    return half_offsets + 2 * index[r] + 4 * half;
+  }
+  /// The sums of this and of later blocks, 16 bits each.
+  [[nodiscard]] const std::uint8_t* sums(std::size_t r) const { return block_sums + index[r] / 2; }
 
   void next_block() {
     quants += kRowBlock;
     scales += sizeof(float);
-    offsets += 2 * sizeof(std::int32_t);
+    offsets += sizeof(std::int32_t);
+    half_offsets += 2 * sizeof(std::int32_t);
+    block_sums += sizeof(std::int16_t);
     // Keeps the compiler from following 3 kRows addresses instead.
     for (std::size_t& i : index) asm("" : "+r"(i));
   }
@@ -86,16 +96,17 @@ typename S::U8 high_nibbles(typename S::U8 pair) {
   return S::and_u8(S::template shift_right<4>(pair), 15);
 }
 
-// Each format: `add` adds the products of sub block `sub` of `super`, kLanes outputs from `lane`
-// on, with the 32 inputs of each row. kIsSlow: bits of a quant lie apart, which takes long to undo.
+// Each format: `add` adds the products of `super`, kLanes outputs from `lane` on, with the inputs
+// of each row, and moves x to what follows them. kIsSlow: bits of a quant lie apart, which takes
+// long to undo.
 template <class S>
 struct Q8Format {
   using Layout = layout::Q8;
   static constexpr bool kIsSlow = false;
 
   template <std::size_t kRows>
-  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t,
-                  std::size_t lane, const TileRows<kRows>& x) {
+  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+                  TileRows<kRows>& x) {
     const auto d = S::load_f16(super + Layout::kScales + 2 * lane);
     typename S::BiasedDots dots[kRows];
     each<kRows>([&](auto r) { dots[r].start(x.offset(r)); });
@@ -104,6 +115,7 @@ struct Q8Format {
       add_group(dots, g, x, g, S::load_u8(quants));
     });
     add_scaled<S>(acc, dots, d, x);
+    x.next_block();
   }
 };
 
@@ -113,8 +125,8 @@ struct Q4Format {
   static constexpr bool kIsSlow = false;
 
   template <std::size_t kRows>
-  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t,
-                  std::size_t lane, const TileRows<kRows>& x) {
+  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+                  TileRows<kRows>& x) {
     const auto d = S::load_f16(super + Layout::kScales + 2 * lane);
     typename S::template Dots<15> dots[kRows];
     each<kRows>([&](auto r) {  // quants are value + 8
@@ -126,6 +138,7 @@ struct Q4Format {
       add_group(dots, 2 * g + 1, x, g + 4, high_nibbles<S>(pair));
     });
     add_scaled<S>(acc, dots, d, x);
+    x.next_block();
   }
 };
 
@@ -140,8 +153,8 @@ struct Mxfp4Format {
   static constexpr bool kIsSlow = false;
 
   template <std::size_t kRows>
-  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t,
-                  std::size_t lane, const TileRows<kRows>& x) {
+  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+                  TileRows<kRows>& x) {
     const auto d = S::load_e8m0_half(super + Layout::kScales + lane);
     typename S::template Dots<28> dots[kRows];
     each<kRows>([&](auto r) { dots[r].start(S::template divide<3>(S::load1_i32(x.offset(r)))); });
@@ -151,71 +164,123 @@ struct Mxfp4Format {
       add_group(dots, 2 * g + 1, x, g + 4, S::lookup(high_nibbles<S>(pair), kFp4Doubled));
     });
     add_scaled<S>(acc, dots, d, x);
+    x.next_block();
   }
 };
 
-// Q4_K and Q5_K: value = d * scale * quant - dmin * min.
-template <class S, class L>
-struct ScaleMinFormat {
-  using Layout = L;
+// Asks for what the sub blocks of a K-quant share, which lies before them: at once, so that lines
+// are wanted in their order, which the processor foresees.
+template <class L>
+void fetch_shared(const std::uint8_t* super) {
+  each<L::kSub / base::kCacheLine>(
+      [&](auto line) { __builtin_prefetch(super + line * base::kCacheLine); });
+}
 
-  template <class Dots, std::size_t kRows>
-  static void add_terms(typename S::F32 (&acc)[kRows], const Dots (&dots)[kRows],
-                        const std::uint8_t* super, const std::uint8_t* sub, std::size_t lane,
-                        const TileRows<kRows>& x) {
-    const auto scale = S::mul(S::load_f16(super + L::kD + 2 * lane),
-                              S::to_f32(S::load_u8_i32(sub + L::kSubScales + lane)));
-    // Offsets are -128 sums; dividing by a power of two changes no bit.
-    const auto dmin = S::mul(S::load_f16(super + L::kMin + 2 * lane), S::set1(1.0f / 128));
-    const auto min = S::mul(dmin, S::to_f32(S::load_u8_i32(sub + L::kSubMins + lane)));
-    each<kRows>([&](auto r) {
-      const auto offset = S::to_f32(S::load1_i32(x.offset(r)));
-      const auto term = S::fma(offset, min, S::mul(S::to_f32(dots[r].sum()), scale));
-      acc[r] = S::fma(term, S::set1(x.scale(r)), acc[r]);
-    });
+// Adds d * (the sum of scale * dot over the sub blocks) to acc in each row. Format::add_sub(sums,
+// super, i, lane, x) adds scale * dot of sub block i.
+template <class S, class Format, std::size_t kRows>
+void add_subs(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+              TileRows<kRows>& x) {
+  using L = typename Format::Layout;
+  typename S::F32 sums[kRows];
+  each<kRows>([&](auto r) { sums[r] = S::zero(); });
+  Format::add_sub(sums, super, 0, lane, x);
+  for (std::size_t i = 1; i < L::kInputs / kRowBlock; ++i) {
+    x.next_block();
+    Format::add_sub(sums, super, i, lane, x);
   }
-};
+  const auto d = S::load_f16(super + L::kD + 2 * lane);
+  each<kRows>([&](auto r) {  // all blocks of a row's 256 inputs have the same scale
+    acc[r] = S::fma(S::mul(sums[r], d), S::set1(x.scale(r)), acc[r]);
+  });
+  x.next_block();
+}
 
+// sums = fma(dot, scale, sums) in each row.
+template <class S, class Dots, std::size_t kRows>
+void add_sub_dots(typename S::F32 (&sums)[kRows], const Dots (&dots)[kRows],
+                  typename S::I32 scales) {
+  const auto scale = S::to_f32(scales);
+  each<kRows>([&](auto r) { sums[r] = S::fma(S::to_f32(dots[r].sum()), scale, sums[r]); });
+}
+
+// Takes the mins of Q4_K and Q5_K from acc: dmin times the sum of min * (sum of inputs).
+template <class S, class L, std::size_t kRows>
+void subtract_mins(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+                   const TileRows<kRows>& x) {
+  typename S::I32 mins[kRows];
+  each<kRows>([&](auto r) { mins[r] = S::set1_i32(0); });
+  each<4>([&](auto pair) {
+    const std::uint8_t* const first = super + L::kMins + 2 * pair * layout::kLanes + lane;
+    const auto weights = S::load_u8_pairs(first, first + layout::kLanes);
+    each<kRows>([&](auto r) { mins[r] = S::add_dot2(mins[r], weights, x.sums(r) + 4 * pair); });
+  });
+  const auto dmin = S::load_f16(super + L::kMin + 2 * lane);
+  each<kRows>([&](auto r) {
+    acc[r] = S::fnma(S::mul(S::to_f32(mins[r]), dmin), S::set1(x.scale(r)), acc[r]);
+  });
+}
+
+// Q4_K: value = d * scale * quant - dmin * min.
 template <class S>
-struct Q4KFormat : ScaleMinFormat<S, layout::Q4K> {
-  using L = layout::Q4K;
+struct Q4KFormat {
+  using Layout = layout::Q4K;
   static constexpr bool kIsSlow = false;
 
   template <std::size_t kRows>
-  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t sub_index,
-                  std::size_t lane, const TileRows<kRows>& x) {
-    const std::uint8_t* const sub = super + L::kSub + sub_index * L::kSubBytes;
+  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+                  TileRows<kRows>& x) {
+    fetch_shared<Layout>(super);
+    subtract_mins<S, Layout>(acc, super, lane, x);
+    add_subs<S, Q4KFormat>(acc, super, lane, x);
+  }
+
+  template <std::size_t kRows>
+  static void add_sub(typename S::F32 (&sums)[kRows], const std::uint8_t* super, std::size_t i,
+                      std::size_t lane, const TileRows<kRows>& x) {
+    const std::uint8_t* const quants = super + Layout::kSub + i * Layout::kSubBytes + 4 * lane;
     typename S::template Dots<15> dots[kRows];
     each<kRows>([&](auto r) { dots[r].start(S::set1_i32(0)); });
     each<4>([&](auto g) {
-      const auto pair = S::load_u8(sub + L::kSubQuants + g * layout::kGroupBytes + 4 * lane);
+      const auto pair = S::load_u8(quants + g * layout::kGroupBytes);
       add_group(dots, 2 * g, x, g, low_nibbles<S>(pair));
       add_group(dots, 2 * g + 1, x, g + 4, high_nibbles<S>(pair));
     });
-    Q4KFormat::add_terms(acc, dots, super, sub, lane, x);
+    add_sub_dots<S>(sums, dots,
+                    S::load_u8_i32(super + Layout::kScales + i * layout::kLanes + lane));
   }
 };
 
+// Q5_K: as Q4_K.
 template <class S>
-struct Q5KFormat : ScaleMinFormat<S, layout::Q5K> {
-  using L = layout::Q5K;
+struct Q5KFormat {
+  using Layout = layout::Q5K;
   static constexpr bool kIsSlow = true;
 
   template <std::size_t kRows>
-  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t sub_index,
-                  std::size_t lane, const TileRows<kRows>& x) {
-    const std::uint8_t* const sub = super + L::kSub + sub_index * L::kSubBytes;
-    const auto high = S::load_u8(sub + L::kSubHigh + 4 * lane);
+  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+                  TileRows<kRows>& x) {
+    fetch_shared<Layout>(super);
+    subtract_mins<S, Layout>(acc, super, lane, x);
+    add_subs<S, Q5KFormat>(acc, super, lane, x);
+  }
+
+  template <std::size_t kRows>
+  static void add_sub(typename S::F32 (&sums)[kRows], const std::uint8_t* super, std::size_t i,
+                      std::size_t lane, const TileRows<kRows>& x) {
+    const std::uint8_t* const quants = super + Layout::kSub + i * Layout::kSubBytes + 4 * lane;
+    const auto high = S::load_u8(quants + Layout::kSubHigh);
     typename S::template Dots<31> dots[kRows];
     each<kRows>([&](auto r) { dots[r].start(S::set1_i32(0)); });
     each<4>([&](auto g) {  // bit g of a high byte is the fifth bit of group g
-      const auto pair = S::load_u8(sub + L::kSubQuants + g * layout::kGroupBytes + 4 * lane);
+      const auto pair = S::load_u8(quants + g * layout::kGroupBytes);
       const auto low_bit = S::and_u8(S::template shift_left<4 - g>(high), 16);
       const auto high_bit = S::and_u8(S::template shift_right<g>(high), 16);
       add_group(dots, 2 * g, x, g, S::or_u8(low_nibbles<S>(pair), low_bit));
       add_group(dots, 2 * g + 1, x, g + 4, S::or_u8(high_nibbles<S>(pair), high_bit));
     });
-    Q5KFormat::add_terms(acc, dots, super, sub, lane, x);
+    add_sub_dots<S>(sums, dots,
+                    S::load_u8_i32(super + Layout::kScales + i * layout::kLanes + lane));
   }
 };
 
@@ -226,32 +291,28 @@ struct Q6KFormat {
   static constexpr bool kIsSlow = true;
 
   template <std::size_t kRows>
-  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t sub_index,
-                  std::size_t lane, const TileRows<kRows>& x) {
-    const std::uint8_t* const sub = super + Layout::kSub + sub_index * Layout::kSubBytes;
-    typename S::template Dots<63> first[kRows];
-    typename S::template Dots<63> later[kRows];
-    each<kRows>([&](auto r) {
-      const auto all = S::load1_i32(x.offset(r));
-      const auto half = S::load1_i32(x.later_offset(r));
-      first[r].start(S::template divide<2>(S::sub_i32(all, half)));
-      later[r].start(S::template divide<2>(half));
-    });
-    const auto first_high = S::load_u8(sub + Layout::kSubHigh + 4 * lane);
-    const auto later_high = S::load_u8(sub + Layout::kSubHigh + layout::kGroupBytes + 4 * lane);
-    each<4>([&](auto g) {
-      const auto pair = S::load_u8(sub + Layout::kSubQuants + g * layout::kGroupBytes + 4 * lane);
-      add_group(first, g, x, g, S::or_u8(low_nibbles<S>(pair), pair_bits<g>(first_high)));
-      add_group(later, g, x, g + 4, S::or_u8(high_nibbles<S>(pair), pair_bits<g>(later_high)));
-    });
-    const auto d = S::load_f16(super + Layout::kD + 2 * lane);
-    const std::uint8_t* const scales = sub + Layout::kSubScales + lane;
-    const auto first_scale = S::mul(d, S::to_f32(S::load_i8_i32(scales)));
-    const auto later_scale = S::mul(d, S::to_f32(S::load_i8_i32(scales + layout::kLanes)));
-    each<kRows>([&](auto r) {
-      const auto term = S::fma(S::to_f32(later[r].sum()), later_scale,
-                               S::mul(S::to_f32(first[r].sum()), first_scale));
-      acc[r] = S::fma(term, S::set1(x.scale(r)), acc[r]);
+  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+                  TileRows<kRows>& x) {
+    fetch_shared<Layout>(super);
+    add_subs<S, Q6KFormat>(acc, super, lane, x);
+  }
+
+  template <std::size_t kRows>
+  static void add_sub(typename S::F32 (&sums)[kRows], const std::uint8_t* super, std::size_t i,
+                      std::size_t lane, const TileRows<kRows>& x) {
+    const std::uint8_t* const quants = super + Layout::kSub + i * Layout::kSubBytes + 4 * lane;
+    const std::uint8_t* const scales = super + Layout::kScales + 2 * i * layout::kLanes + lane;
+    each<2>([&](auto half) {
+      typename S::template Dots<63> dots[kRows];
+      each<kRows>([&](auto r) { dots[r].start(S::load1_i32(x.half_offset(r, half))); });
+      const auto high = S::load_u8(quants + Layout::kSubHigh + half * layout::kGroupBytes);
+      each<2>([&](auto g) {
+        const auto pair = S::load_u8(quants + (2 * half + g) * layout::kGroupBytes);
+        add_group(dots, 2 * g, x, 4 * half + g, S::or_u8(low_nibbles<S>(pair), pair_bits<g>(high)));
+        add_group(dots, 2 * g + 1, x, 4 * half + g + 2,
+                  S::or_u8(high_nibbles<S>(pair), pair_bits<g + 2>(high)));
+      });
+      add_sub_dots<S>(sums, dots, S::load_i8_i32(scales + half * layout::kLanes));
     });
   }
 

@@ -81,8 +81,11 @@ float quantize_group(const float* row, std::size_t d, std::size_t dim,
   float numbers[kKvGroup] = {};
   std::memcpy(numbers, row + d, (dim - d < kKvGroup ? dim - d : kKvGroup) * sizeof(float));
   float scale;
-  std::int32_t sums[kRowBlock / kSumBlock];
-  VectorKernels<S>::quantize_row(numbers, kKvGroup, quants, &scale, sums);
+  std::int32_t offset;  // sums are not kept
+  std::int32_t half_offsets[2];
+  std::int16_t sum;
+  VectorKernels<S>::quantize_row(numbers, kKvGroup, kKvGroup, quants, &scale,
+                                 {&offset, half_offsets, &sum});
   return scale;
 }
 

@@ -43,40 +43,42 @@ struct Mxfp4 {
   static constexpr std::size_t kBytes = kQuants + kNibbleBytes;
 };
 
-/// What Q4_K and Q5_K share: f16 d and dmin of 16 outputs, then 8 sub blocks that start with
-/// {16 scales, 16 mins, nibbles}.
+/// The K-quants: what a super's outputs share comes first, then 8 sub blocks that start on cache
+/// lines.
+
+/// What Q4_K and Q5_K share: f16 d and dmin of 16 outputs, the scales of 8 sub blocks (16 bytes
+/// each), their mins, then the sub blocks, which start with the nibbles.
 struct ScaleMin {
   static constexpr std::size_t kInputs = 256;
   static constexpr std::size_t kD = 0;
   static constexpr std::size_t kMin = 2 * kLanes;
-  static constexpr std::size_t kSub = 4 * kLanes;
-  static constexpr std::size_t kSubScales = 0;
-  static constexpr std::size_t kSubMins = kLanes;
-  static constexpr std::size_t kSubQuants = 2 * kLanes;
+  static constexpr std::size_t kScales = 4 * kLanes;
+  static constexpr std::size_t kMins = kScales + 8 * kLanes;
+  static constexpr std::size_t kSub = kMins + 8 * kLanes;
 };
 
 struct Q4K : ScaleMin {
-  static constexpr std::size_t kSubBytes = kSubQuants + kNibbleBytes;
+  static constexpr std::size_t kSubBytes = kNibbleBytes;
   static constexpr std::size_t kBytes = kSub + 8 * kSubBytes;
 };
 
 /// Q5_K adds 64 bytes a sub block whose bit g of byte 4 * lane + i is the fifth bit of group g.
 struct Q5K : ScaleMin {
-  static constexpr std::size_t kSubHigh = kSubQuants + kNibbleBytes;
+  static constexpr std::size_t kSubHigh = kNibbleBytes;
   static constexpr std::size_t kSubBytes = kSubHigh + kGroupBytes;
   static constexpr std::size_t kBytes = kSub + 8 * kSubBytes;
 };
 
-/// Q6_K: f16 d of 16 outputs, then 8 sub blocks of {16 + 16 signed scales (first and second 16
-/// inputs), nibbles, 2 x 64 bytes of high bits}: bits 2g..2g+1 of high byte 4 * lane + i of half h
-/// belong to group 4 * h + g.
+/// Q6_K: f16 d of 16 outputs, signed scales of 8 sub blocks (16 of the first 16 inputs, 16 of the
+/// second each), 32 bytes of nothing, then sub blocks of {nibbles, 2 x 64 bytes of high bits}.
+/// Group g shares nibbles with group g + 2 (g = 0, 1, 4, 5), so that each half has its own; bits
+/// 2g..2g+1 of high byte 4 * lane + i of half h belong to group 4 * h + g.
 struct Q6K {
   static constexpr std::size_t kInputs = 256;
   static constexpr std::size_t kD = 0;
-  static constexpr std::size_t kSub = 2 * kLanes;
-  static constexpr std::size_t kSubScales = 0;
-  static constexpr std::size_t kSubQuants = 2 * kLanes;
-  static constexpr std::size_t kSubHigh = kSubQuants + kNibbleBytes;
+  static constexpr std::size_t kScales = 2 * kLanes;
+  static constexpr std::size_t kSub = 20 * kLanes;
+  static constexpr std::size_t kSubHigh = kNibbleBytes;
   static constexpr std::size_t kSubBytes = kSubHigh + 2 * kGroupBytes;
   static constexpr std::size_t kBytes = kSub + 8 * kSubBytes;
 };

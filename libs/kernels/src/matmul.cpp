@@ -46,11 +46,12 @@ void matmul(const Compute& compute, const PackedMatrix& weights, const RowsView&
 }
 
 RowsView quantize(const Compute& compute, const float* x, std::size_t rows, std::size_t columns,
-                  QuantizedRows& out) {
+                  std::size_t block, QuantizedRows& out) {
+  CONCLAVE_CHECK(columns % block == 0);
   out.resize(rows, columns);
   compute.pool.for_each(rows, [&](std::size_t row, unsigned) {
-    compute.kernels.quantize_row(x + row * columns, columns, out.quants(row), out.scales(row),
-                                 out.offsets(row));
+    compute.kernels.quantize_row(x + row * columns, columns, block, out.quants(row),
+                                 out.scales(row), out.sums(row));
   });
   return out.view(x);
 }

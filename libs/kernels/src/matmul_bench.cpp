@@ -39,7 +39,8 @@ void multiply(benchmark::State& state, gguf::BlockType type, Isa isa) {
   std::vector<float> x(rows * kInputs, 0.25f);
   std::vector<float> y(rows * kOutputs);
   QuantizedRows room;
-  const RowsView view = quantize(compute, x.data(), rows, kInputs, room);
+  const RowsView view = quantize(compute, x.data(), rows, kInputs,
+                                 std::max<std::size_t>(scale_block(type), kRowBlock), room);
   for (auto _ : state) {
     matmul(compute, weights, view, y.data());
     benchmark::DoNotOptimize(y.data());

@@ -48,7 +48,9 @@ TileRows<kRows> tile_rows(const Product& product, std::size_t first) {
   TileRows<kRows> rows;
   rows.quants = product.x.quants;
   rows.scales = reinterpret_cast<const std::uint8_t*>(product.x.scales);
-  rows.offsets = reinterpret_cast<const std::uint8_t*>(product.x.offsets);
+  rows.offsets = reinterpret_cast<const std::uint8_t*>(product.x.sums.offsets);
+  rows.half_offsets = reinterpret_cast<const std::uint8_t*>(product.x.sums.half_offsets);
+  rows.block_sums = reinterpret_cast<const std::uint8_t*>(product.x.sums.sums);
   for (std::size_t r = 0; r < kRows; ++r) {
     rows.index[r] = row_of(product, first + r) * (product.x.columns / 8);
   }
@@ -69,7 +71,7 @@ struct Prefetch {
 // by hand as well is slower; where more is computed between them, it waits for nearly each (Zen 4:
 // 8 rows an expert take 1.2 to 1.5 times as long, expert_set_bench).
 template <class S, class Format>
-constexpr std::size_t kPrefetchRows = (S::kLanes == 16 ? 5 : 2) - (Format::kIsSlow ? 1 : 0);
+constexpr std::size_t kPrefetchRows = S::kLanes == 16 && !Format::kIsSlow ? 5 : 2;
 // A single tile is this far ahead of itself. Of several, each fetches its part of the next panel:
 // otherwise memory has nothing to do while all but the first tile find the panel in the caches.
 constexpr std::size_t kPrefetchAhead = 6 << 10;
@@ -96,7 +98,6 @@ template <class S, class Format, std::size_t kRows>
 [[gnu::flatten]] void block_tile(const Product& product, std::size_t panel, std::size_t first,
                                  const Prefetch& prefetch) {
   using Layout = typename Format::Layout;
-  constexpr std::size_t kSubs = Layout::kInputs / kRowBlock;
   const std::uint8_t* const weights = product.weights->panel(panel);
   const std::size_t bytes = product.x.columns / Layout::kInputs * Layout::kBytes;
   for (std::size_t r = 0; r < kRows && prefetch.outputs; ++r) {
@@ -113,10 +114,7 @@ template <class S, class Format, std::size_t kRows>
         __builtin_prefetch(next + i, 0, 2);
       }
       next += next_bytes;
-      for (std::size_t sub = 0; sub < kSubs; ++sub) {
-        Format::add(acc, super, sub, lane, rows);
-        rows.next_block();
-      }
+      Format::add(acc, super, lane, rows);
     }
     store_outputs<S>(product, panel, lane, first, acc);
   }

@@ -74,6 +74,14 @@ std::vector<float> random_values(std::size_t n, unsigned seed) {
   return values;
 }
 
+// The rows in the form that such weights take.
+RowsView rows_for(const Compute& compute, BlockType type, const float* x, std::size_t rows,
+                  std::size_t columns, QuantizedRows& room) {
+  const std::size_t block = scale_block(type);
+  if (block == 0) return {.values = x, .rows = rows, .columns = columns};
+  return quantize(compute, x, rows, columns, block, room);
+}
+
 struct Multiplication {
   std::size_t outputs;
   std::size_t inputs;
@@ -95,10 +103,8 @@ struct Multiplication {
     base::ThreadPool pool(threads);
     const Compute compute{kernel_table(isa), pool};
     QuantizedRows room;
-    RowsView view{x.data() + first * inputs, nullptr, nullptr, nullptr, count, inputs};
-    if (takes_quantized_rows(weights.type())) {
-      view = quantize(compute, view.values, count, inputs, room);
-    }
+    const RowsView view =
+        rows_for(compute, weights.type(), x.data() + first * inputs, count, inputs, room);
     std::vector<float> y(count * outputs, NAN);
     matmul(compute, weights, view, y.data());
     return y;
@@ -109,13 +115,11 @@ struct Multiplication {
     std::vector<float> w(outputs * inputs);
     gguf::dequantize(weights.type(), data, w);
     std::vector<float> rounded = x;
-    if (takes_quantized_rows(weights.type())) {
+    if (const std::size_t block = scale_block(weights.type()); block > 0) {
       QuantizedRows room;
-      room.resize(rows, inputs);
+      base::ThreadPool pool(1);
+      quantize({kernel_table(Isa::kScalar), pool}, x.data(), rows, inputs, block, room);
       for (std::size_t row = 0; row < rows; ++row) {
-        kernel_table(Isa::kScalar)
-            .quantize_row(x.data() + row * inputs, inputs, room.quants(row), room.scales(row),
-                          room.offsets(row));
         for (std::size_t i = 0; i < inputs; ++i) {
           rounded[row * inputs + i] =
               static_cast<float>(room.quants(row)[i]) * room.scales(row)[i / kRowBlock];
@@ -188,9 +192,7 @@ TEST_P(MatmulTest, AnIndexPicksRowsAndAStrideLeavesGapsAlone) {
   const Compute compute{kernel_table(best_isa()), pool};
   QuantizedRows room;
   const RowsView view =
-      takes_quantized_rows(GetParam())
-          ? quantize(compute, product.x.data(), product.rows, product.inputs, room)
-          : RowsView{product.x.data(), nullptr, nullptr, nullptr, product.rows, product.inputs};
+      rows_for(compute, GetParam(), product.x.data(), product.rows, product.inputs, room);
   const std::vector<std::uint32_t> index{4, 0, 4};
   constexpr std::size_t kStride = 23;
   std::vector<float> y(index.size() * kStride, -7.0f);

@@ -62,13 +62,16 @@ void pack_mxfp4(const std::uint8_t* block, std::uint8_t* super, std::size_t lane
   pack_nibbles(block + 1, super + L::Mxfp4::kQuants, lane);
 }
 
-// The nibbles of 32 inputs, which the K-quants keep in one half (shift 0 or 4) of 32 bytes.
+// The nibbles of 32 inputs, which the K-quants keep in one half (shift 0 or 4) of 32 bytes. Group g
+// of them stands beside group g + kApart.
+template <std::size_t kApart>
 void pack_half_bytes(const std::uint8_t* bytes, unsigned shift, std::uint8_t* quants,
                      std::size_t lane) {
-  for (std::size_t g = 0; g < 4; ++g) {
+  for (std::size_t i = 0; i < 4; ++i) {
+    const std::size_t g = i / kApart * 2 * kApart + i % kApart;
     const Word low = (word_at(bytes, g) >> shift) & each(15);
-    const Word high = (word_at(bytes, g + 4) >> shift) & each(15);
-    put_word(quants, g, lane, low | high << 4);
+    const Word high = (word_at(bytes, g + kApart) >> shift) & each(15);
+    put_word(quants, i, lane, low | high << 4);
   }
 }
 
@@ -98,9 +101,9 @@ void pack_k(const std::uint8_t* block, const std::uint8_t* nibbles, std::uint8_t
   for (std::size_t j = 0; j < 8; ++j) {
     std::uint8_t* sub = super + K::kSub + j * K::kSubBytes;
     const ScaleMin scales = scale_min(block + 4, j);
-    sub[K::kSubScales + lane] = scales.scale;
-    sub[K::kSubMins + lane] = scales.min;
-    pack_half_bytes(nibbles + 32 * (j / 2), j % 2 == 0 ? 0 : 4, sub + K::kSubQuants, lane);
+    super[K::kScales + j * L::kLanes + lane] = scales.scale;
+    super[K::kMins + j * L::kLanes + lane] = scales.min;
+    pack_half_bytes<4>(nibbles + 32 * (j / 2), j % 2 == 0 ? 0 : 4, sub, lane);
   }
 }
 
@@ -128,12 +131,12 @@ void pack_q6_k(const std::uint8_t* block, std::uint8_t* super, std::size_t lane)
   put_half(super + L::Q6K::kD, lane, block + 208);
   for (std::size_t j = 0; j < 8; ++j) {
     std::uint8_t* sub = super + L::Q6K::kSub + j * L::Q6K::kSubBytes;
-    sub[L::Q6K::kSubScales + lane] = scales[2 * j];
-    sub[L::Q6K::kSubScales + L::kLanes + lane] = scales[2 * j + 1];
+    for (std::size_t h = 0; h < 2; ++h) {
+      super[L::Q6K::kScales + (2 * j + h) * L::kLanes + lane] = scales[2 * j + h];
+    }
     const std::size_t half = j / 4;
     const std::size_t quarter = j % 4;
-    pack_half_bytes(low + 64 * half + 32 * (quarter % 2), quarter < 2 ? 0 : 4,
-                    sub + L::Q6K::kSubQuants, lane);
+    pack_half_bytes<2>(low + 64 * half + 32 * (quarter % 2), quarter < 2 ? 0 : 4, sub, lane);
     for (std::size_t h = 0; h < 2; ++h) {
       Word pairs = 0;
       for (std::size_t g = 0; g < 4; ++g) {
@@ -205,7 +208,10 @@ Packer packer(BlockType type) {
 
 }  // namespace
 
-bool takes_quantized_rows(BlockType type) { return gguf::traits(type).elements > 1; }
+std::size_t scale_block(BlockType type) {
+  const std::size_t elements = gguf::traits(type).elements;
+  return elements > 1 ? elements : 0;
+}
 
 std::optional<std::size_t> packed_bytes(BlockType type, std::size_t outputs, std::size_t inputs) {
   const std::size_t elements = gguf::traits(type).elements;

@@ -83,11 +83,11 @@ void pack_k(const std::uint8_t* block, const std::uint8_t* nibbles, std::uint8_t
   for (std::size_t j = 0; j < 8; ++j) {
     std::uint8_t* sub = super + K::kSub + j * K::kSubBytes;
     const ScaleMin scales = scale_min(block + 4, j);
-    sub[K::kSubScales + lane] = scales.scale;
-    sub[K::kSubMins + lane] = scales.min;
+    super[K::kScales + 16 * j + lane] = scales.scale;
+    super[K::kMins + 16 * j + lane] = scales.min;
     const std::uint8_t* bytes = nibbles + 32 * (j / 2);
     for (std::size_t i = 0; i < 32; ++i) {
-      put_nibble(sub + K::kSubQuants, lane, i, j % 2 == 0 ? bytes[i] & 15u : bytes[i] >> 4u);
+      put_nibble(sub, lane, i, j % 2 == 0 ? bytes[i] & 15u : bytes[i] >> 4u);
     }
   }
 }
@@ -119,13 +119,15 @@ void pack_q6_k(const std::uint8_t* block, std::uint8_t* super, std::size_t lane)
   put_half(super + L::Q6K::kD, lane, block + 208);
   for (std::size_t j = 0; j < 8; ++j) {
     std::uint8_t* sub = super + L::Q6K::kSub + j * L::Q6K::kSubBytes;
-    sub[L::Q6K::kSubScales + lane] = scales[2 * j];
-    sub[L::Q6K::kSubScales + L::kLanes + lane] = scales[2 * j + 1];
+    super[L::Q6K::kScales + 32 * j + lane] = scales[2 * j];
+    super[L::Q6K::kScales + 32 * j + 16 + lane] = scales[2 * j + 1];
     const std::size_t half = j / 4;
     const std::size_t quarter = j % 4;
     for (std::size_t i = 0; i < 32; ++i) {
       const unsigned byte = low[64 * half + 32 * (quarter % 2) + i];
-      put_nibble(sub + L::Q6K::kSubQuants, lane, i, quarter < 2 ? byte & 15u : byte >> 4u);
+      // Inputs 8 to 15 of each 16 stand beside inputs 0 to 7: what others have at 16 to 31.
+      const std::size_t place = i / 16 * 8 + i % 8 + (i % 16 < 8 ? 0 : 16);
+      put_nibble(sub, lane, place, quarter < 2 ? byte & 15u : byte >> 4u);
       const unsigned pair = (high[32 * half + i] >> (2 * quarter)) & 3u;
       std::uint8_t& out = sub[L::Q6K::kSubHigh + L::kGroupBytes * (i / 16) + 4 * lane + i % 4];
       out = static_cast<std::uint8_t>(out | (pair << (2 * (i % 16 / 4))));

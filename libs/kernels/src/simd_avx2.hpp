@@ -88,6 +88,12 @@ struct SimdAvx2 {
   static I32 load_i8_i32(const std::uint8_t* p) {
     return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   }
+  static I32 load_u8_pairs(const std::uint8_t* low, const std::uint8_t* high) {
+    return _mm256_or_si256(load_u8_i32(low), _mm256_slli_epi32(load_u8_i32(high), 16));
+  }
+  static I32 add_dot2(I32 sum, I32 pairs, const std::uint8_t* x) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, load1_i32(x)));
+  }
   static I32 sub_i32(I32 a, I32 b) { return _mm256_sub_epi32(a, b); }
   template <int kBits>
   static I32 divide(I32 a) {
@@ -165,6 +171,8 @@ struct SimdAvx2 {
     void add(std::size_t step, U8 w, const std::int8_t* x) {
       const __m256i products = _mm256_maddubs_epi16(w, broadcast4(x));
       pairs = step % kRun == 0 ? products : _mm256_add_epi16(pairs, products);
+      // Keeps the compiler from putting off additions until it has no registers left.
+      if constexpr (kRun == 8) asm("" : "+x"(pairs));
       if (step % kRun == kRun - 1) total = add_pairs(total, pairs);
     }
     [[nodiscard]] I32 sum() const { return total; }

@@ -86,6 +86,12 @@ struct SimdAvx512 {
   static I32 load_i8_i32(const std::uint8_t* p) {
     return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
+  static I32 load_u8_pairs(const std::uint8_t* low, const std::uint8_t* high) {
+    return _mm512_or_si512(load_u8_i32(low), _mm512_slli_epi32(load_u8_i32(high), 16));
+  }
+  static I32 add_dot2(I32 sum, I32 pairs, const std::uint8_t* x) {
+    return _mm512_dpwssd_epi32(sum, pairs, load1_i32(x));
+  }
   static I32 sub_i32(I32 a, I32 b) { return _mm512_sub_epi32(a, b); }
   template <int kBits>
   static I32 divide(I32 a) {

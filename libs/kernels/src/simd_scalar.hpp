@@ -71,6 +71,16 @@ struct SimdScalar {
   }
   static I32 load_u8_i32(const std::uint8_t* p) { return *p; }
   static I32 load_i8_i32(const std::uint8_t* p) { return static_cast<std::int8_t>(*p); }
+  /// In each lane two 16-bit numbers, a byte of `low` and one of `high`.
+  static I32 load_u8_pairs(const std::uint8_t* low, const std::uint8_t* high) {
+    return *low | (*high << 16);
+  }
+  /// sum + both numbers of `pairs` times the two 16-bit numbers at p, which all lanes share.
+  static I32 add_dot2(I32 sum, I32 pairs, const std::uint8_t* p) {
+    std::int16_t x[2];
+    std::memcpy(x, p, sizeof x);
+    return sum + (pairs & 0xFFFF) * x[0] + (pairs >> 16) * x[1];
+  }
   static I32 sub_i32(I32 a, I32 b) { return a - b; }
   /// a / 2^kBits for multiples of it.
   template <int kBits>

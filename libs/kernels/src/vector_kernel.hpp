@@ -80,26 +80,35 @@ struct VectorKernels {
   static constexpr std::size_t kParts = kVectors<S>;
 
   // Integer comparisons and the rounding by 1.5 * 2^23 make this the same under any compiler flags.
-  static void quantize_row(const float* x, std::size_t n, std::int8_t* quants, float* scales,
-                           std::int32_t* offsets) {
-    for (std::size_t block = 0; block < n / kRowBlock; ++block) {
-      const float* values = x + block * kRowBlock;
-      std::int8_t* out = quants + block * kRowBlock;
-      const std::uint32_t largest = S::largest_bits32(values);  // inf and NaN are the largest
+  static void quantize_row(const float* x, std::size_t n, std::size_t block, std::int8_t* quants,
+                           float* scales, const RowSumsOut& sums) {
+    for (std::size_t begin = 0; begin < n; begin += block) {
+      std::uint32_t largest = 0;  // inf and NaN are the largest
+      for (std::size_t i = 0; i < block; i += kRowBlock) {
+        const std::uint32_t bits = S::largest_bits32(x + begin + i);
+        largest = bits > largest ? bits : largest;
+      }
       float amax;
       std::memcpy(&amax, &largest, sizeof amax);
       const bool finite = largest < 0x7F800000u;
       const bool tiny = largest < 0x04000000u;  // 1.5e-36: the inverse of its scale is still finite
-      if (finite && !tiny) {
-        scales[block] = amax / 127.0f;
-        S::round32(values, 127.0f / amax, out);
-      } else {
-        scales[block] = finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
-        std::memset(out, 0, kRowBlock);
+      const float unrounded = finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
+      const float scale = finite && !tiny ? amax / 127.0f : unrounded;
+      for (std::size_t i = begin; i < begin + block; i += kRowBlock) {
+        if (finite && !tiny) {
+          S::round32(x + i, 127.0f / amax, quants + i);
+        } else {
+          std::memset(quants + i, 0, kRowBlock);
+        }
+        const std::size_t at = i / kRowBlock;
+        const std::int32_t first = S::sum16(quants + i);
+        const std::int32_t later = S::sum16(quants + i + kHalfBlock);
+        scales[at] = scale;
+        sums.offsets[at] = -128 * (first + later);
+        sums.half_offsets[2 * at] = -32 * first;
+        sums.half_offsets[2 * at + 1] = -32 * later;
+        sums.sums[at] = static_cast<std::int16_t>(first + later);
       }
-      const std::int32_t later = S::sum16(out + kSumBlock);
-      offsets[2 * block] = -128 * (S::sum16(out) + later);
-      offsets[2 * block + 1] = -128 * later;
     }
   }
 

@@ -122,45 +122,69 @@ TEST_P(VectorKernelTest, AxpyAndMax) {
   }
 }
 
-TEST_P(VectorKernelTest, QuantizedRowsAreWithinHalfAStepAndKnowTheirOffsets) {
-  constexpr std::size_t kValues = 96;
-  auto x = random_values(kValues, 14);
-  for (std::size_t i = 32; i < 64; ++i) x[i] = 0.0f;
-  std::int8_t quants[kValues];
-  float scales[3];
-  std::int32_t offsets[6];
-  kernels().quantize_row(x.data(), kValues, quants, scales, offsets);
-  EXPECT_EQ(scales[1], 0.0f);
-  std::int8_t same_quants[kValues];
-  float same_scales[3];
-  std::int32_t same_offsets[6];
-  scalar().quantize_row(x.data(), kValues, same_quants, same_scales, same_offsets);
-  EXPECT_EQ(std::memcmp(quants, same_quants, sizeof quants), 0);
-  EXPECT_EQ(std::memcmp(scales, same_scales, sizeof scales), 0);
-  EXPECT_EQ(std::memcmp(offsets, same_offsets, sizeof offsets), 0);
-  for (std::size_t i = 0; i < kValues; ++i) {
-    EXPECT_NEAR(static_cast<float>(quants[i]) * scales[i / 32], x[i], 0.5001f * scales[i / 32]);
+struct Quantized {
+  std::vector<std::int8_t> quants;
+  std::vector<float> scales;
+  std::vector<std::int32_t> offsets;
+  std::vector<std::int32_t> half_offsets;
+  std::vector<std::int16_t> sums;
+
+  Quantized(const KernelTable& table, const std::vector<float>& x, std::size_t block)
+      : quants(x.size()),
+        scales(x.size() / 32),
+        offsets(x.size() / 32),
+        half_offsets(x.size() / 16),
+        sums(x.size() / 32) {
+    table.quantize_row(x.data(), x.size(), block, quants.data(), scales.data(),
+                       {offsets.data(), half_offsets.data(), sums.data()});
   }
-  for (std::size_t block = 0; block < 3; ++block) {
-    const std::int8_t* begin = quants + block * 32;
-    EXPECT_EQ(offsets[2 * block], -128 * std::accumulate(begin, begin + 32, 0));
-    EXPECT_EQ(offsets[2 * block + 1], -128 * std::accumulate(begin + 16, begin + 32, 0));
+
+  // Scales bit by bit: NaN is equal to itself.
+  bool operator==(const Quantized& other) const {
+    return quants == other.quants && offsets == other.offsets &&
+           half_offsets == other.half_offsets && sums == other.sums &&
+           std::memcmp(scales.data(), other.scales.data(), scales.size() * sizeof(float)) == 0;
+  }
+};
+
+TEST_P(VectorKernelTest, QuantizedRowsAreWithinHalfAStepAndKnowTheirSums) {
+  for (const std::size_t block : {32u, 256u}) {
+    auto x = random_values(3 * block, 14);
+    std::fill(x.begin() + std::ptrdiff_t(block), x.begin() + std::ptrdiff_t(2 * block), 0.0f);
+    const Quantized row(kernels(), x, block);
+    EXPECT_TRUE(row == Quantized(scalar(), x, block));
+    EXPECT_EQ(row.scales[block / 32], 0.0f);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const float scale = row.scales[i / 32];
+      EXPECT_EQ(scale, row.scales[i / block * block / 32]);
+      EXPECT_NEAR(static_cast<float>(row.quants[i]) * scale, x[i], 0.5001f * scale);
+    }
+    for (std::size_t at = 0; at < x.size() / 32; ++at) {
+      const std::int8_t* begin = row.quants.data() + at * 32;
+      const int first = std::accumulate(begin, begin + 16, 0);
+      const int later = std::accumulate(begin + 16, begin + 32, 0);
+      EXPECT_EQ(row.offsets[at], -128 * (first + later));
+      EXPECT_EQ(row.half_offsets[2 * at], -32 * first);
+      EXPECT_EQ(row.half_offsets[2 * at + 1], -32 * later);
+      EXPECT_EQ(row.sums[at], first + later);
+    }
   }
 }
 
 TEST_P(VectorKernelTest, ABlockWithInfinityOrNaNShowsInItsScale) {
   for (const float bad :
        {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
-    std::vector<float> x(64, 1.0f);
-    x[40] = bad;
-    std::int8_t quants[64];
-    float scales[2];
-    std::int32_t offsets[4];
-    kernels().quantize_row(x.data(), 64, quants, scales, offsets);
-    EXPECT_EQ(quants[0], 127);
-    EXPECT_TRUE(std::isnan(scales[1]));
-    EXPECT_EQ(offsets[2], 0);
-    EXPECT_EQ(offsets[3], 0);
+    for (const std::size_t block : {32u, 256u}) {
+      std::vector<float> x(2 * block, 1.0f);
+      x[block + 8] = bad;
+      const Quantized row(kernels(), x, block);
+      EXPECT_TRUE(row == Quantized(scalar(), x, block));
+      EXPECT_EQ(row.quants[0], 127);
+      for (std::size_t at = block / 32; at < x.size() / 32; ++at) {
+        EXPECT_TRUE(std::isnan(row.scales[at]));
+        EXPECT_EQ(row.sums[at], 0);
+      }
+    }
   }
 }
 

@@ -140,13 +140,18 @@ Result<std::vector<gguf::ByteRange>> expert_ranges(const gguf::File& file,
   return ranges;
 }
 
+void RowForms::add(gguf::BlockType type) {
+  const std::size_t block = kernels::scale_block(type);
+  floats = floats || block == 0;
+  scale_block = std::max(scale_block, block);
+}
+
 Result<RowForms> row_forms(const gguf::File& file, const ModelConfig& config, std::uint32_t layer) {
   RowForms forms;
   for (std::uint32_t index = 0; index < config.gate.experts; ++index) {
     CONCLAVE_TRY(const ExpertTensors tensors, find_tensors(file, config, {layer, index}));
     for (const Projection* projection : {&tensors.gate, &tensors.up}) {
-      const bool quantized = kernels::takes_quantized_rows(projection->weight.tensor->type);
-      (quantized ? forms.quantized : forms.floats) = true;
+      forms.add(projection->weight.tensor->type);
     }
   }
   return forms;

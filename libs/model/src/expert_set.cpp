@@ -1,6 +1,7 @@
 #include "conclave/model/expert_set.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -24,11 +25,10 @@ bool has_shape(const Linear& linear, std::size_t outputs, std::size_t inputs) {
          (linear.bias.empty() || linear.bias.size() == outputs);
 }
 
-bool takes_quantized(const Linear& linear) {
-  return kernels::takes_quantized_rows(linear.weight.type());
-}
+std::size_t scale_block(const Linear& linear) { return kernels::scale_block(linear.weight.type()); }
 
-// Tiles are made of so many outputs, which are whole blocks of the next product's rows.
+// Tiles are made of so many outputs, or of whole blocks of the next product's rows if these are
+// more.
 constexpr std::size_t kUnit = kernels::kRowBlock;
 static_assert(kUnit % kernels::kPanelOutputs == 0);
 
@@ -38,6 +38,19 @@ constexpr std::size_t kTilesPerThread = 8;
 
 // Reading an expert's weights takes as long as multiplying them with about so many rows.
 constexpr std::size_t kLeastRows = 4;
+
+// True if each `block` values of a row have one scale, bit by bit.
+bool share_scales(const kernels::RowsView& x, std::size_t block) {
+  const std::size_t step = block / kernels::kRowBlock;
+  if (step == 1) return true;
+  const std::size_t count = x.rows * (x.columns / kernels::kRowBlock);
+  for (std::size_t first = 0; first < count; first += step) {
+    for (std::size_t i = first + 1; i < first + step; ++i) {
+      if (std::memcmp(x.scales + i, x.scales + first, sizeof(float)) != 0) return false;
+    }
+  }
+  return true;
+}
 
 std::size_t panels_of(std::size_t outputs) {
   return (outputs + kernels::kPanelOutputs - 1) / kernels::kPanelOutputs;
@@ -143,25 +156,28 @@ Status ExpertSet::group(std::uint32_t layer, const kernels::RowsView& x,
   return {};
 }
 
-// Offsets that did not travel, and a check that every form that the groups need is there.
+// Sums that did not travel, and a check that every form that the groups need is there.
 Status ExpertSet::complete_rows(kernels::RowsView& x) {
   RowForms needed;
   for (const Group& group : groups_) {
-    for (const Linear* linear : {&group.expert->gate, &group.expert->up}) {
-      (takes_quantized(*linear) ? needed.quantized : needed.floats) = true;
-    }
+    needed.add(group.expert->gate.weight.type());
+    needed.add(group.expert->up.weight.type());
   }
   if (needed.floats && x.values == nullptr) {
     return fail(ErrorCode::kInvalidArgument, "the experts of this layer take float rows");
   }
-  if (!needed.quantized) return {};
+  if (!needed.quantized()) return {};
   if (x.quants == nullptr || x.scales == nullptr) {
     return fail(ErrorCode::kInvalidArgument, "the experts of this layer take 8-bit rows");
   }
-  if (x.offsets == nullptr) {
-    grow(offsets_, x.rows * (x.columns / kernels::kSumBlock));
-    kernels::offsets_of(x.quants, x.rows, x.columns, offsets_.data());
-    x.offsets = offsets_.data();
+  if (!share_scales(x, needed.scale_block)) {
+    return fail(ErrorCode::kInvalidArgument,
+                "the experts of this layer take 8-bit rows with one scale for " +
+                    std::to_string(needed.scale_block) + " values");
+  }
+  if (x.sums.offsets == nullptr) {
+    sums_.sum(x.quants, x.rows, x.columns);
+    x.sums = sums_.view();
   }
   return {};
 }
@@ -171,7 +187,7 @@ void ExpertSet::make_room() {
   grow(gate_, rows_.size() * ffn);
   grow(up_, rows_.size() * ffn);
   const bool quantize = std::any_of(groups_.begin(), groups_.end(), [](const Group& group) {
-    return takes_quantized(group.expert->down);
+    return scale_block(group.expert->down) > 0;
   });
   if (quantize) inner_.resize(rows_.size(), ffn);
 }
@@ -189,12 +205,13 @@ void ExpertSet::plan() {
 
   tasks_.clear();
   const auto add = [&](std::size_t g, bool down, std::size_t outputs) {
-    const std::size_t units = (outputs + kUnit - 1) / kUnit;
+    const std::size_t unit = down ? kUnit : std::max(kUnit, scale_block(groups_[g].expert->down));
+    const std::size_t units = (outputs + unit - 1) / unit;
     const std::size_t wanted = kTilesPerThread * threads * cost(groups_[g]) / total;
     const std::size_t tiles = std::clamp<std::size_t>(wanted, 1, units);
     for (std::size_t i = 0; i < tiles; ++i) {
       tasks_.push_back(
-          {g, down, units * i / tiles * kUnit, std::min(outputs, units * (i + 1) / tiles * kUnit)});
+          {g, down, units * i / tiles * unit, std::min(outputs, units * (i + 1) / tiles * unit)});
     }
     return tiles;
   };
@@ -230,10 +247,9 @@ void ExpertSet::run_inner(const Task& task, const kernels::RowsView& x) {
     add_bias_part(expert.gate, task, gate);
     add_bias_part(expert.up, task, up);
     activate(compute_.kernels, config_.architecture->activation, gate, up, columns);
-    if (takes_quantized(expert.down)) {
-      compute_.kernels.quantize_row(gate, columns, inner_.quants(p) + task.begin,
-                                    inner_.scales(p) + task.begin / kernels::kRowBlock,
-                                    inner_.offsets(p) + task.begin / kernels::kSumBlock);
+    if (const std::size_t block = scale_block(expert.down); block > 0) {
+      compute_.kernels.quantize_row(gate, columns, block, inner_.quants(p, task.begin),
+                                    inner_.scales(p, task.begin), inner_.sums(p, task.begin));
     }
   }
   std::atomic<std::uint32_t>& done = inner_done_[task.group];
@@ -249,9 +265,9 @@ void ExpertSet::run_down(const Task& task, float* y) {
        tiles = done.load(std::memory_order_acquire)) {
     done.wait(tiles, std::memory_order_acquire);
   }
-  const kernels::RowsView floats{gate_.data(), nullptr,      nullptr,
-                                 nullptr,      rows_.size(), config_.expert_ffn};
-  const kernels::RowsView rows = takes_quantized(down) ? inner_.view(gate_.data()) : floats;
+  const kernels::RowsView floats{
+      .values = gate_.data(), .rows = rows_.size(), .columns = config_.expert_ffn};
+  const kernels::RowsView rows = scale_block(down) > 0 ? inner_.view(gate_.data()) : floats;
   float* const out = y + group.first * config_.hidden;
   const kernels::Product product{&down.weight, rows.slice(group.first, group.count),
                                  nullptr,      group.count,

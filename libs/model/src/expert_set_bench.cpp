@@ -66,7 +66,8 @@ void run(benchmark::State& state, gguf::BlockType type, kernels::Isa isa) {
   std::vector<float> x(std::size_t{rows} * kHidden, 0.25f);
   base::AlignedVector<float> y(std::size_t{rows} * kUsed * kHidden);
   kernels::QuantizedRows room;
-  const kernels::RowsView view = kernels::quantize(compute, x.data(), rows, kHidden, room);
+  const kernels::RowsView view =
+      kernels::quantize(compute, x.data(), rows, kHidden, kernels::scale_block(type), room);
   std::vector<std::vector<ExpertPair>> steps;
   for (std::uint32_t first = 0; first < kExperts; first += kUsed) {
     steps.push_back(pairs_of(rows, first));

@@ -43,10 +43,12 @@ struct ExpertSetTest : testing::TestWithParam<std::string> {
 
   // The rows in the forms that this layer takes, and no other.
   [[nodiscard]] kernels::RowsView rows() {
-    kernels::RowsView view = kernels::quantize(compute, x.data(), kRows, config.hidden, room);
+    kernels::RowsView view{.values = x.data(), .rows = kRows, .columns = config.hidden};
+    if (forms.quantized()) {
+      view = kernels::quantize(compute, x.data(), kRows, config.hidden, forms.scale_block, room);
+      view.sums = {};
+    }
     if (!forms.floats) view.values = nullptr;
-    if (!forms.quantized) view.quants = nullptr, view.scales = nullptr;
-    view.offsets = nullptr;
     return view;
   }
 
@@ -122,11 +124,26 @@ TEST_P(ExpertSetTest, RowsWithoutTheFormThatIsNeededAreRefused) {
   const ExpertPair pair{0, 0};
   std::vector<float> y(config.hidden);
   kernels::RowsView without = rows();
-  (forms.quantized ? without.scales : without.values) = nullptr;
+  (forms.quantized() ? without.scales : without.values) = nullptr;
   const auto status = set.run(layer, without, std::span(&pair, 1), y.data());
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, ErrorCode::kInvalidArgument);
-  EXPECT_THAT(status.error().message, HasSubstr(forms.quantized ? "8-bit" : "float"));
+  EXPECT_THAT(status.error().message, HasSubstr(forms.quantized() ? "8-bit" : "float"));
+}
+
+TEST_P(ExpertSetTest, RowsWithMoreScalesThanTheFormHasAreRefused) {
+  if (forms.scale_block <= kernels::kRowBlock) return;
+  ExpertSet set(config, compute);
+  ASSERT_TRUE(set.insert({layer, 0}, load(0)));
+  const ExpertPair pair{0, 0};
+  std::vector<float> y(config.hidden);
+  kernels::QuantizedRows finer;
+  const auto status = set.run(
+      layer, kernels::quantize(compute, x.data(), kRows, config.hidden, kernels::kRowBlock, finer),
+      std::span(&pair, 1), y.data());
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_THAT(status.error().message, HasSubstr("one scale for 256 values"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, ExpertSetTest,
@@ -213,9 +230,9 @@ TEST(RowFormsTest, FollowTheTypesOfTheFile) {
                           .value();
     return row_forms(file, read_config(file).value()).value();
   };
-  const RowForms none{false, false}, quantized{true, false}, floats{false, true};
-  EXPECT_THAT(forms("qwen3moe-q4_k"), testing::Each(quantized));
-  EXPECT_THAT(forms("gpt-oss-mxfp4"), testing::Each(quantized));
+  const RowForms none{0, false}, blocks{32, false}, supers{256, false}, floats{0, true};
+  EXPECT_THAT(forms("qwen3moe-q4_k"), testing::Each(supers));
+  EXPECT_THAT(forms("gpt-oss-mxfp4"), testing::Each(blocks));
   EXPECT_THAT(forms("qwen3moe-bf16"), testing::Each(floats));
   EXPECT_THAT(forms("llama-split-experts-f32"), testing::Each(floats));
   EXPECT_THAT(forms("deepseek2-v3-f32"), testing::ElementsAre(none, floats));

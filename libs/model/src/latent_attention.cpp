@@ -182,10 +182,12 @@ class LatentAttention final : public Attention {
     const std::size_t heads = weights.size();
     SharedRows shared(compute, scratch.by_head.data(), heads * n, weights.front().inputs(),
                       scratch.quantized);
+    // All are parts of one tensor.
+    const auto rows = shared.with_scales(kernels::scale_block(weights.front().type()));
     scratch.products.clear();
     for (std::size_t h = 0; h < heads; ++h) {
-      scratch.products.push_back({&weights[h], shared.for_weights(weights[h]).slice(h * n, n),
-                                  nullptr, n, y + h * width, heads * width});
+      scratch.products.push_back(
+          {&weights[h], rows.slice(h * n, n), nullptr, n, y + h * width, heads * width});
     }
     kernels::matmul(compute, scratch.products);
   }

@@ -1,5 +1,6 @@
 #include "conclave/model/linear.hpp"
 
+#include <algorithm>
 #include <array>
 #include <span>
 
@@ -7,14 +8,10 @@
 
 namespace conclave::model {
 
-kernels::RowsView SharedRows::for_weights(const kernels::PackedMatrix& weights) {
-  if (!kernels::takes_quantized_rows(weights.type())) {
-    return {values_, nullptr, nullptr, nullptr, rows_, columns_};
-  }
-  if (!quantized_) {
-    kernels::quantize(compute_, values_, rows_, columns_, room_);
-    quantized_ = true;
-  }
+kernels::RowsView SharedRows::with_scales(std::size_t block) {
+  if (block == 0) return {.values = values_, .rows = rows_, .columns = columns_};
+  if (block_ != block) kernels::quantize(compute_, values_, rows_, columns_, block, room_);
+  block_ = block;
   return room_.view(values_);
 }
 
@@ -26,9 +23,13 @@ void apply(const kernels::Compute& compute, std::initializer_list<LinearCall> ca
            SharedRows& x) {
   std::array<kernels::Product, kMaxLinearCalls> products;
   CONCLAVE_CHECK(calls.size() <= products.size());
+  std::size_t block = 0;  // one that serves them all
+  for (const LinearCall& call : calls) {
+    block = std::max(block, kernels::scale_block(call.linear.weight.type()));
+  }
+  const kernels::RowsView rows = x.with_scales(block);
   std::size_t count = 0;
   for (const LinearCall& call : calls) {
-    const kernels::RowsView rows = x.for_weights(call.linear.weight);
     products[count++] = {&call.linear.weight, rows,   nullptr,
                          rows.rows,           call.y, call.linear.outputs()};
   }

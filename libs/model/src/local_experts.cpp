@@ -38,9 +38,10 @@ base::Result<std::unique_ptr<LocalExperts>> LocalExperts::load(const gguf::File&
 Status LocalExperts::run(std::uint32_t layer, const float* x, std::size_t rows,
                          std::span<const ExpertPair> pairs, std::span<const float*> outputs) {
   CONCLAVE_TRY_VOID(order_.sort(pairs, rows, config_.gate.experts));
-  kernels::RowsView view{x, nullptr, nullptr, nullptr, rows, config_.hidden};
-  if (layer < forms_.size() && forms_[layer].quantized) {
-    view = kernels::quantize(compute_, x, rows, config_.hidden, quantized_);
+  kernels::RowsView view{.values = x, .rows = rows, .columns = config_.hidden};
+  if (layer < forms_.size() && forms_[layer].quantized()) {
+    view =
+        kernels::quantize(compute_, x, rows, config_.hidden, forms_[layer].scale_block, quantized_);
   }
   if (y_.size() < pairs.size() * config_.hidden) y_.resize(pairs.size() * config_.hidden);
   CONCLAVE_TRY_VOID(set_.run(layer, view, order_.sorted(), y_.data()));

@@ -41,20 +41,21 @@ struct KernelTable {
   Isa isa = Isa::kScalar;
 
   /// The outputs of panels [panel_begin, panel_end) of a product.
-  /// Float weights: one chain of fused multiply-adds from input 0 up. Block weights: the integer
-  /// dot product of each 32 inputs is exact; blocks are added in order, each by fused
-  /// multiply-adds:
+  /// Float weights: one chain of fused multiply-adds from input 0 up. Block weights: integer dot
+  /// products and their sums are exact; blocks are added in order, each by fused multiply-adds:
   ///   Q8_0, Q4_0, MXFP4  y = fma(dot, d * dx, y)
-  ///   Q4_K, Q5_K         y = fma(fma(-128 sum(x), dmin / 128 * min, dot * (d * scale)), dx, y)
-  ///   Q6_K               y = fma(fma(dot1, d * scale1, dot0 * (d * scale0)), dx, y)
-  /// (dx: the scale of the row's block; dot0 and dot1: of its halves).
+  ///   Q4_K, Q5_K         y = fma(-(dmin * sum of min * sum(x)), dx, y), then
+  ///                      y = fma(d * s, dx, y), s = fma(dot, scale, s) over 8 blocks of 32
+  ///   Q6_K               y = fma(d * s, dx, y), s = fma(dot, scale, s) over 16 blocks of 16
+  /// (dx: the scale of the row's block). The 8 scales of a row's 256 inputs must be the same where
+  /// scale_block says so.
   void (*matmul)(const Product& product, std::size_t panel_begin, std::size_t panel_end) = nullptr;
 
-  /// 8-bit form of one row of n values (n % 32 == 0): scale = max|x| / 127, quants rounded to
-  /// nearest even, offsets as offsets_of. A block that holds inf or NaN gets scale NaN, so that it
-  /// shows in the result.
-  void (*quantize_row)(const float* x, std::size_t n, std::int8_t* quants, float* scales,
-                       std::int32_t* offsets) = nullptr;
+  /// 8-bit form of one row of n values. Each `block` values (32 or 256; n % block == 0) are rounded
+  /// together: scale = max|x| / 127, quants to nearest even. A block that holds inf or NaN gets
+  /// scale NaN, so that it shows in the result. Scales are written for each 32 values.
+  void (*quantize_row)(const float* x, std::size_t n, std::size_t block, std::int8_t* quants,
+                       float* scales, const RowSumsOut& sums) = nullptr;
 
   /// out = x / sqrt(mean(x^2) + eps) * weight . In place is fine.
   void (*rms_norm)(const float* x, const float* weight, std::size_t n, float eps,

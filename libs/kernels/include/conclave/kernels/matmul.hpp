@@ -21,8 +21,9 @@ void matmul(const Compute& compute, std::span<const Product> products);
 /// y (rows, outputs) = x W^T, row-major without gaps.
 void matmul(const Compute& compute, const PackedMatrix& weights, const RowsView& x, float* y);
 
-/// Fills `out` with the 8-bit form of x (rows, columns) and returns a view of both forms.
+/// Fills `out` with the 8-bit form of x (rows, columns), `block` values to a scale (see
+/// scale_block), and returns a view of both forms.
 RowsView quantize(const Compute& compute, const float* x, std::size_t rows, std::size_t columns,
-                  QuantizedRows& out);
+                  std::size_t block, QuantizedRows& out);
 
 }  // namespace conclave::kernels

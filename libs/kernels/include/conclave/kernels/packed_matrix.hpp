@@ -64,7 +64,9 @@ class PackedMatrix {
 std::optional<std::size_t> packed_bytes(gguf::BlockType type, std::size_t outputs,
                                         std::size_t inputs);
 
-/// True for the formats whose products take 8-bit activations (all but F32, F16, BF16).
-bool takes_quantized_rows(gguf::BlockType type);
+/// Values of an activation row that share one scale where it is multiplied with such weights: as
+/// many as share the weights' outermost scale, 32 or, with K-quants, 256. 0: they take floats (F32,
+/// F16, BF16). Rows that are rounded for 256 serve the others too.
+std::size_t scale_block(gguf::BlockType type);
 
 }  // namespace conclave::kernels

@@ -8,18 +8,33 @@
 
 namespace conclave::kernels {
 
-/// Values that share one scale. 32 is the smallest block of the weight formats.
+/// Scales and sums are kept for each 32 values, the smallest block of the weight formats. Products
+/// with K-quants want all 8 scales of 256 values to be the same (see scale_block).
 inline constexpr std::size_t kRowBlock = 32;
-/// Offsets are kept for each 16 values: Q6_K has one scale for so many weights.
-inline constexpr std::size_t kSumBlock = 16;
+/// Q6_K has one scale for so many weights.
+inline constexpr std::size_t kHalfBlock = 16;
+
+/// Packed weights are unsigned, w + z for a z of their format: w x = (w + z) x - z sum(x); K-quants
+/// with mins need sum(x) as well. Of the sums is kept what costs the inner loops least.
+struct RowSums {
+  const std::int32_t* offsets = nullptr;       // (rows, columns / 32): -128 times the sum
+  const std::int32_t* half_offsets = nullptr;  // (rows, columns / 16): -32 times the sum
+  const std::int16_t* sums = nullptr;          // (rows, columns / 32)
+};
+/// Where they are written to.
+struct RowSumsOut {
+  std::int32_t* offsets;
+  std::int32_t* half_offsets;
+  std::int16_t* sums;
+};
 
 /// Borrowed rows (rows, columns), row-major. `values` or the quantised part may be absent where a
 /// product does not need it.
 struct RowsView {
-  const float* values = nullptr;          // (rows, columns)
-  const std::int8_t* quants = nullptr;    // (rows, columns): value ~ quant * scale
-  const float* scales = nullptr;          // (rows, columns / 32)
-  const std::int32_t* offsets = nullptr;  // (rows, columns / 16), of the quants: see offsets_of
+  const float* values = nullptr;        // (rows, columns)
+  const std::int8_t* quants = nullptr;  // (rows, columns): value ~ quant * scale
+  const float* scales = nullptr;        // (rows, columns / 32)
+  RowSums sums = {};                    // of the quants
   std::size_t rows = 0;
   std::size_t columns = 0;
 
@@ -27,28 +42,45 @@ struct RowsView {
   [[nodiscard]] RowsView slice(std::size_t first, std::size_t count) const;
 };
 
-/// Packed weights are unsigned, w + z for a z of their format: w x = (w + z) x - z sum(x). What is
-/// kept of the sums is the form that costs the inner loop least: for each block of 32 quants -128
-/// times their sum, then -128 times the sum of its last 16.
-/// For rows that travelled without offsets, which would be a fifth of the bytes. The same numbers
-/// as quantising gives: integers are exact. columns % 32 == 0 (checked).
-void offsets_of(const std::int8_t* quants, std::size_t rows, std::size_t columns,
-                std::int32_t* offsets);
+/// Room for the sums of rows; reused from step to step, it only grows.
+class RowSumsRoom {
+ public:
+  /// columns % 32 == 0 (checked).
+  void resize(std::size_t rows, std::size_t columns);
+
+  /// For rows that travelled without sums, which would be a third of the bytes: fills the room with
+  /// those of quants (rows, columns). The same numbers as quantising gives: integers are exact.
+  void sum(const std::int8_t* quants, std::size_t rows, std::size_t columns);
+
+  [[nodiscard]] RowSums view() const;
+  /// From value `column` of a row on, a multiple of 32.
+  [[nodiscard]] RowSumsOut at(std::size_t row, std::size_t column = 0);
+
+ private:
+  std::size_t columns_ = 0;
+  base::AlignedVector<std::int32_t> offsets_;
+  base::AlignedVector<std::int32_t> half_offsets_;
+  base::AlignedVector<std::int16_t> sums_;
+};
 
 /// Room for the 8-bit form of rows; reused from step to step, it only grows.
 class QuantizedRows {
  public:
+  /// columns % 32 == 0 (checked).
   void resize(std::size_t rows, std::size_t columns);
 
-  /// All three parts, with `values` (may be null) beside them.
+  /// All parts, with `values` (may be null) beside them.
   [[nodiscard]] RowsView view(const float* values) const;
 
-  [[nodiscard]] std::int8_t* quants(std::size_t row) { return quants_.data() + row * columns_; }
-  [[nodiscard]] float* scales(std::size_t row) {
-    return scales_.data() + row * (columns_ / kRowBlock);
+  /// From value `column` of a row on, a multiple of 32.
+  [[nodiscard]] std::int8_t* quants(std::size_t row, std::size_t column = 0) {
+    return quants_.data() + row * columns_ + column;
   }
-  [[nodiscard]] std::int32_t* offsets(std::size_t row) {
-    return offsets_.data() + row * (columns_ / kSumBlock);
+  [[nodiscard]] float* scales(std::size_t row, std::size_t column = 0) {
+    return scales_.data() + (row * columns_ + column) / kRowBlock;
+  }
+  [[nodiscard]] RowSumsOut sums(std::size_t row, std::size_t column = 0) {
+    return sums_.at(row, column);
   }
 
  private:
@@ -56,7 +88,7 @@ class QuantizedRows {
   std::size_t columns_ = 0;
   base::AlignedVector<std::int8_t> quants_;
   base::AlignedVector<float> scales_;
-  base::AlignedVector<std::int32_t> offsets_;
+  RowSumsRoom sums_;
 };
 
 }  // namespace conclave::kernels

@@ -39,7 +39,7 @@ class ExpertSet {
 
   /// y[p, :] = expert(pairs[p].expert)(x[pairs[p].row, :]), unweighted. `pairs` come sorted by
   /// (expert, row), as PairOrder sorts them. x (rows, hidden) holds the forms that the experts take
-  /// (RowForms); `offsets` may be absent beside `quants` and are then computed here. y (pairs,
+  /// (RowForms); `sums` may be absent beside `quants` and are then computed here. y (pairs,
   /// hidden) is the caller's, written directly by the products: 64-byte alignment makes them fast,
   /// 4 bytes are needed. The bits of a pair depend on its row and expert only, not on what else is
   /// hosted or asked. kNotFound: an expert is not hosted. kInvalidArgument: pairs unsorted or out
@@ -86,7 +86,7 @@ class ExpertSet {
   std::vector<std::uint32_t> rows_;  // the row of each pair
   std::vector<Task> tasks_;
   std::vector<std::atomic<std::uint32_t>> inner_done_;  // (experts): tiles, for each of groups_
-  std::vector<std::int32_t> offsets_;
+  kernels::RowSumsRoom sums_;
   base::AlignedVector<float> gate_;  // (pairs, ffn)
   base::AlignedVector<float> up_;    // (pairs, ffn)
   kernels::QuantizedRows inner_;     // gate_ rounded

@@ -58,8 +58,14 @@ base::Result<Expert> load_expert(const gguf::File& file, const ModelConfig& conf
 /// The forms in which the experts of a layer take their rows: 8 bits for block weights, floats for
 /// F32, F16 and BF16. Both where experts of one layer are stored differently.
 struct RowForms {
-  bool quantized = false;
+  /// Values of the 8-bit form that share a scale, the most that one of the experts wants
+  /// (kernels::scale_block); 0: that form is not needed.
+  std::size_t scale_block = 0;
   bool floats = false;
+
+  [[nodiscard]] bool quantized() const { return scale_block > 0; }
+  /// Adds the form that rows take where they are multiplied with weights of this type.
+  void add(gguf::BlockType type);
 
   friend bool operator==(const RowForms&, const RowForms&) = default;
 };

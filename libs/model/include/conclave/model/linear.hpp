@@ -19,15 +19,17 @@ struct Linear {
 };
 
 /// Float rows (rows, columns) and, once some product asked for it, their 8-bit form: rows that feed
-/// several matrices are rounded once.
+/// several matrices are rounded once, or anew for matrices that want another number of values to a
+/// scale.
 class SharedRows {
  public:
   SharedRows(const kernels::Compute& compute, const float* values, std::size_t rows,
              std::size_t columns, kernels::QuantizedRows& room)
       : compute_(compute), values_(values), rows_(rows), columns_(columns), room_(room) {}
 
-  /// The form that `weights` multiplies with.
-  kernels::RowsView for_weights(const kernels::PackedMatrix& weights);
+  /// Both forms, the second rounded with `block` values to a scale (kernels::scale_block); floats
+  /// alone if that is 0. It replaces what earlier calls gave.
+  kernels::RowsView with_scales(std::size_t block);
 
   [[nodiscard]] std::size_t rows() const { return rows_; }
 
@@ -37,7 +39,7 @@ class SharedRows {
   std::size_t rows_;
   std::size_t columns_;
   kernels::QuantizedRows& room_;
-  bool quantized_ = false;
+  std::size_t block_ = 0;  // of what `room_` holds
 };
 
 /// y (rows, outputs) = x W^T + bias.
