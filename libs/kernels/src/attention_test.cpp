@@ -46,7 +46,8 @@ class Case {
     std::shuffle(table_.begin(), table_.end(), random);
     memory_.resize(blocks * layout.bytes());
     const KernelTable& scalar = kernel_table(Isa::kScalar);
-    const std::vector<float> garbage(16 * layout.key_dim, kGarbage);
+    const std::vector<float> garbage(std::size_t{16} * std::max(layout.key_dim, layout.value_dim),
+                                     kGarbage);
     for (std::size_t b = 0; b < blocks; ++b) {
       scalar.store_kv({layout, block(b), 0, 16, garbage.data(), layout.key_dim, garbage.data(),
                        layout.value_dim});
