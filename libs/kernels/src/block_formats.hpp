@@ -221,19 +221,24 @@ void subtract_mins(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std
   });
 }
 
-// Q4_K: value = d * scale * quant - dmin * min.
-template <class S>
-struct Q4KFormat {
-  using Layout = layout::Q4K;
-  static constexpr bool kIsSlow = false;
+// Q4_K and Q5_K: value = d * scale * quant - dmin * min.
+template <class S, class Format, class L>
+struct ScaleMinFormat {
+  using Layout = L;
 
   template <std::size_t kRows>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
                   TileRows<kRows>& x) {
     fetch_shared<Layout>(super);
     subtract_mins<S, Layout>(acc, super, lane, x);
-    add_subs<S, Q4KFormat>(acc, super, lane, x);
+    add_subs<S, Format>(acc, super, lane, x);
   }
+};
+
+template <class S>
+struct Q4KFormat : ScaleMinFormat<S, Q4KFormat<S>, layout::Q4K> {
+  using Layout = layout::Q4K;
+  static constexpr bool kIsSlow = false;
 
   template <std::size_t kRows>
   static void add_sub(typename S::F32 (&sums)[kRows], const std::uint8_t* super, std::size_t i,
@@ -251,19 +256,10 @@ struct Q4KFormat {
   }
 };
 
-// Q5_K: as Q4_K.
 template <class S>
-struct Q5KFormat {
+struct Q5KFormat : ScaleMinFormat<S, Q5KFormat<S>, layout::Q5K> {
   using Layout = layout::Q5K;
   static constexpr bool kIsSlow = true;
-
-  template <std::size_t kRows>
-  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
-                  TileRows<kRows>& x) {
-    fetch_shared<Layout>(super);
-    subtract_mins<S, Layout>(acc, super, lane, x);
-    add_subs<S, Q5KFormat>(acc, super, lane, x);
-  }
 
   template <std::size_t kRows>
   static void add_sub(typename S::F32 (&sums)[kRows], const std::uint8_t* super, std::size_t i,
