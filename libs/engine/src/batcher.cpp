@@ -30,6 +30,10 @@ constexpr std::size_t kBurstRows = 128;
 // steps as there are layers, however few rows it has.
 constexpr std::size_t kChunkRows = 256;
 
+// What populate() takes at once: 8 ms where a virtual machine has to ask its host for each page, a
+// tenth of that elsewhere.
+constexpr std::size_t kPopulateBytes = std::size_t{4} << 20;
+
 // How many steps a prompt waits for others of the next better priority that want rows all the time.
 constexpr std::int64_t kAgingSteps = 64;
 
@@ -67,6 +71,7 @@ Batcher::Batcher(model::Backbone& backbone, model::ExpertBackend& experts,
     : config_(backbone.config()),
       tokenizer_(tokenizer),
       options_(options),
+      pool_(pool),
       file_(file),
       restores_max_(std::max<std::size_t>(1, kRestoreBytes / pool.block_bytes())),
       blocks_(pool.blocks(), file),
@@ -133,6 +138,16 @@ bool Batcher::cancel(SequenceId id) {
 
 bool Batcher::has_work() const {
   return !pending_.empty() || !running_.empty() || !waiting_.empty();
+}
+
+bool Batcher::populate() {
+  const auto some = static_cast<std::uint32_t>(
+      std::clamp<std::size_t>(kPopulateBytes / pool_.block_bytes(), 1, blocks_.total()));
+  const std::uint32_t count = std::min(some, blocks_.total() - populated_);
+  if (count == 0 || !pool_.populate(populated_, count)) return false;
+  populated_ += count;
+  stats_.kv_tokens_populated = std::uint64_t{populated_} * model::kKvBlockTokens;
+  return true;
 }
 
 std::span<TokenEvent> Batcher::step() {

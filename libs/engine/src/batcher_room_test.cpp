@@ -126,6 +126,21 @@ TEST_F(BatcherRoomTest, ManyLongSequencesInATinyPoolAllEndAsAlone) {
   }
 }
 
+TEST_F(BatcherRoomTest, MemoryTakenBetweenStepsIsAllOfTheCacheInTheEndAndChangesNothing) {
+  const SequenceRequest request = of_tokens(20, 30);
+  const Outcome expected = alone(request);
+  start({.kv_tokens_max = 20'000 * kBlock});
+  if (!batcher->populate()) GTEST_SKIP() << "this system populates no memory";
+  EXPECT_LT(batcher->stats().kv_tokens_populated, batcher->stats().kv_tokens_max);
+  const SequenceId id = submit(request);
+  step();
+  while (batcher->populate()) {
+  }
+  EXPECT_EQ(batcher->stats().kv_tokens_populated, batcher->stats().kv_tokens_max);
+  finish();
+  expect_same(outcomes[id], expected);
+}
+
 TEST_F(BatcherRoomTest, OneThatGaveWayCanBeCancelledAndTakesNoPlaceInTheQueue) {
   start({.waiting_max = 1, .kv_tokens_max = 8 * kBlock});
   submit(of_tokens(30, 90, 1));

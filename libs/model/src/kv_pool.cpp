@@ -1,7 +1,9 @@
 #include "conclave/model/kv_pool.hpp"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <cstdint>
 #include <limits>
 #include <string>
 
@@ -19,6 +21,18 @@ KvPool::KvPool(const ModelConfig& config, KvType type, std::uint32_t blocks)
 
 KvPool::~KvPool() {
   if (memory_ != nullptr) ::munmap(memory_, blocks_ * block_bytes());
+}
+
+bool KvPool::populate(std::uint32_t first, std::uint32_t count) const {
+#if defined(MADV_POPULATE_WRITE)
+  static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<std::uintptr_t>(memory_ + first * block_bytes());
+  const auto from = begin / page * page;
+  const std::size_t bytes = begin - from + count * block_bytes();
+  return ::madvise(reinterpret_cast<void*>(from), bytes, MADV_POPULATE_WRITE) == 0;
+#else
+  return false;
+#endif
 }
 
 std::size_t KvPool::block_bytes(const ModelConfig& config, KvType type) {

@@ -23,6 +23,7 @@ void add(engine::BatcherStats& sum, const engine::BatcherStats& one) {
   sum.kv_tokens_known += one.kv_tokens_known;
   sum.kv_tokens_filed += one.kv_tokens_filed;
   sum.kv_tokens_max += one.kv_tokens_max;
+  sum.kv_tokens_populated += one.kv_tokens_populated;
 }
 
 // "name:7" is name and 7; anything else is a name.
@@ -187,7 +188,8 @@ std::uint64_t EngineSet::promised_bytes(const engine::BatcherOptions& options) c
     const auto model = entry.engine->model();
     if (!model) continue;
     const engine::BatcherStats stats = entry.engine->stats();
-    const std::uint64_t held = std::max(stats.kv_tokens_used, stats.kv_tokens_known);
+    const std::uint64_t held =
+        std::max({stats.kv_tokens_used, stats.kv_tokens_known, stats.kv_tokens_populated});
     const std::uint64_t token =
         model::KvPool::block_bytes(model->backbone->config(), options.kv_type) /
         model::kKvBlockTokens;

@@ -149,7 +149,9 @@ void InferenceEngine::work() {
     } else if (run_->batcher->has_work()) {
       run_step();
     } else {
-      run_->experts->maintain(Clock::now() + kIdle);
+      // Not before the experts are there: they may be loaded on this machine right now.
+      const bool goes_on = was_ready_ && run_->batcher->populate();
+      run_->experts->maintain(goes_on ? Clock::now() : Clock::now() + kIdle);
     }
     if (stopping()) break;  // what a step said that was cut short is not true
     deliver();

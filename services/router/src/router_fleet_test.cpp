@@ -50,6 +50,19 @@ TEST_F(RouterServiceTest, ReportsTheModelAndTheTableThatItUses) {
   EXPECT_THAT(host_.metrics().expose(), HasSubstr("conclave_router_sequences_running"));
 }
 
+TEST_F(RouterServiceTest, TakesTheMemoryOfItsCacheWhileItHasNothingToDo) {
+  start();
+  const std::string all =
+      "conclave_router_kv_tokens_populated " + std::to_string(settings_.batch.kv_tokens_max) + "\n";
+
+  const auto deadline = Clock::now() + std::chrono::seconds(60);
+  while (host_.metrics().expose().find(all) == std::string::npos && Clock::now() < deadline) {
+    std::this_thread::yield();
+  }
+
+  EXPECT_THAT(host_.metrics().expose(), HasSubstr(all));
+}
+
 TEST_F(RouterServiceTest, SaysWhyAModelCannotBeLoaded) {
   ASSERT_TRUE(start_service());
   version_.uri = "/no/such/file.gguf";

@@ -106,18 +106,18 @@ class RouterService::Impl {
     CONCLAVE_TRY(auto client, fabric::CallClient::create(process_->context(), identity_.name,
                                                          identity_.incarnation, settings_.data,
                                                          context_.wall_clock));
-    EngineCallbacks callbacks{[this](const wire::ModelVersion& version,
-                                     const wire::Sha256& backbone, fabric::Calls& calls) {
-                                return ModelRun::load(
-                                    version, backbone, *store_,
-                                    [this] { return is_stopping_.load(); }, compute_->compute(),
-                                    settings_.batch, settings_.dispatch, calls, context_.metrics,
-                                    context_.log, engines_->promised_bytes(settings_.batch));
-                              },
-                              [this](EngineNews news) { deliver(std::move(news)); },
-                              [this] {
-                                if (fleet::Member* member = reporter_.load()) member->report_now();
-                              }};
+    EngineCallbacks callbacks{
+        [this](const wire::ModelVersion& version, const wire::Sha256& backbone,
+               fabric::Calls& calls) {
+          return ModelRun::load(
+              version, backbone, *store_, [this] { return is_stopping_.load(); },
+              compute_->compute(), settings_.batch, settings_.dispatch, calls, context_.metrics,
+              context_.log, [this] { return engines_->promised_bytes(settings_.batch); });
+        },
+        [this](EngineNews news) { deliver(std::move(news)); },
+        [this] {
+          if (fleet::Member* member = reporter_.load()) member->report_now();
+        }};
     try {
       return std::make_unique<InferenceEngine>(std::move(client), std::move(callbacks),
                                                context_.log, context_.tracer);
@@ -225,6 +225,8 @@ class RouterService::Impl {
          [](const Stats& s) { return number(s.kv_tokens_filed); }},
         {"kv_tokens_max", "Tokens of KV cache in all",
          [](const Stats& s) { return number(s.kv_tokens_max); }},
+        {"kv_tokens_populated", "Tokens of KV cache whose memory was taken ahead",
+         [](const Stats& s) { return number(s.kv_tokens_populated); }},
         {"prompt_tokens_total", "Prompt tokens computed",
          [](const Stats& s) { return number(s.prompt_tokens); }},
         {"prefix_cache_queried_tokens_total", "Prompt tokens looked for in the prefix cache",

@@ -32,7 +32,8 @@ base::Status check_tokens(const tokenizer::Tokenizer& tokenizer) {
   return {};
 }
 
-// Keys and values take their memory only as they come, which would be too late to refuse them.
+// Keys and values take their memory after the model is loaded, which would be too late to refuse
+// them.
 base::Status check_fits(const gguf::File& file, const engine::BatcherOptions& batch,
                         std::uint64_t promised_bytes) {
   CONCLAVE_TRY(const model::ModelConfig config, model::read_config(file));
@@ -97,11 +98,11 @@ base::Result<std::unique_ptr<ModelRun>> ModelRun::load(
     const artifacts::Stop& stop, const kernels::Compute& compute,
     const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,
     fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log,
-    std::uint64_t promised_bytes) {
+    const std::function<std::uint64_t()>& promised_bytes) {
   auto served = std::make_shared<ServedModel>();
   served->version = version;
   CONCLAVE_TRY(artifacts::OpenModel opened, store.open(version.uri, version.sha256, stop));
-  CONCLAVE_TRY_VOID(check_fits(opened.file, batch, promised_bytes));
+  CONCLAVE_TRY_VOID(check_fits(opened.file, batch, promised_bytes()));
   CONCLAVE_TRY(const bool is_brought, bring_backbone(opened, stop));
   if (base::Status checked = check_backbone(opened.file, backbone); !checked) {
     if (is_brought) CONCLAVE_TRY_VOID(refuse(opened));

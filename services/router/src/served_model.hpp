@@ -1,6 +1,8 @@
 // One model as this router serves it, built when the scheduler names it.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "conclave/artifacts/store.hpp"
@@ -37,7 +39,7 @@ struct ModelRun {
       const artifacts::Stop& stop, const kernels::Compute& compute,
       const engine::BatcherOptions& batch, const dispatch::DispatchSettings& dispatch,
       fabric::Calls& client, telemetry::Metrics& metrics, telemetry::Logger log,
-      std::uint64_t promised_bytes = 0);
+      const std::function<std::uint64_t()>& promised_bytes);
 
   std::shared_ptr<ServedModel> model;
   std::unique_ptr<dispatch::RemoteExperts> experts;

@@ -83,9 +83,10 @@ base::Result<std::unique_ptr<KvFile>> make_kv_file(const model::KvPool& pool,
 struct BatcherStats {
   std::size_t running = 0;
   std::size_t waiting = 0;
-  std::uint64_t kv_tokens_used = 0;   // held by running sequences, in whole blocks
-  std::uint64_t kv_tokens_known = 0;  // what the prefix cache has, held or not
-  std::uint64_t kv_tokens_filed = 0;  // what the file has
+  std::uint64_t kv_tokens_used = 0;       // held by running sequences, in whole blocks
+  std::uint64_t kv_tokens_known = 0;      // what the prefix cache has, held or not
+  std::uint64_t kv_tokens_filed = 0;      // what the file has
+  std::uint64_t kv_tokens_populated = 0;  // whose memory populate() took from the system
   std::uint64_t kv_tokens_max = 0;
   std::uint64_t prompt_tokens = 0;      // rows computed to fill caches, resumed output included
   std::uint64_t recomputed_tokens = 0;  // rows computed again after preemptions
@@ -163,6 +164,10 @@ class Batcher {
   /// stays the same.
   void step_took(std::chrono::nanoseconds duration);
 
+  /// Takes some more of the cache's memory from the system, where steps would otherwise wait for it
+  /// to be cleared; a few milliseconds. For when there is no work. False: there is nothing to take.
+  bool populate();
+
   [[nodiscard]] BatcherStats stats() const;
 
   /// See Forward::observe.
@@ -215,9 +220,11 @@ class Batcher {
   const model::ModelConfig& config_;
   const tokenizer::Tokenizer& tokenizer_;
   BatcherOptions options_;
+  const model::KvPool& pool_;
   KvFile* file_;
   std::size_t restores_max_;  // blocks that one step may read from the file
   KvBlocks blocks_;
+  std::uint32_t populated_ = 0;  // blocks, the first of the pool
   Forward forward_;
   SamplerPool samplers_;
   StepPace pace_;

@@ -28,7 +28,7 @@ constexpr std::uint64_t kv_blocks_of(std::uint64_t tokens) {
 using KvTable = std::span<const KvBlockId>;
 
 /// Borrowed by everything that computes; blocks of different ids may be used by different threads
-/// at once. The system gives the memory page by page as it is first written.
+/// at once. The system gives the memory page by page, as it is first written or populated.
 class KvPool {
  public:
   /// Room for `blocks` blocks. kOverloaded: the system has no address space for them;
@@ -51,6 +51,11 @@ class KvPool {
   [[nodiscard]] std::byte* head(KvBlockId block, std::uint32_t layer, std::uint32_t head) const {
     return memory_ + block * block_bytes() + (layer * heads_ + head) * layout_.bytes();
   }
+  /// Has the system give the memory of blocks [first, first + count) now, and not in the middle of
+  /// the first step that writes to them; what they hold stays. Any thread. False: the system has
+  /// none left, or cannot do this (Linux before 5.14).
+  bool populate(std::uint32_t first, std::uint32_t count) const;
+
   /// All of a block, to be copied elsewhere and back.
   [[nodiscard]] std::span<std::byte> bytes(KvBlockId block) const {
     return {memory_ + block * block_bytes(), block_bytes()};
