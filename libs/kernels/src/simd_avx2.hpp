@@ -121,11 +121,11 @@ struct SimdAvx2 {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(entries), index);
   }
 
-  static std::uint32_t largest_bits32(const float* x) {
+  static std::uint32_t largest_bits(const float* x, std::size_t n) {
     const __m256i mask = _mm256_set1_epi32(0x7FFFFFFF);
     __m256i largest = _mm256_setzero_si256();
-    for (int i = 0; i < 4; ++i) {
-      const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + 8 * i));
+    for (std::size_t i = 0; i < n; i += 8) {
+      const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i));
       largest = _mm256_max_epu32(largest, _mm256_and_si256(bits, mask));
     }
     __m128i four =
@@ -134,19 +134,20 @@ struct SimdAvx2 {
     four = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0xB1));
     return static_cast<std::uint32_t>(_mm_cvtsi128_si32(four));
   }
-  static void round32(const float* x, float factor, std::int8_t* quants) {
-    const F32 shift = set1(12582912.0f);
-    __m256i ints[4];
-    for (int i = 0; i < 4; ++i) {
-      const F32 shifted = add(mul(load(x + 8 * i), set1(factor)), shift);
-      ints[i] = _mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_castps_si256(shift));
+  static void round(const float* x, std::size_t n, float factor, std::int8_t* quants) {
+    const auto ints = [&](std::size_t at) {
+      const F32 shift = set1(12582912.0f);
+      const F32 shifted = add(mul(load(x + at), set1(factor)), shift);
+      return _mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_castps_si256(shift));
+    };
+    for (std::size_t i = 0; i < n; i += 32) {
+      const __m256i low = _mm256_packs_epi32(ints(i), ints(i + 8));
+      const __m256i high = _mm256_packs_epi32(ints(i + 16), ints(i + 24));
+      // Packing works within halves of 128 bits: runs of 4 bytes come as 0 2 4 6 1 3 5 7.
+      const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high),
+                                                        _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(quants + i), bytes);
     }
-    const __m256i low = _mm256_packs_epi32(ints[0], ints[1]);
-    const __m256i high = _mm256_packs_epi32(ints[2], ints[3]);
-    // Packing works within halves of 128 bits: runs of 4 bytes come as 0 2 4 6 1 3 5 7.
-    const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high),
-                                                      _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(quants), bytes);
   }
   static std::int32_t sum16(const std::int8_t* quants) {
     // Shifted to unsigned bytes, whose sums are one instruction; 16 shifts of 128 are taken back.

@@ -146,19 +146,28 @@ struct SimdAvx512 {
       store(out + (k + 12) * 16, _mm512_shuffle_f32x4(low_odd, high_odd, 0xDD));
     }
   }
-  static std::uint32_t largest_bits32(const float* x) {
+  static std::uint32_t largest_bits(const float* x, std::size_t n) {
     const __m512i mask = _mm512_set1_epi32(0x7FFFFFFF);
-    const __m512i a = _mm512_and_si512(_mm512_loadu_si512(x), mask);
-    const __m512i b = _mm512_and_si512(_mm512_loadu_si512(x + 16), mask);
-    return _mm512_reduce_max_epu32(_mm512_max_epu32(a, b));
+    __m512i largest = _mm512_setzero_si512();
+    for (std::size_t i = 0; i < n; i += 16) {
+      largest = _mm512_max_epu32(largest, _mm512_and_si512(_mm512_loadu_si512(x + i), mask));
+    }
+    return _mm512_reduce_max_epu32(largest);
   }
-  static void round32(const float* x, float factor, std::int8_t* quants) {
-    for (int half = 0; half < 2; ++half) {
+  static void round(const float* x, std::size_t n, float factor, std::int8_t* quants) {
+    const auto ints = [&](std::size_t at) {
       const F32 shift = set1(12582912.0f);
-      const F32 shifted = add(mul(load(x + 16 * half), set1(factor)), shift);
-      const __m512i ints =
-          _mm512_sub_epi32(_mm512_castps_si512(shifted), _mm512_castps_si512(shift));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(quants + 16 * half), _mm512_cvtepi32_epi8(ints));
+      const F32 shifted = add(mul(load(x + at), set1(factor)), shift);
+      return _mm512_sub_epi32(_mm512_castps_si512(shifted), _mm512_castps_si512(shift));
+    };
+    std::size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+      const __m512i words = _mm512_packs_epi32(ints(i), ints(i + 16));
+      const __m512i later = _mm512_packs_epi32(ints(i + 32), ints(i + 48));
+      _mm512_storeu_si512(quants + i, transpose4(_mm512_packs_epi16(words, later)));
+    }
+    for (; i < n; i += 16) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(quants + i), _mm512_cvtepi32_epi8(ints(i)));
     }
   }
   static std::int32_t sum16(const std::int8_t* quants) {
@@ -167,6 +176,35 @@ struct SimdAvx512 {
                                         _mm_set1_epi8(-128));
     const __m128i halves = _mm_sad_epu8(bytes, _mm_setzero_si128());
     return _mm_cvtsi128_si32(_mm_add_epi32(halves, _mm_srli_si128(halves, 8))) - 16 * 128;
+  }
+  /// sum16() of 16 times 16 numbers.
+  static I32 sums16(const std::int8_t* quants) {
+    const auto sums = [quants](int part) {  // each 16 bytes become {sum, 0, sum, 0}
+      const __m512i bytes =
+          _mm512_xor_si512(_mm512_loadu_si512(quants + 64 * part), _mm512_set1_epi8(-128));
+      const __m512i halves = _mm512_sad_epu8(bytes, _mm512_setzero_si512());
+      return _mm512_add_epi32(halves, _mm512_shuffle_epi32(halves, _MM_PERM_BADC));
+    };
+    const __m512i all = _mm512_unpacklo_epi64(_mm512_unpacklo_epi32(sums(0), sums(1)),
+                                              _mm512_unpacklo_epi32(sums(2), sums(3)));
+    return _mm512_sub_epi32(transpose4(all), _mm512_set1_epi32(16 * 128));
+  }
+  /// Adds neighbours and stores what becomes of 16 numbers: 8 sums.
+  static void store_pair_sums(I32 v, std::int32_t factor, std::int32_t* products,
+                              std::int16_t* sums) {
+    const __m512i pairs = _mm512_add_epi32(v, _mm512_shuffle_epi32(v, _MM_PERM_CDAB));
+    const __m256i eight = _mm512_cvtepi64_epi32(pairs);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(products),
+                        _mm256_mullo_epi32(eight, _mm256_set1_epi32(factor)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(sums), _mm256_cvtepi32_epi16(eight));
+  }
+  static void store_product(I32 v, std::int32_t factor, std::int32_t* products) {
+    _mm512_storeu_si512(products, _mm512_mullo_epi32(v, _mm512_set1_epi32(factor)));
+  }
+  /// A matrix (4, 4) of 32-bit words transposed.
+  static __m512i transpose4(__m512i v) {
+    return _mm512_permutexvar_epi32(
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v);
   }
 
   template <int kMax>

@@ -114,10 +114,11 @@ struct SimdScalar {
     return out;
   }
 
-  /// The largest of 32 magnitudes, as bits: |x| orders as its bits do; inf and NaN come last.
-  static std::uint32_t largest_bits32(const float* x) {
+  /// The largest of n magnitudes, n % 32 == 0, as bits: |x| orders as its bits do; inf and NaN come
+  /// last.
+  static std::uint32_t largest_bits(const float* x, std::size_t n) {
     std::uint32_t largest = 0;
-    for (int i = 0; i < 32; ++i) {
+    for (std::size_t i = 0; i < n; ++i) {
       std::uint32_t bits;
       std::memcpy(&bits, x + i, sizeof bits);
       bits &= 0x7FFFFFFFu;
@@ -125,9 +126,10 @@ struct SimdScalar {
     }
     return largest;
   }
-  /// 32 products with `factor`, within [-127, 127], rounded to the nearest even integer.
-  static void round32(const float* x, float factor, std::int8_t* quants) {
-    for (int i = 0; i < 32; ++i) {
+  /// n products with `factor`, n % 32 == 0, within [-127, 127], rounded to the nearest even
+  /// integer.
+  static void round(const float* x, std::size_t n, float factor, std::int8_t* quants) {
+    for (std::size_t i = 0; i < n; ++i) {
       const float rounded = (x[i] * factor + 12582912.0f) - 12582912.0f;
       quants[i] = static_cast<std::int8_t>(rounded);
     }

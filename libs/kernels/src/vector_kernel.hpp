@@ -83,32 +83,39 @@ struct VectorKernels {
   static void quantize_row(const float* x, std::size_t n, std::size_t block, std::int8_t* quants,
                            float* scales, const RowSumsOut& sums) {
     for (std::size_t begin = 0; begin < n; begin += block) {
-      std::uint32_t largest = 0;  // inf and NaN are the largest
-      for (std::size_t i = 0; i < block; i += kRowBlock) {
-        const std::uint32_t bits = S::largest_bits32(x + begin + i);
-        largest = bits > largest ? bits : largest;
-      }
+      const std::uint32_t largest = S::largest_bits(x + begin, block);  // inf, NaN: the largest
       float amax;
       std::memcpy(&amax, &largest, sizeof amax);
       const bool finite = largest < 0x7F800000u;
       const bool tiny = largest < 0x04000000u;  // 1.5e-36: the inverse of its scale is still finite
       const float unrounded = finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
       const float scale = finite && !tiny ? amax / 127.0f : unrounded;
-      for (std::size_t i = begin; i < begin + block; i += kRowBlock) {
-        if (finite && !tiny) {
-          S::round32(x + i, 127.0f / amax, quants + i);
-        } else {
-          std::memset(quants + i, 0, kRowBlock);
-        }
-        const std::size_t at = i / kRowBlock;
-        const std::int32_t first = S::sum16(quants + i);
-        const std::int32_t later = S::sum16(quants + i + kHalfBlock);
-        scales[at] = scale;
-        sums.offsets[at] = -128 * (first + later);
-        sums.half_offsets[2 * at] = -32 * first;
-        sums.half_offsets[2 * at + 1] = -32 * later;
-        sums.sums[at] = static_cast<std::int16_t>(first + later);
+      if (finite && !tiny) {
+        S::round(x + begin, block, 127.0f / amax, quants + begin);
+      } else {
+        std::memset(quants + begin, 0, block);
       }
+      for (std::size_t i = begin; i < begin + block; i += kRowBlock) scales[i / kRowBlock] = scale;
+    }
+    sum_blocks(quants, n / kRowBlock, sums);
+  }
+
+  static void sum_blocks(const std::int8_t* quants, std::size_t blocks, const RowSumsOut& sums) {
+    std::size_t at = 0;
+    if constexpr (S::kLanes == 16) {
+      for (; at + 8 <= blocks; at += 8) {
+        const auto halves = S::sums16(quants + at * kRowBlock);
+        S::store_product(halves, -32, sums.half_offsets + 2 * at);
+        S::store_pair_sums(halves, -128, sums.offsets + at, sums.sums + at);
+      }
+    }
+    for (; at < blocks; ++at) {
+      const std::int32_t first = S::sum16(quants + at * kRowBlock);
+      const std::int32_t later = S::sum16(quants + at * kRowBlock + kHalfBlock);
+      sums.offsets[at] = -128 * (first + later);
+      sums.half_offsets[2 * at] = -32 * first;
+      sums.half_offsets[2 * at + 1] = -32 * later;
+      sums.sums[at] = static_cast<std::int16_t>(first + later);
     }
   }
 
