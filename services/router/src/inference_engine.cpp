@@ -1,6 +1,9 @@
 #include "inference_engine.hpp"
 
+#include <cstdint>
 #include <utility>
+
+#include "conclave/devices/memory_limit.hpp"
 
 namespace conclave::router {
 
@@ -12,6 +15,9 @@ namespace {
 
 // How long an idle engine sleeps at most; links make progress and their states are noticed then.
 constexpr std::chrono::milliseconds kIdle{100};
+
+// What the KV cache leaves to others when its memory is taken ahead.
+constexpr std::uint64_t kSpareBytes = std::uint64_t{1} << 30;
 
 engine::BatcherStats sum(const engine::BatcherStats& past, engine::BatcherStats now) {
   now.add_totals(past);
@@ -149,8 +155,7 @@ void InferenceEngine::work() {
     } else if (run_->batcher->has_work()) {
       run_step();
     } else {
-      // Not before the experts are there: they may be loaded on this machine right now.
-      const bool goes_on = was_ready_ && run_->batcher->populate();
+      const bool goes_on = populate();
       run_->experts->maintain(goes_on ? Clock::now() : Clock::now() + kIdle);
     }
     if (stopping()) break;  // what a step said that was cut short is not true
@@ -279,6 +284,14 @@ void InferenceEngine::run_step() {
   for (engine::TokenEvent& event : events) streams_.collect(event);
   run_->batcher->step_took(took);
   streams_.end_step();
+}
+
+// Takes some memory of the KV cache ahead; true if there may be more to take. Not before the
+// experts are there, which may be loaded on this machine right now, and not what others will need.
+bool InferenceEngine::populate() {
+  const engine::BatcherStats stats = run_->batcher->stats();
+  if (!was_ready_ || stats.kv_tokens_populated == stats.kv_tokens_max) return false;
+  return devices::available_memory().value_or(0) >= kSpareBytes && run_->batcher->populate();
 }
 
 void InferenceEngine::wait_for_model() {

@@ -112,6 +112,7 @@ class InferenceEngine {
   void obey(const Cancel& cancel);
   base::Result<wire::Accepted> submit_all(EngineJob& job);
   void run_step();
+  bool populate();
   void wait_for_model();
   void deliver();
   void note_state();
