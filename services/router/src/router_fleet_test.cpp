@@ -1,7 +1,5 @@
 // A router among workers that come and go, tables, models and the scheduler.
 #include <gmock/gmock.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <memory>
@@ -19,16 +17,6 @@ using base::ErrorCode;
 using ::testing::HasSubstr;
 using wire::FinishReason;
 using Clock = std::chrono::steady_clock;
-
-// Linux does from 5.14 on.
-bool populates_memory() {
-  const auto bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-  void* const page =
-      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  const bool is_done = ::madvise(page, bytes, MADV_POPULATE_WRITE) == 0;
-  ::munmap(page, bytes);
-  return is_done;
-}
 
 // ---- the fleet ----
 
@@ -63,7 +51,6 @@ TEST_F(RouterServiceTest, ReportsTheModelAndTheTableThatItUses) {
 }
 
 TEST_F(RouterServiceTest, TakesTheMemoryOfItsCacheWhileItHasNothingToDo) {
-  if (!populates_memory()) GTEST_SKIP() << "this system populates no memory";
   start();
   const std::string all =
       "conclave_router_kv_tokens_populated " + std::to_string(settings_.batch.kv_tokens_max) + "\n";
