@@ -182,8 +182,8 @@ template <class S, class Format, std::size_t kRows>
 void add_subs(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
               TileRows<kRows>& x) {
   using L = typename Format::Layout;
-  typename S::F32 sums[kRows];
-  each<kRows>([&](auto r) { sums[r] = S::zero(); });
+  typename S::I32 sums[kRows];
+  each<kRows>([&](auto r) { sums[r] = S::set1_i32(0); });
   Format::add_sub(sums, super, 0, lane, x);
   for (std::size_t i = 1; i < L::kInputs / kRowBlock; ++i) {
     x.next_block();
@@ -191,17 +191,16 @@ void add_subs(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::siz
   }
   const auto d = S::load_f16(super + L::kD + 2 * lane);
   each<kRows>([&](auto r) {  // all blocks of a row's 256 inputs have the same scale
-    acc[r] = S::fma(S::mul(sums[r], d), S::set1(x.scale(r)), acc[r]);
+    acc[r] = S::fma(S::mul(S::to_f32(sums[r]), d), S::set1(x.scale(r)), acc[r]);
   });
   x.next_block();
 }
 
-// sums = fma(dot, scale, sums) in each row.
+// sums += scale * dot in each row.
 template <class S, class Dots, std::size_t kRows>
-void add_sub_dots(typename S::F32 (&sums)[kRows], const Dots (&dots)[kRows],
+void add_sub_dots(typename S::I32 (&sums)[kRows], const Dots (&dots)[kRows],
                   typename S::I32 scales) {
-  const auto scale = S::to_f32(scales);
-  each<kRows>([&](auto r) { sums[r] = S::fma(S::to_f32(dots[r].sum()), scale, sums[r]); });
+  each<kRows>([&](auto r) { sums[r] = S::add_i32(sums[r], S::mul_i32(dots[r].sum(), scales)); });
 }
 
 // Takes the mins of Q4_K and Q5_K from acc: dmin times the sum of min * (sum of inputs).
@@ -241,7 +240,7 @@ struct Q4KFormat : ScaleMinFormat<S, Q4KFormat<S>, layout::Q4K> {
   static constexpr bool kIsSlow = false;
 
   template <std::size_t kRows>
-  static void add_sub(typename S::F32 (&sums)[kRows], const std::uint8_t* super, std::size_t i,
+  static void add_sub(typename S::I32 (&sums)[kRows], const std::uint8_t* super, std::size_t i,
                       std::size_t lane, const TileRows<kRows>& x) {
     const std::uint8_t* const quants = super + Layout::kSub + i * Layout::kSubBytes + 4 * lane;
     typename S::template Dots<15> dots[kRows];
@@ -262,7 +261,7 @@ struct Q5KFormat : ScaleMinFormat<S, Q5KFormat<S>, layout::Q5K> {
   static constexpr bool kIsSlow = true;
 
   template <std::size_t kRows>
-  static void add_sub(typename S::F32 (&sums)[kRows], const std::uint8_t* super, std::size_t i,
+  static void add_sub(typename S::I32 (&sums)[kRows], const std::uint8_t* super, std::size_t i,
                       std::size_t lane, const TileRows<kRows>& x) {
     const std::uint8_t* const quants = super + Layout::kSub + i * Layout::kSubBytes + 4 * lane;
     const auto high = S::load_u8(quants + Layout::kSubHigh);
@@ -294,7 +293,7 @@ struct Q6KFormat {
   }
 
   template <std::size_t kRows>
-  static void add_sub(typename S::F32 (&sums)[kRows], const std::uint8_t* super, std::size_t i,
+  static void add_sub(typename S::I32 (&sums)[kRows], const std::uint8_t* super, std::size_t i,
                       std::size_t lane, const TileRows<kRows>& x) {
     const std::uint8_t* const quants = super + Layout::kSub + i * Layout::kSubBytes + 4 * lane;
     const std::uint8_t* const scales = super + Layout::kScales + 2 * i * layout::kLanes + lane;

@@ -94,7 +94,8 @@ struct SimdAvx2 {
   static I32 add_dot2(I32 sum, I32 pairs, const std::uint8_t* x) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, load1_i32(x)));
   }
-  static I32 sub_i32(I32 a, I32 b) { return _mm256_sub_epi32(a, b); }
+  static I32 add_i32(I32 a, I32 b) { return _mm256_add_epi32(a, b); }
+  static I32 mul_i32(I32 a, I32 b) { return _mm256_mullo_epi32(a, b); }
   template <int kBits>
   static I32 divide(I32 a) {
     return _mm256_srai_epi32(a, kBits);

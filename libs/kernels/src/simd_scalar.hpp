@@ -81,7 +81,8 @@ struct SimdScalar {
     std::memcpy(x, p, sizeof x);
     return sum + (pairs & 0xFFFF) * x[0] + (pairs >> 16) * x[1];
   }
-  static I32 sub_i32(I32 a, I32 b) { return a - b; }
+  static I32 add_i32(I32 a, I32 b) { return a + b; }
+  static I32 mul_i32(I32 a, I32 b) { return a * b; }
   /// a / 2^kBits for multiples of it.
   template <int kBits>
   static I32 divide(I32 a) {

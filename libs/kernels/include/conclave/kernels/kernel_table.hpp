@@ -45,8 +45,8 @@ struct KernelTable {
   /// products and their sums are exact; blocks are added in order, each by fused multiply-adds:
   ///   Q8_0, Q4_0, MXFP4  y = fma(dot, d * dx, y)
   ///   Q4_K, Q5_K         y = fma(-(dmin * sum of min * sum(x)), dx, y), then
-  ///                      y = fma(d * s, dx, y), s = fma(dot, scale, s) over 8 blocks of 32
-  ///   Q6_K               y = fma(d * s, dx, y), s = fma(dot, scale, s) over 16 blocks of 16
+  ///                      y = fma(d * s, dx, y), s = sum of scale * dot over 8 blocks of 32
+  ///   Q6_K               y = fma(d * s, dx, y), s = sum of scale * dot over 16 blocks of 16
   /// (dx: the scale of the row's block). The 8 scales of a row's 256 inputs must be the same where
   /// scale_block says so.
   void (*matmul)(const Product& product, std::size_t panel_begin, std::size_t panel_end) = nullptr;
