@@ -39,6 +39,10 @@ constexpr std::size_t kTilesPerThread = 8;
 // Reading an expert's weights takes as long as multiplying them with about so many rows.
 constexpr std::size_t kLeastRows = 4;
 
+// Inner rows that a task works on at once: gate and up products that were just written are read
+// from the cache, and room is bounded.
+constexpr std::size_t kInnerRows = 64;
+
 // True if each `block` values of a row have one scale, bit by bit.
 bool share_scales(const kernels::RowsView& x, std::size_t block) {
   const std::size_t step = block / kernels::kRowBlock;
@@ -112,8 +116,8 @@ Status ExpertSet::run(std::uint32_t layer, const kernels::RowsView& x,
   CONCLAVE_TRY_VOID(complete_rows(rows));
   make_room();
   plan();
-  compute_.pool.for_each(tasks_.size(), [&](std::size_t i, unsigned) {
-    tasks_[i].down ? run_down(tasks_[i], y) : run_inner(tasks_[i], rows);
+  compute_.pool.for_each(tasks_.size(), [&](std::size_t i, unsigned thread) {
+    tasks_[i].down ? run_down(tasks_[i], y) : run_inner(tasks_[i], rows, thread);
   });
   return {};
 }
@@ -184,12 +188,14 @@ Status ExpertSet::complete_rows(kernels::RowsView& x) {
 
 void ExpertSet::make_room() {
   const std::size_t ffn = config_.expert_ffn;
-  grow(gate_, rows_.size() * ffn);
-  grow(up_, rows_.size() * ffn);
-  const bool quantize = std::any_of(groups_.begin(), groups_.end(), [](const Group& group) {
-    return scale_block(group.expert->down) > 0;
-  });
+  grow(products_, compute_.pool.threads() * 2 * kInnerRows * ffn);
+  bool quantize = false;
+  bool keep_floats = false;
+  for (const Group& group : groups_) {
+    (scale_block(group.expert->down) > 0 ? quantize : keep_floats) = true;
+  }
   if (quantize) inner_.resize(rows_.size(), ffn);
+  if (keep_floats) grow(floats_, rows_.size() * ffn);
 }
 
 // tasks_ in the order in which the pool hands them out: experts with many rows first, and the tiles
@@ -227,33 +233,49 @@ void ExpertSet::plan() {
   for (; next < groups_.size(); ++next) add(next, true, config_.hidden);
 }
 
-// A tile of an expert's inner rows: gate and up products, activation and, where the down product
-// takes it, the 8-bit form, which a column tile of whole blocks has to itself.
-void ExpertSet::run_inner(const Task& task, const kernels::RowsView& x) {
+// A tile of an expert's inner rows, some rows at a time.
+void ExpertSet::run_inner(const Task& task, const kernels::RowsView& x, unsigned thread) {
   const Group& group = groups_[task.group];
-  const Expert& expert = *group.expert;
-  const std::size_t ffn = config_.expert_ffn;
-  const std::size_t columns = task.end - task.begin;
-  const auto multiply = [&](const Linear& linear, float* out) {
-    const kernels::Product product{
-        &linear.weight, x, rows_.data() + group.first, group.count, out + group.first * ffn, ffn};
-    compute_.kernels.matmul(product, task.begin / kernels::kPanelOutputs, panels_of(task.end));
-  };
-  multiply(expert.gate, gate_.data());
-  multiply(expert.up, up_.data());
-  for (std::size_t p = group.first; p < group.first + group.count; ++p) {
-    float* gate = gate_.data() + p * ffn + task.begin;
-    float* up = up_.data() + p * ffn + task.begin;
-    add_bias_part(expert.gate, task, gate);
-    add_bias_part(expert.up, task, up);
-    activate(compute_.kernels, config_.architecture->activation, gate, up, columns);
-    if (const std::size_t block = scale_block(expert.down); block > 0) {
-      compute_.kernels.quantize_row(gate, columns, block, inner_.quants(p, task.begin),
-                                    inner_.scales(p, task.begin), inner_.sums(p, task.begin));
-    }
+  const std::size_t size = kInnerRows * config_.expert_ffn;
+  float* const gate = products_.data() + 2 * thread * size;
+  const std::size_t parts = (group.count + kInnerRows - 1) / kInnerRows;
+  for (std::size_t i = 0, row = 0; i < parts; ++i) {
+    const std::size_t count = (group.count - row) / (parts - i);
+    inner_rows(task, x, group.first + row, count, gate, gate + size);
+    row += count;
   }
   std::atomic<std::uint32_t>& done = inner_done_[task.group];
   if (done.fetch_add(1, std::memory_order_acq_rel) + 1 == group.inner_tiles) done.notify_all();
+}
+
+// Columns of `task` of the inner rows of pairs [first, first + count): gate and up products,
+// activation and, where the down product takes it, the 8-bit form, which a column tile of whole
+// blocks has to itself.
+void ExpertSet::inner_rows(const Task& task, const kernels::RowsView& x, std::size_t first,
+                           std::size_t count, float* gate, float* up) {
+  const Expert& expert = *groups_[task.group].expert;
+  const std::size_t ffn = config_.expert_ffn;
+  const std::size_t columns = task.end - task.begin;
+  const std::size_t block = scale_block(expert.down);
+  const auto multiply = [&](const Linear& linear, float* out) {
+    const kernels::Product product{&linear.weight, x, rows_.data() + first, count, out, ffn};
+    compute_.kernels.matmul(product, task.begin / kernels::kPanelOutputs, panels_of(task.end));
+  };
+  if (block == 0) gate = floats_.data() + first * ffn;
+  multiply(expert.gate, gate);
+  multiply(expert.up, up);
+  for (std::size_t row = 0; row < count; ++row) {
+    float* const gate_row = gate + row * ffn + task.begin;
+    float* const up_row = up + row * ffn + task.begin;
+    add_bias_part(expert.gate, task, gate_row);
+    add_bias_part(expert.up, task, up_row);
+    activate(compute_.kernels, config_.architecture->activation, gate_row, up_row, columns);
+    if (block > 0) {
+      const std::size_t p = first + row;
+      compute_.kernels.quantize_row(gate_row, columns, block, inner_.quants(p, task.begin),
+                                    inner_.scales(p, task.begin), inner_.sums(p, task.begin));
+    }
+  }
 }
 
 void ExpertSet::run_down(const Task& task, float* y) {
@@ -266,8 +288,8 @@ void ExpertSet::run_down(const Task& task, float* y) {
     done.wait(tiles, std::memory_order_acquire);
   }
   const kernels::RowsView floats{
-      .values = gate_.data(), .rows = rows_.size(), .columns = config_.expert_ffn};
-  const kernels::RowsView rows = scale_block(down) > 0 ? inner_.view(gate_.data()) : floats;
+      .values = floats_.data(), .rows = rows_.size(), .columns = config_.expert_ffn};
+  const kernels::RowsView rows = scale_block(down) > 0 ? inner_.view(nullptr) : floats;
   float* const out = y + group.first * config_.hidden;
   const kernels::Product product{&down.weight, rows.slice(group.first, group.count),
                                  nullptr,      group.count,

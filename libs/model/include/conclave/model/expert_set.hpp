@@ -71,7 +71,9 @@ class ExpertSet {
   base::Status complete_rows(kernels::RowsView& x);
   void make_room();
   void plan();
-  void run_inner(const Task& task, const kernels::RowsView& x);
+  void run_inner(const Task& task, const kernels::RowsView& x, unsigned thread);
+  void inner_rows(const Task& task, const kernels::RowsView& x, std::size_t first,
+                  std::size_t count, float* gate, float* up);
   void run_down(const Task& task, float* y);
   void add_bias_part(const Linear& linear, const Task& task, float* y) const;
 
@@ -87,9 +89,10 @@ class ExpertSet {
   std::vector<Task> tasks_;
   std::vector<std::atomic<std::uint32_t>> inner_done_;  // (experts): tiles, for each of groups_
   kernels::RowSumsRoom sums_;
-  base::AlignedVector<float> gate_;  // (pairs, ffn)
-  base::AlignedVector<float> up_;    // (pairs, ffn)
-  kernels::QuantizedRows inner_;     // gate_ rounded
+  // Gate and up products: of each thread (2, kInnerRows, ffn), which stay in its cache.
+  base::AlignedVector<float> products_;
+  base::AlignedVector<float> floats_;  // (pairs, ffn): inner rows that down products take as floats
+  kernels::QuantizedRows inner_;       // and those that they take rounded
 };
 
 }  // namespace conclave::model
