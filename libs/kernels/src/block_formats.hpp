@@ -69,6 +69,21 @@ struct TileRows {
   }
 };
 
+/// Bytes that a tile asks for while it works on a super: into the second-level cache, in parts
+/// among its arithmetic. All at once, those for which no buffer is free would keep the rest
+/// waiting.
+struct Fetch {
+  const std::uint8_t* at = nullptr;
+  std::size_t bytes = 0;
+
+  void part(std::size_t i, std::size_t parts) const {
+    const std::size_t share = bytes / parts;
+    for (std::size_t from = i * share; from < (i + 1) * share; from += base::kCacheLine) {
+      __builtin_prefetch(at + from, 0, 2);
+    }
+  }
+};
+
 /// Adds the products of group `g` with each row. `step` counts the calls for one set of dots.
 template <class Dots, std::size_t kRows, class U8>
 void add_group(Dots (&dots)[kRows], std::size_t step, const TileRows<kRows>& x, std::size_t g,
@@ -97,8 +112,8 @@ typename S::U8 high_nibbles(typename S::U8 pair) {
 }
 
 // Each format: `add` adds the products of `super`, kLanes outputs from `lane` on, with the inputs
-// of each row, and moves x to what follows them. kIsSlow: bits of a quant lie apart, which takes
-// long to undo.
+// of each row, moves x to what follows them and asks for what `fetch` says. kIsSlow: bits of a
+// quant lie apart, which takes long to undo.
 template <class S>
 struct Q8Format {
   using Layout = layout::Q8;
@@ -106,7 +121,8 @@ struct Q8Format {
 
   template <std::size_t kRows>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
-                  TileRows<kRows>& x) {
+                  TileRows<kRows>& x, const Fetch& fetch) {
+    fetch.part(0, 1);
     const auto d = S::load_f16(super + Layout::kScales + 2 * lane);
     typename S::BiasedDots dots[kRows];
     each<kRows>([&](auto r) { dots[r].start(x.offset(r)); });
@@ -126,7 +142,8 @@ struct Q4Format {
 
   template <std::size_t kRows>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
-                  TileRows<kRows>& x) {
+                  TileRows<kRows>& x, const Fetch& fetch) {
+    fetch.part(0, 1);
     const auto d = S::load_f16(super + Layout::kScales + 2 * lane);
     typename S::template Dots<15> dots[kRows];
     each<kRows>([&](auto r) {  // quants are value + 8
@@ -154,7 +171,8 @@ struct Mxfp4Format {
 
   template <std::size_t kRows>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
-                  TileRows<kRows>& x) {
+                  TileRows<kRows>& x, const Fetch& fetch) {
+    fetch.part(0, 1);
     const auto d = S::load_e8m0_half(super + Layout::kScales + lane);
     typename S::template Dots<28> dots[kRows];
     each<kRows>([&](auto r) { dots[r].start(S::template divide<3>(S::load1_i32(x.offset(r)))); });
@@ -180,13 +198,16 @@ void fetch_shared(const std::uint8_t* super) {
 // super, i, lane, x) adds scale * dot of sub block i.
 template <class S, class Format, std::size_t kRows>
 void add_subs(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
-              TileRows<kRows>& x) {
+              TileRows<kRows>& x, const Fetch& fetch) {
   using L = typename Format::Layout;
+  constexpr std::size_t kSubs = L::kInputs / kRowBlock;
   typename S::I32 sums[kRows];
   each<kRows>([&](auto r) { sums[r] = S::set1_i32(0); });
+  fetch.part(0, kSubs);
   Format::add_sub(sums, super, 0, lane, x);
-  for (std::size_t i = 1; i < L::kInputs / kRowBlock; ++i) {
+  for (std::size_t i = 1; i < kSubs; ++i) {
     x.next_block();
+    fetch.part(i, kSubs);
     Format::add_sub(sums, super, i, lane, x);
   }
   const auto d = S::load_f16(super + L::kD + 2 * lane);
@@ -227,10 +248,10 @@ struct ScaleMinFormat {
 
   template <std::size_t kRows>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
-                  TileRows<kRows>& x) {
+                  TileRows<kRows>& x, const Fetch& fetch) {
     fetch_shared<Layout>(super);
     subtract_mins<S, Layout>(acc, super, lane, x);
-    add_subs<S, Format>(acc, super, lane, x);
+    add_subs<S, Format>(acc, super, lane, x, fetch);
   }
 };
 
@@ -287,9 +308,9 @@ struct Q6KFormat {
 
   template <std::size_t kRows>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
-                  TileRows<kRows>& x) {
+                  TileRows<kRows>& x, const Fetch& fetch) {
     fetch_shared<Layout>(super);
-    add_subs<S, Q6KFormat>(acc, super, lane, x);
+    add_subs<S, Q6KFormat>(acc, super, lane, x, fetch);
   }
 
   template <std::size_t kRows>

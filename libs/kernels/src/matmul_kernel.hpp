@@ -67,14 +67,21 @@ struct Prefetch {
   bool outputs = false;
 };
 
-// Lines that are wanted one soon after the other are foreseen by the processor, and fetching them
-// by hand as well is slower; where more is computed between them, it waits for nearly each (Zen 4:
-// 8 rows an expert take 1.2 to 1.5 times as long, expert_set_bench).
+// Lines that are wanted one soon after the other are foreseen by AMD's processors, and fetching
+// them by hand as well is slower; where more is computed between them, they wait for nearly each
+// (Zen 4: 8 rows an expert take 1.2 to 1.5 times as long, expert_set_bench). Intel's foresee less
+// (Granite Rapids: one row takes 1.2, 4 rows 1.4 times as long).
+struct PrefetchRule {
+  std::size_t least_rows;
+  // A single tile is so many bytes ahead of itself. Of several, each fetches its part of the next
+  // panel: otherwise memory has nothing to do while all but the first find the panel in the caches.
+  std::size_t ahead;
+};
 template <class S, class Format>
-constexpr std::size_t kPrefetchRows = S::kLanes == 16 && !Format::kIsSlow ? 5 : 2;
-// A single tile is this far ahead of itself. Of several, each fetches its part of the next panel:
-// otherwise memory has nothing to do while all but the first tile find the panel in the caches.
-constexpr std::size_t kPrefetchAhead = 6 << 10;
+PrefetchRule prefetch_rule() {
+  if (__builtin_cpu_is("intel") != 0) return {1, 3 << 10};
+  return {S::kLanes == 16 && !Format::kIsSlow ? std::size_t{5} : std::size_t{2}, 6 << 10};
+}
 // Panels of which this one and the next may be too much for a second-level cache beside the rows.
 constexpr std::size_t kPrefetchPanelMax = 256 << 10;
 
@@ -88,9 +95,9 @@ Prefetch prefetch_of(const Product& product, std::size_t panel, std::size_t i, s
   if (tiles > 1 && bytes <= kPrefetchPanelMax) {
     return {weights + bytes + i * bytes / tiles, Layout::kBytes / tiles, true};
   }
-  const bool is_slow = tiles > 1 || rows >= kPrefetchRows<S, Format>;
-  if (i > 0 || !is_slow) return {};
-  return {weights + kPrefetchAhead, Layout::kBytes};
+  const PrefetchRule rule = prefetch_rule<S, Format>();
+  if (i > 0 || (tiles == 1 && rows < rule.least_rows)) return {};
+  return {weights + rule.ahead, Layout::kBytes};
 }
 
 // kRows rows from `first` on times one panel. Flattened: what it calls works on registers.
@@ -107,14 +114,10 @@ template <class S, class Format, std::size_t kRows>
     TileRows<kRows> rows = tile_rows<kRows>(product, first);
     typename S::F32 acc[kRows];
     each<kRows>([&](auto r) { acc[r] = S::zero(); });
-    const std::uint8_t* next = prefetch.at;
-    const std::size_t next_bytes = lane == 0 ? prefetch.super_bytes : 0;
+    Fetch fetch{prefetch.at, lane == 0 ? prefetch.super_bytes : 0};
     for (const std::uint8_t* super = weights; super != weights + bytes; super += Layout::kBytes) {
-      for (std::size_t i = 0; i < next_bytes; i += base::kCacheLine) {
-        __builtin_prefetch(next + i, 0, 2);
-      }
-      next += next_bytes;
-      Format::add(acc, super, lane, rows);
+      Format::add(acc, super, lane, rows, fetch);
+      fetch.at += fetch.bytes;
     }
     store_outputs<S>(product, panel, lane, first, acc);
   }
