@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -72,6 +74,23 @@ __attribute__((target("avx512f,avx512vnni"))) double dots_avx512(long rounds, in
   return 2.0 * 64 * kChains * static_cast<double>(rounds);
 }
 
+// Tiles of 16 rows and 16 outputs, 64 inputs each. To configure the registers clears them.
+double dots_amx(long rounds) {
+  alignas(64) std::array<std::uint8_t, 64> config = {1};  // LDTILECFG: palette 1
+  for (std::size_t tile = 0; tile < 8; ++tile) {
+    config[16 + 2 * tile] = 64;  // bytes of a row
+    config[48 + tile] = 16;      // rows
+  }
+  asm volatile("ldtilecfg %0" ::"m"(config));
+  for (long i = 0; i < rounds; ++i) {
+    asm volatile(
+        "tdpbssd %tmm4, %tmm6, %tmm0\n\ttdpbssd %tmm5, %tmm6, %tmm1\n\t"
+        "tdpbssd %tmm4, %tmm7, %tmm2\n\ttdpbssd %tmm5, %tmm7, %tmm3");
+  }
+  asm volatile("tilerelease");
+  return 2.0 * 16 * 16 * 64 * 4 * static_cast<double>(rounds);
+}
+
 __attribute__((target("avx2"))) double dots_avx2(long rounds, int& sink) {
   __m256i sums[kChains];
   for (auto& sum : sums) sum = _mm256_setzero_si256();
@@ -109,6 +128,8 @@ double dots_plain(long rounds, int& sink) {
 
 double dots(kernels::Isa isa, long rounds, int& sink) {
   switch (isa) {
+    case kernels::Isa::kAmx:
+      return dots_amx(rounds);
     case kernels::Isa::kAvx512:
       return dots_avx512(rounds, sink);
     case kernels::Isa::kAvx2:

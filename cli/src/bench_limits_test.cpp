@@ -11,7 +11,7 @@ constexpr double kSlowest = 1e7;
 constexpr double kFastest = 1e16;
 
 TEST(LimitsProbeTest, EveryInstructionSetOfThisMachineHasItsPeak) {
-  for (const auto isa : {kernels::Isa::kScalar, kernels::Isa::kAvx2, kernels::Isa::kAvx512}) {
+  for (const auto isa : kernels::kIsas) {
     if (!kernels::supported(isa)) continue;
     auto probe = LimitsProbe::create(2, isa);
     ASSERT_TRUE(probe.has_value()) << probe.error().to_string();

@@ -27,7 +27,7 @@ void add_compute_options(CLI::App& app, unsigned& threads, std::string& isa) {
       ->check(config::within(0u, 1024u))
       ->capture_default_str()
       ->envname("CONCLAVE_THREADS");
-  app.add_option("--isa", isa, "Instruction set: scalar, avx2 or avx512 (default: best)")
+  app.add_option("--isa", isa, "Instruction set: scalar, avx2, avx512 or amx (default: best)")
       ->envname("CONCLAVE_ISA");
 }
 

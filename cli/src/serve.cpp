@@ -251,7 +251,7 @@ void add_serve(CLI::App& app, Action& action) {
       ->check(config::within(0u, 1024u))
       ->capture_default_str()
       ->envname("CONCLAVE_THREADS");
-  command->add_option("--isa", options->isa, "Instruction set: scalar, avx2 or avx512")
+  command->add_option("--isa", options->isa, "Instruction set: scalar, avx2, avx512 or amx")
       ->envname("CONCLAVE_ISA");
   command->add_flag("--verify", options->verify,
                     "Sum the whole file again, even if it has not changed since the last time");

@@ -141,7 +141,7 @@ class Generate(CommandCase):
         arguments = ("generate", "-m", model, "-p", prompt, "-n", "24", "--ignore-eos",
                      "--temperature", "1.2", "--top-p", "0.95", "--seed", "7")
         reports = []
-        for isa in ("scalar", "avx2", "avx512"):
+        for isa in ("scalar", "avx2", "avx512", "amx"):
             for threads in ("1", "2"):
                 done = run(*arguments, "-o", "json", CONCLAVE_ISA=isa, CONCLAVE_THREADS=threads)
                 if done.returncode == 1 and "unavailable" in done.stderr:

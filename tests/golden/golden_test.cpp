@@ -310,8 +310,7 @@ TEST_P(GoldenTest, NoBitDependsOnInstructionsThreadsOrBatching) {
   for (const model::KvType type : kCacheTypes) {
     references.push_back(all_logits(*reference_model, tokens, tokens.size(), type));
   }
-  for (const kernels::Isa isa :
-       {kernels::Isa::kScalar, kernels::Isa::kAvx2, kernels::Isa::kAvx512}) {
+  for (const kernels::Isa isa : kernels::kIsas) {
     if (!kernels::supported(isa)) continue;
     const std::pair<unsigned, std::size_t> shapes[] = {{1, tokens.size()}, {2, 1}, {3, 7}};
     for (const auto& [threads, chunk] : shapes) {

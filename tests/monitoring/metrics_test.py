@@ -24,7 +24,7 @@ LABELS = {
         "limit": "(requests|tokens)_per_minute|tokens_per_(day|month)|concurrent_requests", "finished_reason": "stop|length|abort",
         "role": "gateway|router|expert-worker|registry", "state": "starting|ready|draining",
         "request": "[a-z_]{1,20}", "model_name": ".{1,96}", "model": r".{1,96}:\d+",
-        "layer": r"\d{1,3}", "expert": r"\d{1,3}", "device": r"cpu(:[0-9,-]+)?", "isa": "scalar|avx2|avx512",
+        "layer": r"\d{1,3}", "expert": r"\d{1,3}", "device": r"cpu(:[0-9,-]+)?", "isa": "scalar|avx2|avx512|amx",
     },
 }
 SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)$")

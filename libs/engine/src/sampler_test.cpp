@@ -293,7 +293,7 @@ std::int32_t sorted_draw(std::vector<float> logits, const SamplingParams& params
 
 TEST_F(SamplerTest, DrawsWhatSortingWouldOnEveryInstructionSet) {
   std::vector<Sampler> samplers;
-  for (const auto isa : {kernels::Isa::kScalar, kernels::Isa::kAvx2, kernels::Isa::kAvx512}) {
+  for (const auto isa : kernels::kIsas) {
     if (kernels::supported(isa)) samplers.emplace_back(kernels::kernel_table(isa));
   }
   std::mt19937 random(21);

@@ -197,11 +197,9 @@ TEST_P(AttentionTest, AScoreThatIsNoNumberShows) {
   EXPECT_TRUE(std::isnan(out[16]));
 }
 
-INSTANTIATE_TEST_SUITE_P(Isas, AttentionTest,
-                         testing::Values(Isa::kScalar, Isa::kAvx2, Isa::kAvx512),
-                         [](const auto& instance) {
-                           return std::string(to_string(instance.param));
-                         });
+INSTANTIATE_TEST_SUITE_P(Isas, AttentionTest, testing::ValuesIn(kIsas), [](const auto& instance) {
+  return std::string(to_string(instance.param));
+});
 
 }  // namespace
 }  // namespace conclave::kernels

@@ -142,10 +142,9 @@ TEST_P(KvStoreTest, OnlyTheNamedTokensAreWritten) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Isas, KvStoreTest, testing::Values(Isa::kScalar, Isa::kAvx2, Isa::kAvx512),
-                         [](const auto& instance) {
-                           return std::string(to_string(instance.param));
-                         });
+INSTANTIATE_TEST_SUITE_P(Isas, KvStoreTest, testing::ValuesIn(kIsas), [](const auto& instance) {
+  return std::string(to_string(instance.param));
+});
 
 }  // namespace
 }  // namespace conclave::kernels

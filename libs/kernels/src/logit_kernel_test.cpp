@@ -169,11 +169,9 @@ TEST_P(LogitKernelTest, TopKTakesEachPlaceOnceWhateverTheScores) {
   EXPECT_EQ(best, (std::vector<std::uint32_t>{0, 1, 2, 3, 4, 5}));
 }
 
-INSTANTIATE_TEST_SUITE_P(Isas, LogitKernelTest,
-                         testing::Values(Isa::kScalar, Isa::kAvx2, Isa::kAvx512),
-                         [](const auto& instance) {
-                           return std::string(to_string(instance.param));
-                         });
+INSTANTIATE_TEST_SUITE_P(Isas, LogitKernelTest, testing::ValuesIn(kIsas), [](const auto& instance) {
+  return std::string(to_string(instance.param));
+});
 
 }  // namespace
 }  // namespace conclave::kernels

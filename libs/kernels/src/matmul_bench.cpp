@@ -54,7 +54,7 @@ void multiply(benchmark::State& state, gguf::BlockType type, Isa isa) {
 
 const int kRegistered = [] {
   for (const gguf::BlockType type : gguf::kBlockTypes) {
-    for (const Isa isa : {Isa::kAvx2, Isa::kAvx512}) {
+    for (const Isa isa : {Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
       if (!supported(isa)) continue;
       const std::string name =
           "matmul/" + std::string(gguf::traits(type).name) + "/" + std::string(to_string(isa));

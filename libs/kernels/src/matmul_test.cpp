@@ -17,7 +17,7 @@ using gguf::BlockType;
 
 std::vector<Isa> supported_isas() {
   std::vector<Isa> isas;
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+  for (const Isa isa : kIsas) {
     if (supported(isa)) isas.push_back(isa);
   }
   return isas;
@@ -163,8 +163,42 @@ TEST_P(MatmulTest, EqualsPlainLoopsOverDecodedWeights) {
 }
 
 TEST_P(MatmulTest, EveryInstructionSetGivesTheSameBits) {
-  const Multiplication product(GetParam(), 37, inputs(), 11);
+  // Rows of one tile of any instruction set, of several, and more than are worked on at once.
+  for (const std::size_t rows : {11u, 17u, 33u, 64u, 150u}) {
+    const Multiplication product(GetParam(), 37, inputs(), rows);
+    const auto scalar = product.run(Isa::kScalar, 1, 0, rows);
+    for (const Isa isa : supported_isas()) {
+      EXPECT_EQ(product.run(isa, 1, 0, rows), scalar) << to_string(isa) << ", " << rows << " rows";
+    }
+  }
+}
+
+// The largest sums that a format can have: of K-quants these are more than a float holds exactly.
+TEST_P(MatmulTest, TheLargestSumsAreExact) {
+  Multiplication product(GetParam(), 16, inputs(), 9);
+  if (scale_block(GetParam()) == 0) GTEST_SKIP() << "floats have no largest quant";
+  std::fill(product.x.begin(), product.x.end(), 1.0f);
+  std::fill(product.data.begin(), product.data.end(), std::byte{0xFF});
+  const gguf::BlockTraits block = gguf::traits(GetParam());
+  for (std::size_t at = 0; at < product.data.size(); at += block.bytes) {
+    for (const std::size_t offset : half_offsets(GetParam())) {
+      const std::uint16_t half = gguf::f32_to_f16(offset == 2 ? 0.0f : 0.01f);  // no mins
+      std::memcpy(product.data.data() + at + offset, &half, sizeof half);
+    }
+    if (GetParam() == BlockType::kMXFP4) product.data[at] = std::byte{120};
+    if (GetParam() == BlockType::kQ6_K) {  // scales of -128 and quants of -32
+      std::fill_n(product.data.begin() + std::ptrdiff_t(at), 192, std::byte{0});
+      std::fill_n(product.data.begin() + std::ptrdiff_t(at) + 192, 16, std::byte{0x80});
+    }
+  }
+  product.weights =
+      PackedMatrix::pack(GetParam(), product.data, product.outputs, product.inputs).value();
+  std::vector<double> magnitude;
+  const auto expected = product.reference(magnitude);
   const auto scalar = product.run(Isa::kScalar, 1, 0, product.rows);
+  for (std::size_t i = 0; i < scalar.size(); ++i) {
+    ASSERT_NEAR(scalar[i], expected[i], 3e-7 * magnitude[i]);
+  }
   for (const Isa isa : supported_isas()) {
     EXPECT_EQ(product.run(isa, 1, 0, product.rows), scalar) << to_string(isa);
   }
@@ -189,22 +223,25 @@ TEST_P(MatmulTest, ARowGivesTheSameBitsAloneAndInAnyBatch) {
 TEST_P(MatmulTest, AnIndexPicksRowsAndAStrideLeavesGapsAlone) {
   const Multiplication product(GetParam(), 20, inputs(), 6);
   base::ThreadPool pool(2);
-  const Compute compute{kernel_table(best_isa()), pool};
   QuantizedRows room;
-  const RowsView view =
-      rows_for(compute, GetParam(), product.x.data(), product.rows, product.inputs, room);
-  const std::vector<std::uint32_t> index{4, 0, 4};
+  const RowsView view = rows_for({kernel_table(Isa::kScalar), pool}, GetParam(), product.x.data(),
+                                 product.rows, product.inputs, room);
+  const auto all = product.run(Isa::kScalar, 1, 0, product.rows);
+  const std::vector<std::uint32_t> few{4, 0, 4};
+  const std::vector<std::uint32_t> many{4, 0, 4, 5, 5, 5, 1, 2, 3, 3, 0, 1, 2, 5, 4, 3, 2, 1, 0};
   constexpr std::size_t kStride = 23;
-  std::vector<float> y(index.size() * kStride, -7.0f);
-
-  const Product picked{&product.weights, view, index.data(), index.size(), y.data(), kStride};
-  matmul(compute, std::span(&picked, 1));
-
-  const auto all = product.run(best_isa(), 1, 0, product.rows);
-  for (std::size_t i = 0; i < index.size(); ++i) {
-    for (std::size_t o = 0; o < kStride; ++o) {
-      const float expected = o < product.outputs ? all[index[i] * product.outputs + o] : -7.0f;
-      ASSERT_EQ(y[i * kStride + o], expected);
+  for (const Isa isa : supported_isas()) {
+    const Compute compute{kernel_table(isa), pool};
+    for (const auto& index : {few, many}) {
+      std::vector<float> y(index.size() * kStride, -7.0f);
+      const Product picked{&product.weights, view, index.data(), index.size(), y.data(), kStride};
+      matmul(compute, std::span(&picked, 1));
+      for (std::size_t i = 0; i < index.size(); ++i) {
+        for (std::size_t o = 0; o < kStride; ++o) {
+          const float expected = o < product.outputs ? all[index[i] * product.outputs + o] : -7.0f;
+          ASSERT_EQ(y[i * kStride + o], expected) << to_string(isa) << ", row " << i;
+        }
+      }
     }
   }
 }

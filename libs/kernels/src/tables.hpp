@@ -1,4 +1,4 @@
-// The three tables; kernel_table() picks among them.
+// The tables; kernel_table() picks among them.
 #pragma once
 
 #include "conclave/kernels/kernel_table.hpp"
@@ -8,5 +8,9 @@ namespace conclave::kernels {
 extern constinit const KernelTable kScalarTable;
 extern constinit const KernelTable kAvx2Table;
 extern constinit const KernelTable kAvx512Table;
+
+/// KernelTable::matmul on AMX. What has few rows, and formats that tiles do not suit, it hands to
+/// kAvx512Table.
+void multiply_on_tiles(const Product& product, std::size_t panel_begin, std::size_t panel_end);
 
 }  // namespace conclave::kernels

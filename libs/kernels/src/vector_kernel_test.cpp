@@ -188,8 +188,7 @@ TEST_P(VectorKernelTest, ABlockWithInfinityOrNaNShowsInItsScale) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Isas, VectorKernelTest,
-                         testing::Values(Isa::kScalar, Isa::kAvx2, Isa::kAvx512),
+INSTANTIATE_TEST_SUITE_P(Isas, VectorKernelTest, testing::ValuesIn(kIsas),
                          [](const auto& instance) {
                            return std::string(to_string(instance.param));
                          });

@@ -1,18 +1,21 @@
 // Speed of a layer's experts as models of 64 small experts have them (1024 -> 512 -> 1024, 8 for
-// each row): one row, which reads 8 experts, then batches that give each expert 1 to 64 rows. All
-// of a layer is larger than caches, and a single row moves on to other experts each time.
+// each row): one row, which reads 8 experts, then batches that give each expert 1 to 64 rows.
+// Layers take turns, as they do in a model: all of them are more than the caches of most machines
+// hold.
 #include <benchmark/benchmark.h>
 
 #include <cstring>
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "conclave/model/expert_set.hpp"
 
 namespace conclave::model {
 namespace {
 
+constexpr std::uint32_t kLayers = 12;
 constexpr std::uint32_t kExperts = 64;
 constexpr std::uint32_t kUsed = 8;
 constexpr std::uint32_t kHidden = 1024;
@@ -21,7 +24,7 @@ constexpr std::uint32_t kFfn = 512;
 ModelConfig config() {
   ModelConfig config;
   config.architecture = find_architecture("qwen3moe").value();
-  config.layers = 1;
+  config.layers = kLayers;
   config.hidden = kHidden;
   config.expert_ffn = kFfn;
   config.gate.experts = kExperts;
@@ -29,15 +32,15 @@ ModelConfig config() {
   return config;
 }
 
-Linear random_linear(gguf::BlockType type, std::size_t outputs, std::size_t inputs) {
+std::vector<std::byte> random_blocks(gguf::BlockType type) {
   std::mt19937 random(1);
-  std::vector<std::byte> data(gguf::bytes_of(type, outputs * inputs).value());
+  std::vector<std::byte> data(gguf::bytes_of(type, std::size_t{kHidden} * kFfn).value());
   for (std::size_t i = 0; i + 4 <= data.size(); i += 4) {
     // Exponents of all 16-bit words kept small: no inf or NaN in any scale.
     const std::uint32_t word = static_cast<std::uint32_t>(random()) & 0x2F7F2F7Fu;
     std::memcpy(&data[i], &word, sizeof word);
   }
-  return {kernels::PackedMatrix::pack(type, data, outputs, inputs).value(), {}};
+  return data;
 }
 
 // Row `row` of a step asks for 8 experts in turn, so that all get equally many rows.
@@ -58,10 +61,18 @@ void run(benchmark::State& state, gguf::BlockType type, kernels::Isa isa) {
   base::ThreadPool pool(std::max(1u, std::thread::hardware_concurrency()));
   const kernels::Compute compute{kernels::kernel_table(isa), pool};
   ExpertSet set(config(), compute);
-  for (std::uint32_t i = 0; i < kExperts; ++i) {
-    (void)set.insert({0, i},
-                     {random_linear(type, kFfn, kHidden), random_linear(type, kFfn, kHidden),
-                      random_linear(type, kHidden, kFfn)});
+  const std::vector<std::byte> blocks = random_blocks(type);
+  // In one run of memory, as a model's weights are: huge pages do not fit a single matrix.
+  const std::size_t bytes = kernels::packed_bytes(type, kFfn, kHidden).value_or(0);
+  base::Arena arena(3 * kLayers * kExperts * (bytes + base::kCacheLine));
+  const auto linear = [&](std::size_t outputs, std::size_t inputs) {
+    auto matrix = kernels::PackedMatrix::create(type, outputs, inputs, arena).value();
+    matrix.fill(0, blocks);
+    return Linear{std::move(matrix), {}};
+  };
+  for (std::uint32_t i = 0; i < kLayers * kExperts; ++i) {
+    (void)set.insert({i / kExperts, i % kExperts},
+                     {linear(kFfn, kHidden), linear(kFfn, kHidden), linear(kHidden, kFfn)});
   }
   std::vector<float> x(std::size_t{rows} * kHidden, 0.25f);
   base::AlignedVector<float> y(std::size_t{rows} * kUsed * kHidden);
@@ -74,13 +85,16 @@ void run(benchmark::State& state, gguf::BlockType type, kernels::Isa isa) {
   }
   std::size_t step = 0;
   for (auto _ : state) {
-    if (!set.run(0, view, steps[step++ % steps.size()], y.data())) state.SkipWithError("refused");
+    const auto layer = static_cast<std::uint32_t>(step % kLayers);
+    const auto& pairs = steps[step / kLayers % steps.size()];
+    if (!set.run(layer, view, pairs, y.data())) state.SkipWithError("refused");
+    ++step;
   }
   const auto runs = static_cast<double>(state.iterations());
   const double experts = std::min(rows * kUsed, kExperts);
-  state.counters["weights_GB/s"] =
-      benchmark::Counter(runs * 1e-9 * static_cast<double>(set.bytes()) * experts / kExperts,
-                         benchmark::Counter::kIsRate);
+  state.counters["weights_GB/s"] = benchmark::Counter(
+      runs * 1e-9 * static_cast<double>(set.bytes()) * experts / (kLayers * kExperts),
+      benchmark::Counter::kIsRate);
   state.counters["GFLOP/s"] =
       benchmark::Counter(runs * 6e-9 * rows * kUsed * kHidden * kFfn, benchmark::Counter::kIsRate);
 }
@@ -88,7 +102,8 @@ void run(benchmark::State& state, gguf::BlockType type, kernels::Isa isa) {
 const int kRegistered = [] {
   for (const gguf::BlockType type : {gguf::BlockType::kQ8_0, gguf::BlockType::kQ4_K,
                                      gguf::BlockType::kQ6_K, gguf::BlockType::kMXFP4}) {
-    for (const kernels::Isa isa : {kernels::Isa::kAvx2, kernels::Isa::kAvx512}) {
+    for (const kernels::Isa isa :
+         {kernels::Isa::kAvx2, kernels::Isa::kAvx512, kernels::Isa::kAmx}) {
       if (!kernels::supported(isa)) continue;
       const std::string name = "experts/" + std::string(gguf::traits(type).name) + "/" +
                                std::string(kernels::to_string(isa)) + "/rows";

@@ -34,7 +34,7 @@ struct ExpertWorkerSettings {
     v("device", device, "What it computes on: cpu, cpu:0-3");
     v("listen", listen, "Address for routers (port 0: a free one); direct://NAME in one process");
     v("advertise", advertise, "Address that routers are told, if it is not the one listened on");
-    v("isa", isa, "Instruction set: scalar, avx2, avx512 (default: the best there is)");
+    v("isa", isa, "Instruction set: scalar, avx2, avx512, amx (default: the best there is)");
     v("memory-bytes", memory_bytes, std::uint64_t{0}, std::uint64_t{1} << 50,
       "Memory for experts (0: what is available, and of all that it may use three quarters)");
     v("slots", slots, 0u, 1u << 20, "Most experts hosted (0: as memory allows)");

@@ -32,7 +32,7 @@ struct RouterSettings {
     v("listen", listen, "Address for gateways (port 0: a free one)");
     v("advertise", advertise, "Address that gateways are told, if it is not the one listened on");
     v("threads", threads, 0u, 1024u, "Threads that compute (0: one for each processor)");
-    v("isa", isa, "Instruction set: scalar, avx2, avx512 (default: the best there is)");
+    v("isa", isa, "Instruction set: scalar, avx2, avx512, amx (default: the best there is)");
   }
 };
 
