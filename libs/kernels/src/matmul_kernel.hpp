@@ -70,7 +70,7 @@ struct Prefetch {
 // Lines that are wanted one soon after the other are foreseen by AMD's processors, and fetching
 // them by hand as well is slower; where more is computed between them, they wait for nearly each
 // (Zen 4: 8 rows an expert take 1.2 to 1.5 times as long, expert_set_bench). Intel's foresee less
-// (Granite Rapids: one row takes 1.2, 4 rows 1.4 times as long).
+// (a Xeon with AMX: one row takes 1.2, 4 rows 1.4 times as long).
 struct PrefetchRule {
   std::size_t least_rows;
   // A single tile is so many bytes ahead of itself. Of several, each fetches its part of the next
