@@ -109,8 +109,7 @@ TEST_F(PostgresCatalogTest, WhatWasAcknowledgedOutlivesCrashes) {
   constexpr int kCrashes = 4;
   std::atomic<bool> stop = false;
   std::atomic<std::uint64_t> batches = 0, events = 0;
-  const auto write = [&](const std::string& name) {
-    const auto catalog = open();
+  const auto write = [&](Catalog* catalog, const std::string& name) {
     const UsageRow row{"t", "k", "m", 1, {1, 0, 0, 0, 0}};
     for (int n = 0; !stop; ++n) {
       const std::string id = name + std::to_string(n);
@@ -121,8 +120,9 @@ TEST_F(PostgresCatalogTest, WhatWasAcknowledgedOutlivesCrashes) {
       if (catalog->record_event({"event", id, ""}, kChange)) ++events;
     }
   };
-  const auto watcher = open();
-  std::thread a(write, "a"), b(write, "b");
+  // All are open before the first crash: opening fails while the server is away.
+  const auto watcher = open(), first = open(), second = open();
+  std::thread a(write, first.get(), "a"), b(write, second.get(), "b");
   for (int i = 0; i < kCrashes; ++i) {
     const std::uint64_t before = batches;
     while (batches < before + 20) std::this_thread::yield();
