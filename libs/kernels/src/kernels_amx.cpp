@@ -185,12 +185,15 @@ void prepare_scale_min(const std::uint8_t* super, Weights& out, Fetching& fetchi
   _mm512_store_ps(out.dmin, load_f16(super + L::kMin));
 }
 
-struct Q4K {
-  using Layout = layout::Q4K;
+template <class L>
+struct ScaleMin {
+  using Layout = L;
   static constexpr int kStepBits = 3;
   static constexpr bool kHasMins = true;
   static constexpr bool kSignedHigh = false;
+};
 
+struct Q4K : ScaleMin<layout::Q4K> {
   static void prepare(const std::uint8_t* super, Weights& out, Fetching& fetching) {
     prepare_scale_min<Layout>(super, out, fetching, [](const std::uint8_t* sub, std::size_t g) {
       return nibbles(sub + g * kGroupBytes);
@@ -198,12 +201,7 @@ struct Q4K {
   }
 };
 
-struct Q5K {
-  using Layout = layout::Q5K;
-  static constexpr int kStepBits = 3;
-  static constexpr bool kHasMins = true;
-  static constexpr bool kSignedHigh = false;
-
+struct Q5K : ScaleMin<layout::Q5K> {
   static void prepare(const std::uint8_t* super, Weights& out, Fetching& fetching) {
     prepare_scale_min<Layout>(super, out, fetching, [](const std::uint8_t* sub, std::size_t g) {
       const __m512i fifth = _mm512_set1_epi8(16);
