@@ -108,7 +108,7 @@ const int kRegistered = [] {
       const std::string name = "experts/" + std::string(gguf::traits(type).name) + "/" +
                                std::string(kernels::to_string(isa)) + "/rows";
       auto* bench = benchmark::RegisterBenchmark(name.c_str(), run, type, isa);
-      for (const int rows : {1, 8, 16, 32, 64, 512}) bench->Arg(rows);
+      for (const int rows : {1, 8, 16, 32, 64, 128, 512}) bench->Arg(rows);
       bench->Unit(benchmark::kMillisecond)->UseRealTime()->MinTime(0.2);
     }
   }
