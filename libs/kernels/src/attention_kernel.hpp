@@ -26,10 +26,12 @@ float tree_max(const float (&lanes)[16]) {
 }
 
 // Each number format: `key` gives number d of a group of 32 for kLanes tokens, `value` kLanes
-// numbers of a slice for token t; kGroupBytes is from one group of keys to the next.
+// numbers of a slice for token t; kGroupBytes is from one group of keys to the next, kRowBytes from
+// one token of a slice to the next.
 template <class S>
 struct F32Kv {
   static constexpr std::size_t kGroupBytes = std::size_t{kKvGroup} * kKvBlockTokens * 4;
+  static constexpr std::size_t kRowBytes = std::size_t{kKvSlice} * 4;
   struct Slice {
     const std::uint8_t* data;
   };
@@ -47,6 +49,7 @@ struct F32Kv {
 template <class S>
 struct F16Kv {
   static constexpr std::size_t kGroupBytes = std::size_t{kKvGroup} * kKvBlockTokens * 2;
+  static constexpr std::size_t kRowBytes = std::size_t{kKvSlice} * 2;
   struct Slice {
     const std::uint8_t* data;
   };
@@ -64,6 +67,7 @@ struct F16Kv {
 template <class S>
 struct Q8Kv {
   static constexpr std::size_t kGroupBytes = attention::kQ8GroupBytes;
+  static constexpr std::size_t kRowBytes = kKvSlice;
   struct Slice {
     const float* scales;
     const std::uint8_t* data;
@@ -106,17 +110,25 @@ void each_group(std::size_t n, Body body) {
 template <class S, std::size_t kQueries>
 constexpr std::size_t kAbreast = kSumsHeld<S> / kQueries < 4 ? kSumsHeld<S> / kQueries : 4;
 
-// Asks for `bytes` bytes in the second-level cache: blocks lie anywhere in memory, where no
-// hardware prefetcher finds the next one.
-void fetch(const std::uint8_t* from, std::size_t bytes) {
-  for (std::size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at, 0, 2);
-}
+// The keys or values of some blocks: `offset` bytes from those of a tile's first KV head.
+struct HeadBlocks {
+  const std::uint8_t* const* blocks;
+  std::size_t offset;
+  const std::uint8_t* operator[](std::size_t b) const { return blocks[b] + offset; }
+  [[nodiscard]] HeadBlocks from(std::size_t b) const { return {blocks + b, offset}; }
+};
 
-// scores (kQueries, kStepTokens) of kBlocks blocks; q (dim, 16) holds the queries. Meanwhile the
-// keys of the kBlocks blocks after them and the values of these come closer.
+// Asks for a line of what is wanted next. Blocks lie anywhere in memory, where no hardware
+// prefetcher finds the next one. One line at a time among the arithmetic: a core has room for 10 to
+// 16 lines that are under way, and computes nothing while it waits for more room.
+void fetch_line(const std::uint8_t* from) { __builtin_prefetch(from, 0, 2); }
+
+// scores (kQueries, kStepTokens) of kBlocks blocks; q (dim, 16) holds the queries. Meanwhile as
+// many bytes of `wanted` come closer.
 template <class S, class Kv, std::size_t kQueries, std::size_t kBlocks>
-void score_blocks(const std::uint8_t* const* blocks, const std::uint8_t* const* values,
-                  std::size_t dim, const float* q, float* scores) {
+void score_blocks(HeadBlocks keys, HeadBlocks wanted, std::size_t dim, const float* q,
+                  float* scores) {
+  constexpr std::size_t kLineNumbers = kKvGroup * 64 / Kv::kGroupBytes;  // d of one line of keys
   typename S::F32 acc[kBlocks][kVectors<S>][kQueries];
   for (auto& block : acc) {
     for (auto& vector : block) {
@@ -126,20 +138,24 @@ void score_blocks(const std::uint8_t* const* blocks, const std::uint8_t* const* 
   for (std::size_t done = 0; done < dim; done += kKvGroup) {
     const std::size_t group = done / kKvGroup * Kv::kGroupBytes;
     const std::size_t n = dim - done < kKvGroup ? dim - done : kKvGroup;
-    for (std::size_t b = 0; b < kBlocks; ++b) {
-      fetch(blocks[kBlocks + b] + group, Kv::kGroupBytes);
-      fetch(values[b] + group, Kv::kGroupBytes);
-    }
-    for (std::size_t d = 0; d < n; ++d, q += attention::kPackQueries) {
+    const auto add = [&](std::size_t d) {
       for (std::size_t b = 0; b < kBlocks; ++b) {
         for (std::size_t v = 0; v < kVectors<S>; ++v) {
-          const auto key = Kv::key(blocks[b] + group, d, v * S::kLanes);
+          const auto key = Kv::key(keys[b] + group, d, v * S::kLanes);
           for (std::size_t i = 0; i < kQueries; ++i) {
             acc[b][v][i] = S::fma(S::set1(q[i]), key, acc[b][v][i]);
           }
         }
       }
+      q += attention::kPackQueries;
+    };
+    std::size_t d = 0;
+    for (; d + kLineNumbers <= n; d += kLineNumbers) {
+      for (std::size_t b = 0; b < kBlocks; ++b)
+        fetch_line(wanted[b] + group + d / kLineNumbers * 64);
+      for (std::size_t i = 0; i < kLineNumbers; ++i) add(d + i);
     }
+    for (; d < n; ++d) add(d);
   }
   for (std::size_t b = 0; b < kBlocks; ++b) {
     for (std::size_t v = 0; v < kVectors<S>; ++v) {
@@ -152,9 +168,10 @@ void score_blocks(const std::uint8_t* const* blocks, const std::uint8_t* const* 
 }
 
 // sums (kQueries, stride), kSlices slices of them, = factor * sums + p * values over the tokens
-// [from, to) of a step, in order. p (kQueries, kStepTokens).
+// [from, to) of a step, in order. p (kQueries, kStepTokens). Meanwhile the same bytes of `wanted`
+// come closer.
 template <class S, class Kv, std::size_t kQueries, std::size_t kSlices>
-void add_slices(const std::uint8_t* const* blocks, std::size_t slice, std::size_t from,
+void add_slices(HeadBlocks blocks, HeadBlocks wanted, std::size_t slice, std::size_t from,
                 std::size_t to, const float* p, const float* factors, float* sums,
                 std::size_t stride) {
   typename S::F32 acc[kSlices][kVectors<S>][kQueries];
@@ -172,8 +189,11 @@ void add_slices(const std::uint8_t* const* blocks, std::size_t slice, std::size_
     const std::size_t end = to < start + kKvBlockTokens ? to : start + kKvBlockTokens;
     typename Kv::Slice slices[kSlices];
     for (std::size_t s = 0; s < kSlices; ++s) slices[s] = Kv::slice(blocks[block], slice + s);
+    constexpr std::size_t kLineTokens = Kv::kRowBytes < 64 ? 64 / Kv::kRowBytes : 1;
+    const std::ptrdiff_t ahead = wanted[block] - blocks[block];
     for (; t < end; ++t) {
       for (std::size_t s = 0; s < kSlices; ++s) {
+        if (t % kLineTokens == 0) fetch_line(slices[s].data + ahead + (t - start) * Kv::kRowBytes);
         for (std::size_t v = 0; v < kVectors<S>; ++v) {
           const auto value = Kv::value(slices[s], t - start, v * S::kLanes);
           for (std::size_t i = 0; i < kQueries; ++i) {
@@ -200,6 +220,8 @@ class TileRun {
       : tile_(tile),
         dim_(tile.layout.key_dim),
         stride_(tile.layout.slices() * kKvSlice),
+        head_queries_(tile.count / tile.heads),
+        head_bytes_(tile.layout.bytes()),
         q_(tile.room),
         sums_(q_ + kTileQueries * dim_),
         p_(sums_ + kTileQueries * stride_),
@@ -221,11 +243,11 @@ class TileRun {
   }
 
  private:
-  // Blocks after a step whose keys are fetched ahead.
-  static constexpr std::size_t kFetched = 4;
-
   struct Range {
     std::size_t from, to;  // tokens of the step that a query sees; from == to: none
+  };
+  struct Queries {
+    std::size_t first, last;  // of the tile: [first, last)
   };
 
   // Queries are packed 16 side by side, scaled; the sink is a first score without a value.
@@ -251,16 +273,46 @@ class TileRun {
         last - start < attention::kStepTokens ? last - start : attention::kStepTokens;
     end_block_ = (tokens + kKvBlockTokens - 1) / kKvBlockTokens;
     const std::size_t last_block = (last - 1) / kKvBlockTokens;
-    for (std::size_t b = first_block_; b < end_block_ + kFetched; ++b) {
+    for (std::size_t b = first_block_; b < 2 * attention::kStepBlocks; ++b) {
       const std::size_t at = start / kKvBlockTokens + b;
       const std::size_t id = tile_.table[at < last_block ? at : last_block];
       keys_[b] = reinterpret_cast<const std::uint8_t*>(tile_.base) + id * tile_.block_stride;
-      values_[b] = keys_[b] + tile_.layout.key_bytes();
     }
-    score();
-    for (std::size_t i = 0; i < tile_.count; ++i) range_[i] = range_of(tile_.queries[i], start);
-    weigh();
-    add_values();
+    find_ranges(start);
+    for (std::size_t head = 0; head < tile_.heads; ++head) take_head(head);
+  }
+
+  // While scores are computed, values come closer; while these are added, the next keys: of the
+  // next head, or of the next step. Memory is busy all the time.
+  void take_head(std::size_t head) {
+    const Queries queries{head * head_queries_, (head + 1) * head_queries_};
+    const std::size_t offset = head * head_bytes_;
+    const HeadBlocks keys{keys_, offset};
+    const HeadBlocks values{keys_, offset + tile_.layout.key_bytes()};
+    if (tile_.layout.values_in_keys) {
+      score(queries, keys, keys.from(1));
+      weigh(queries);
+      add_from_keys();
+      return;
+    }
+    const bool more = head + 1 < tile_.heads;
+    const HeadBlocks next = more ? HeadBlocks{keys_, offset + head_bytes_}
+                                 : HeadBlocks{keys_ + attention::kStepBlocks, 0};
+    score(queries, keys, values);
+    weigh(queries);
+    add<Kv>(queries, values, next, stride_ / kKvSlice, sums_);
+  }
+
+  void find_ranges(std::size_t start) {
+    common_ = {0, attention::kStepTokens};
+    early_ = false;
+    for (std::size_t i = 0; i < tile_.count; ++i) {
+      range_[i] = range_of(tile_.queries[i], start);
+      const auto [from, to] = range_[i];
+      if (i > 0 && from != range_[i - 1].from) early_ = true;
+      common_.from = from > common_.from ? from : common_.from;
+      common_.to = to < common_.to ? to : common_.to;
+    }
   }
 
   static Range range_of(const TileQuery& query, std::size_t start) {
@@ -271,37 +323,37 @@ class TileRun {
     return {within(query.begin), within(query.end)};
   }
 
-  void score() {
-    for (std::size_t pack = 0; pack < tile_.count; pack += attention::kPackQueries) {
-      const std::size_t left = tile_.count - pack;
-      const std::size_t n = left < attention::kPackQueries ? left : attention::kPackQueries;
+  void score(Queries queries, HeadBlocks keys, HeadBlocks wanted) {
+    for (std::size_t first = queries.first; first < queries.last;) {
+      const std::size_t pack = first / attention::kPackQueries * attention::kPackQueries;
+      const std::size_t pack_end = pack + attention::kPackQueries;
+      const std::size_t n = (pack_end < queries.last ? pack_end : queries.last) - first;
       each_group<S>(n, [&](std::size_t i, auto count) {
         constexpr std::size_t kQueries = decltype(count)::value;
         constexpr std::size_t kBlocks = kAbreast<S, kQueries>;
-        const float* q = q_ + pack * dim_ + i;
-        float* scores = p_ + (pack + i) * attention::kStepTokens;
+        const float* q = q_ + pack * dim_ + (first - pack + i);
+        float* scores = p_ + (first + i) * attention::kStepTokens;
         std::size_t b = first_block_;
         for (; b + kBlocks <= end_block_; b += kBlocks) {
-          score_blocks<S, Kv, kQueries, kBlocks>(keys_ + b, values_ + b, dim_, q,
+          score_blocks<S, Kv, kQueries, kBlocks>(keys.from(b), wanted.from(b), dim_, q,
                                                  scores + b * kKvBlockTokens);
         }
         if constexpr (kBlocks > 1) {
           for (; b < end_block_; ++b) {
-            score_blocks<S, Kv, kQueries, 1>(keys_ + b, values_ + b, dim_, q,
+            score_blocks<S, Kv, kQueries, 1>(keys.from(b), wanted.from(b), dim_, q,
                                              scores + b * kKvBlockTokens);
           }
         }
       });
+      first += n;
     }
   }
 
   // p_ = exp(score - running maximum); factors_ takes what was summed before to the new maximum.
-  void weigh() {
+  void weigh(Queries queries) {
     constexpr float kUnseen = -std::numeric_limits<float>::infinity();
-    float shifts[kTileQueries];
-    for (std::size_t i = 0; i < tile_.count; ++i) {
+    for (std::size_t i = queries.first; i < queries.last; ++i) {
       const auto [from, to] = range_[i];
-      shifts[i] = shift_[i];
       factors_[i] = 0.0f;
       if (from == to) continue;
       float* p = p_ + i * attention::kStepTokens;
@@ -319,14 +371,15 @@ class TileRun {
       float lanes[16];
       for (std::size_t v = 0; v < kVectors<S>; ++v) S::store(lanes + v * S::kLanes, best[v]);
       const float largest = tree_max(lanes);
-      shifts[i] = largest > shift_[i] ? largest : shift_[i];
-      factors_[i] = shift_[i] - shifts[i];
-      shift_[i] = shifts[i];
+      const float shift = largest > shift_[i] ? largest : shift_[i];
+      factors_[i] = shift_[i] - shift;
+      shift_[i] = shift;
     }
-    for (std::size_t i = 0; i < whole_blocks(tile_.count); i += S::kLanes) {
-      S::store(factors_ + i, exp_lanes<S>(S::load(factors_ + i)));
+    for (std::size_t i = queries.first / S::kLanes * S::kLanes; i < queries.last; i += S::kLanes) {
+      S::store(factors_ + i,
+               exp_lanes<S>(S::load(factors_ + i)));  // those of other heads are done with
     }
-    for (std::size_t i = 0; i < tile_.count; ++i) {
+    for (std::size_t i = queries.first; i < queries.last; ++i) {
       if (range_[i].from != range_[i].to) weigh_one(range_[i], p_ + i * attention::kStepTokens, i);
     }
   }
@@ -356,21 +409,8 @@ class TileRun {
     for (std::size_t v = 0; v < kVectors<S>; ++v) S::store(mass_[i] + v * S::kLanes, mass[v]);
   }
 
-  // Whose ranges differ are worked on one by one where they do. A value that a query does not see
-  // is not multiplied by 0: what stands there may be no number.
-  void add_values() {
-    common_ = {0, attention::kStepTokens};
-    early_ = false;
-    for (std::size_t i = 0; i < tile_.count; ++i) {
-      const auto [from, to] = range_[i];
-      if (i > 0 && from != range_[i - 1].from) early_ = true;
-      common_.from = from > common_.from ? from : common_.from;
-      common_.to = to < common_.to ? to : common_.to;
-    }
-    if (!tile_.layout.values_in_keys) {
-      add<Kv>(values_, stride_ / kKvSlice, sums_);
-      return;
-    }
+  // As add(), where values are the heads of keys.
+  void add_from_keys() {
     for (std::size_t s = 0; s < stride_ / kKvSlice; ++s) {
       const std::uint8_t* blocks[attention::kStepBlocks];
       for (std::size_t b = first_block_; b < end_block_; ++b) {
@@ -378,7 +418,8 @@ class TileRun {
         transpose_slice(keys_[b], s, out);
         blocks[b] = reinterpret_cast<const std::uint8_t*>(out);
       }
-      add<F32Kv<S>>(blocks, 1, sums_ + s * kKvSlice);
+      const HeadBlocks values{blocks, 0};
+      add<F32Kv<S>>({0, tile_.count}, values, values, 1, sums_ + s * kKvSlice);
     }
   }
 
@@ -397,45 +438,48 @@ class TileRun {
     S::transpose16(numbers, kKvBlockTokens, out);
   }
 
-  // The first `slices` slices of `sums` (queries, stride) from those of the blocks.
+  // The first `slices` slices of `sums` (queries, stride) from those of the blocks. Queries whose
+  // ranges differ are worked on one by one where they do. A value that a query does not see is not
+  // multiplied by 0: what stands there may be no number.
   template <class Values>
-  void add(const std::uint8_t* const* blocks, std::size_t slices, float* sums) {
+  void add(Queries queries, HeadBlocks blocks, HeadBlocks wanted, std::size_t slices, float* sums) {
     constexpr std::integral_constant<std::size_t, 1> kAlone;
+    const auto add_to = [&](auto count, std::size_t i, Range range, const float* factors) {
+      add_group<Values, decltype(count)::value>(blocks, wanted, slices, i, range, factors, sums);
+    };
     const bool together = common_.from < common_.to;
     if (!together || early_) {
-      for (std::size_t i = 0; i < tile_.count; ++i) {
+      for (std::size_t i = queries.first; i < queries.last; ++i) {
         const Range own{range_[i].from, together ? common_.from : range_[i].to};
-        // Who sees nothing of the step has the factor 1.
-        add_group<Values>(kAlone, blocks, slices, i, own, factors_, sums);
+        add_to(kAlone, i, own, factors_);  // who sees nothing of the step has the factor 1
       }
     }
     if (!together) return;
     const float* factors = early_ ? ones_ : factors_;
-    each_group<S>(tile_.count, [&](std::size_t i, auto count) {
-      add_group<Values>(count, blocks, slices, i, common_, factors, sums);
+    each_group<S>(queries.last - queries.first, [&](std::size_t i, auto count) {
+      add_to(count, queries.first + i, common_, factors);
     });
-    for (std::size_t i = 0; i < tile_.count; ++i) {
+    for (std::size_t i = queries.first; i < queries.last; ++i) {
       const Range own{common_.to, range_[i].to};
-      if (own.from < own.to) add_group<Values>(kAlone, blocks, slices, i, own, ones_, sums);
+      if (own.from < own.to) add_to(kAlone, i, own, ones_);
     }
   }
 
-  // Queries [i, i + Count).
-  template <class Values, class Count>
-  void add_group(Count, const std::uint8_t* const* blocks, std::size_t slices, std::size_t i,
+  // Queries [i, i + kQueries).
+  template <class Values, std::size_t kQueries>
+  void add_group(HeadBlocks blocks, HeadBlocks wanted, std::size_t slices, std::size_t i,
                  Range range, const float* factors, float* sums) {
-    constexpr std::size_t kQueries = Count::value;
     constexpr std::size_t kSlices = kAbreast<S, kQueries>;
     const float* p = p_ + i * attention::kStepTokens;
     sums += i * stride_;
     std::size_t s = 0;
     for (; s + kSlices <= slices; s += kSlices) {
-      add_slices<S, Values, kQueries, kSlices>(blocks, s, range.from, range.to, p, factors + i,
-                                               sums + s * kKvSlice, stride_);
+      add_slices<S, Values, kQueries, kSlices>(blocks, wanted, s, range.from, range.to, p,
+                                               factors + i, sums + s * kKvSlice, stride_);
     }
     if constexpr (kSlices > 1) {
       for (; s < slices; ++s) {
-        add_slices<S, Values, kQueries, 1>(blocks, s, range.from, range.to, p, factors + i,
+        add_slices<S, Values, kQueries, 1>(blocks, wanted, s, range.from, range.to, p, factors + i,
                                            sums + s * kKvSlice, stride_);
       }
     }
@@ -456,11 +500,13 @@ class TileRun {
 
   const AttentionTile& tile_;
   const std::size_t dim_;
-  const std::size_t stride_;  // of sums_: value_dim in whole slices
-  float* const q_;            // (packs, dim, 16)
-  float* const sums_;         // (queries, stride)
-  float* const p_;            // (queries, kStepTokens): scores, then their exponentials
-  float* const slice_;        // (kStepTokens, 16): values transposed out of keys
+  const std::size_t stride_;        // of sums_: value_dim in whole slices
+  const std::size_t head_queries_;  // of each KV head
+  const std::size_t head_bytes_;    // from one KV head of a block to the next
+  float* const q_;                  // (packs, dim, 16)
+  float* const sums_;               // (queries, stride)
+  float* const p_;                  // (queries, kStepTokens): scores, then their exponentials
+  float* const slice_;              // (kStepTokens, 16): values transposed out of keys
 
   float shift_[kTileQueries];  // the running maximum
   float mass_[kTileQueries][16];
@@ -470,8 +516,8 @@ class TileRun {
   // The step at hand.
   std::size_t first_block_ = 0;
   std::size_t end_block_ = 0;
-  const std::uint8_t* keys_[attention::kStepBlocks + kFetched];
-  const std::uint8_t* values_[attention::kStepBlocks + kFetched];
+  const std::uint8_t*
+      keys_[2 * attention::kStepBlocks];  // of the first KV head; and of the next step
   Range range_[kTileQueries];
   Range common_{};      // what all queries see; empty if from >= to
   bool early_ = false;  // some see more before that

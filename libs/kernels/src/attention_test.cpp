@@ -8,6 +8,7 @@
 #include <limits>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "conclave/base/aligned.hpp"
@@ -29,8 +30,8 @@ struct Shape {
 // A cache of one KV head and queries at its positions, stored through the scalar kernels.
 class Case {
  public:
-  Case(const Shape& shape, std::size_t heads) : shape_(shape), heads_(heads) {
-    std::mt19937 random(7);
+  Case(const Shape& shape, std::size_t heads, unsigned seed = 7) : shape_(shape), heads_(heads) {
+    std::mt19937 random(seed);
     std::normal_distribution<float> normal;
     const auto fill = [&](std::vector<float>& values, std::size_t n) {
       values.resize(n);
@@ -49,13 +50,26 @@ class Case {
     const std::vector<float> garbage(std::size_t{16} * std::max(layout.key_dim, layout.value_dim),
                                      kGarbage);
     for (std::size_t b = 0; b < blocks; ++b) {
-      scalar.store_kv({layout, block(b), 0, 16, garbage.data(), layout.key_dim, garbage.data(),
+      scalar.store_kv({layout, own_block(b), 0, 16, garbage.data(), layout.key_dim, garbage.data(),
                        layout.value_dim});
     }
     for (std::uint32_t t = 0; t < shape.tokens; ++t) {
-      scalar.store_kv({layout, block(t / 16), t % 16, 1, &keys_[t * layout.key_dim], layout.key_dim,
-                       &values_[t * layout.value_dim], layout.value_dim});
+      scalar.store_kv({layout, own_block(t / 16), t % 16, 1, &keys_[t * layout.key_dim],
+                       layout.key_dim, &values_[t * layout.value_dim], layout.value_dim});
     }
+  }
+
+  // The queries of rows [first, last), and where their outputs go.
+  [[nodiscard]] std::vector<TileQuery> queries(std::uint32_t first, std::uint32_t last,
+                                               float* out) const {
+    std::vector<TileQuery> all;
+    for (std::uint32_t row = first; row < last; ++row) {
+      for (std::size_t h = 0; h < heads_; ++h, out += shape_.layout.value_dim) {
+        all.push_back({&q_[(row * heads_ + h) * shape_.layout.key_dim], out, begin_of(row), row + 1,
+                       shape_.sinks ? &sinks_[h] : nullptr});
+      }
+    }
+    return all;
   }
 
   // Outputs of the heads of rows [first, last), in tiles of `rows` rows.
@@ -65,19 +79,21 @@ class Case {
     std::vector<float> out((last - first) * heads_ * layout.value_dim);
     base::AlignedVector<float> room(attention_room(layout));
     for (std::uint32_t row = first; row < last; row += rows) {
-      std::vector<TileQuery> queries;
-      for (std::uint32_t r = row; r < std::min(row + rows, last); ++r) {
-        for (std::size_t h = 0; h < heads_; ++h) {
-          queries.push_back({&q_[(r * heads_ + h) * layout.key_dim],
-                             &out[((r - first) * heads_ + h) * layout.value_dim], begin_of(r),
-                             r + 1, shape_.sinks ? &sinks_[h] : nullptr});
-        }
-      }
-      kernels.attend({layout, memory_.data(), layout.bytes(), table_.data(), queries.data(),
-                      queries.size(), kScale, room.data()});
+      const auto tile =
+          queries(row, std::min(row + rows, last), &out[(row - first) * heads_ * layout.value_dim]);
+      kernels.attend({layout, memory_.data(), layout.bytes(), table_.data(), 1, tile.data(),
+                      tile.size(), kScale, room.data()});
     }
     return out;
   }
+
+  // Where 16 tokens lie, and how many such blocks there are.
+  [[nodiscard]] const std::byte* block(std::size_t index) const {
+    return memory_.data() + table_[index] * shape_.layout.bytes();
+  }
+  [[nodiscard]] std::size_t blocks() const { return table_.size(); }
+
+  static constexpr float kScale = 0.21f;
 
   // The largest difference to the formula on the numbers before rounding.
   [[nodiscard]] double error(const std::vector<float>& out, std::uint32_t first) const {
@@ -109,12 +125,10 @@ class Case {
   }
 
  private:
-  static constexpr float kScale = 0.21f;
-
   [[nodiscard]] std::uint32_t begin_of(std::uint32_t row) const {
     return shape_.window != 0 && row + 1 > shape_.window ? row + 1 - shape_.window : 0;
   }
-  [[nodiscard]] std::byte* block(std::size_t index) {
+  [[nodiscard]] std::byte* own_block(std::size_t index) {
     return memory_.data() + table_[index] * shape_.layout.bytes();
   }
   [[nodiscard]] double value(std::size_t t, std::size_t d) const {
@@ -180,6 +194,43 @@ TEST_P(AttentionTest, NoBitDependsOnTheTileOrTheInstructions) {
   }
 }
 
+TEST_P(AttentionTest, NoBitDependsOnTheHeadsOfATile) {
+  for (const Shape& shape : shapes()) {
+    if (shape.layout.values_in_keys) continue;  // one KV head
+    for (const auto& [kv_heads, heads] : {std::pair{5u, 1u}, {32u, 1u}, {5u, 3u}, {2u, 16u}}) {
+      std::vector<Case> cases;
+      for (unsigned kv = 0; kv < kv_heads; ++kv) cases.emplace_back(shape, heads, kv);
+      const std::size_t bytes = shape.layout.bytes();
+      base::AlignedVector<std::byte> memory(cases[0].blocks() * kv_heads * bytes);
+      std::vector<std::uint32_t> table;
+      for (std::uint32_t b = 0; b < cases[0].blocks(); ++b) {
+        table.push_back(b);
+        for (std::size_t kv = 0; kv < kv_heads; ++kv) {
+          std::memcpy(&memory[(b * kv_heads + kv) * bytes], cases[kv].block(b), bytes);
+        }
+      }
+      for (const std::uint32_t row : {20u, shape.tokens - 1}) {
+        const std::size_t values = heads * shape.layout.value_dim;
+        std::vector<float> out(kv_heads * values);
+        std::vector<TileQuery> tile;
+        for (std::size_t kv = 0; kv < kv_heads; ++kv) {
+          const auto own = cases[kv].queries(row, row + 1, &out[kv * values]);
+          tile.insert(tile.end(), own.begin(), own.end());
+        }
+        base::AlignedVector<float> room(attention_room(shape.layout));
+        kernels().attend({shape.layout, memory.data(), kv_heads * bytes, table.data(), kv_heads,
+                          tile.data(), tile.size(), Case::kScale, room.data()});
+        for (std::size_t kv = 0; kv < kv_heads; ++kv) {
+          const auto alone = cases[kv].attend(kernel_table(Isa::kScalar), row, row + 1, 1);
+          ASSERT_EQ(std::memcmp(&out[kv * values], alone.data(), values * sizeof(float)), 0)
+              << kv_heads << " KV heads with " << heads << " each, " << kv << " of them, row "
+              << row;
+        }
+      }
+    }
+  }
+}
+
 TEST_P(AttentionTest, AScoreThatIsNoNumberShows) {
   const KvLayout layout{KvType::kF32, 16, 16, false};
   std::vector<std::byte> block(layout.bytes());
@@ -192,7 +243,7 @@ TEST_P(AttentionTest, AScoreThatIsNoNumberShows) {
                                {ones.data(), out.data() + 16, 0, 2, nullptr}};
   const std::uint32_t table[] = {0};
   std::vector<float> room(attention_room(layout));
-  kernels().attend({layout, block.data(), layout.bytes(), table, queries, 2, 1.0f, room.data()});
+  kernels().attend({layout, block.data(), layout.bytes(), table, 1, queries, 2, 1.0f, room.data()});
   EXPECT_EQ(out[0], 1.0f);
   EXPECT_TRUE(std::isnan(out[16]));
 }

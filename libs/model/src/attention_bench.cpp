@@ -29,8 +29,13 @@ constexpr Shape kShapes[] = {
 };
 
 constexpr std::uint32_t kStepRows = 512;
+constexpr std::uint32_t kLayers = 12;
+constexpr std::uint64_t kCacheBytes = std::uint64_t{2} << 30;
 
-ModelConfig config_of(const Shape& shape) {
+// With as many layers as fit in kCacheBytes, one at least: a block of a real cache has them all,
+// and a processor's caches hold little of it.
+ModelConfig config_of(const Shape& shape, KvType type, std::uint32_t sequences,
+                      std::uint32_t context) {
   ModelConfig config;
   config.architecture = find_architecture(shape.architecture).value();
   config.layers = 1;
@@ -39,6 +44,9 @@ ModelConfig config_of(const Shape& shape) {
   config.attention.key_dim = shape.key_dim;
   config.attention.value_dim = shape.value_dim;
   config.attention.scale = 0.1f;
+  const std::uint64_t layer = sequences * kv_blocks_of(context) * KvPool::block_bytes(config, type);
+  config.layers =
+      static_cast<std::uint32_t>(std::clamp<std::uint64_t>(kCacheBytes / layer, 1, kLayers));
   return config;
 }
 
@@ -57,9 +65,9 @@ class Cache {
     std::vector<float> rows(kKvBlockTokens * (a.key_dim + a.value_dim));
     for (float& value : rows) value = normal(random);
     for (const KvBlockId id : ids) {
-      for (std::uint32_t head = 0; head < a.kv_heads; ++head) {
-        kernels.store_kv({pool->layout(), pool->head(id, 0, head), 0, kKvBlockTokens, rows.data(),
-                          a.key_dim, rows.data(), a.value_dim});
+      for (std::uint32_t i = 0; i < config.layers * a.kv_heads; ++i) {
+        kernels.store_kv({pool->layout(), pool->head(id, i / a.kv_heads, i % a.kv_heads), 0,
+                          kKvBlockTokens, rows.data(), a.key_dim, rows.data(), a.value_dim});
       }
     }
     const std::size_t each = kv_blocks_of(context);
@@ -78,7 +86,7 @@ struct Work {
   double operations = 0.0;
 };
 
-// Runs the attention of rows [begin, end) of each sequence once.
+// Runs the attention of rows [begin, end) of each sequence once in every layer.
 Work run_step(const kernels::Compute& compute, const ModelConfig& config, const Cache& cache,
               std::uint32_t begin, std::uint32_t end, StepPlan& plan, base::AlignedVector<float>& q,
               base::AlignedVector<float>& out) {
@@ -88,7 +96,7 @@ Work run_step(const kernels::Compute& compute, const ModelConfig& config, const 
   for (const auto& table : cache.tables) {
     for (std::uint32_t p = begin; p < end; ++p) {
       places.push_back({table, p});
-      work.operations += 2.0 * (p + 1) * a.heads * (a.key_dim + a.value_dim);
+      work.operations += 2.0 * (p + 1) * a.heads * (a.key_dim + a.value_dim) * config.layers;
     }
     work.bytes += static_cast<double>(kv_blocks_of(end) * cache.pool->block_bytes());
   }
@@ -98,7 +106,9 @@ Work run_step(const kernels::Compute& compute, const ModelConfig& config, const 
   }
   plan.build(config, places, *cache.pool, compute.pool.threads());
   const StepRows rows{places, cache.pool.get(), nullptr, nullptr, &plan, nullptr};
-  attend(compute, {config, 0, rows, q.data(), {}, out.data()});
+  for (std::uint32_t layer = 0; layer < config.layers; ++layer) {
+    attend(compute, {config, layer, rows, q.data(), {}, out.data()});
+  }
   return work;
 }
 
@@ -118,7 +128,7 @@ void report(benchmark::State& state, const Work& work) {
 void decode(benchmark::State& state, const Shape& shape, KvType type) {
   const auto context = static_cast<std::uint32_t>(state.range(0));
   const auto sequences = static_cast<std::uint32_t>(state.range(1));
-  const ModelConfig config = config_of(shape);
+  const ModelConfig config = config_of(shape, type, sequences, context);
   base::ThreadPool pool(2);
   const kernels::Compute compute{kernels::kernel_table(isa_of_environment()), pool};
   const Cache cache(config, compute.kernels, type, sequences, context);
@@ -133,7 +143,7 @@ void decode(benchmark::State& state, const Shape& shape, KvType type) {
 
 void prefill(benchmark::State& state, const Shape& shape, KvType type) {
   const auto tokens = static_cast<std::uint32_t>(state.range(0));
-  const ModelConfig config = config_of(shape);
+  const ModelConfig config = config_of(shape, type, 1, tokens);
   base::ThreadPool pool(2);
   const kernels::Compute compute{kernels::kernel_table(isa_of_environment()), pool};
   const Cache cache(config, compute.kernels, type, 1, tokens);
@@ -156,7 +166,7 @@ const int kRegistered = [] {
     for (const auto& [type_name, type] : enum_names(KvType{})) {
       const std::string name = std::string(shape.name) + "/" + std::string(type_name);
       auto* decodes = benchmark::RegisterBenchmark(("decode/" + name).c_str(), decode, shape, type);
-      for (const std::int64_t context : {512, 2048, 8192, 32768}) {
+      for (const std::int64_t context : {129, 140, 150, 170, 185, 192, 512, 2048, 8192, 32768}) {
         for (const std::int64_t sequences : {1, 8, 32}) decodes->Args({context, sequences});
       }
       decodes->Unit(benchmark::kMicrosecond)->UseRealTime()->MinTime(0.2);

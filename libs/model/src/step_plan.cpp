@@ -22,30 +22,34 @@ void cut(std::span<const RowPlace> places, std::uint32_t length, std::vector<Row
   }
 }
 
+// Tasks for each thread, as far as there are KV heads: who is done early takes another one.
+constexpr unsigned kTasksOfThread = 4;
+
+// Parts of n of at most `most`, and the size of the larger ones if they are even.
+std::uint32_t parts_of(std::uint32_t n, std::uint32_t most) { return (n + most - 1) / most; }
+std::uint32_t even_part(std::uint32_t n, std::uint32_t most) {
+  return parts_of(n, parts_of(n, most));
+}
+
 }  // namespace
 
 void StepPlan::build(const ModelConfig& config, std::span<const RowPlace> places,
                      const KvPool& pool, unsigned threads) {
-  const AttentionConfig& attention = config.attention;
-  const std::uint32_t group = attention.heads / attention.kv_heads;
   cut(places, kKvBlockTokens, blocks_);
+  build_tasks(config.attention, places, pool.layout(), threads);
+  room_floats_ = kernels::attention_room(pool.layout());
+  if (room_.size() < room_floats_ * threads) room_.resize(room_floats_ * threads);
+}
 
+void StepPlan::build_tasks(const AttentionConfig& attention, std::span<const RowPlace> places,
+                           const kernels::KvLayout& layout, unsigned threads) {
   // Values that must be transposed out of keys cost the less the more queries share them; else a
   // tile is what registers hold.
-  const auto tile = static_cast<std::uint32_t>(
-      pool.layout().values_in_keys ? kernels::kTileQueries : kernels::kTileQueries / 2);
-  const auto tasks = [&](std::uint32_t heads) {
-    return tiles_.size() * attention.kv_heads * ((group + heads - 1) / heads);
-  };
-  std::uint32_t parts = (group + tile - 1) / tile;
-  tile_heads_ = (group + parts - 1) / parts;
-  cut(places, std::max(1u, tile / tile_heads_), tiles_);
-  // Few rows: heads go to more threads, at the price of reading their keys and values again.
-  while (tasks(tile_heads_) < threads && tile_heads_ > 1) {
-    ++parts;
-    tile_heads_ = (group + parts - 1) / parts;
-  }
-
+  const auto tile = static_cast<std::uint32_t>(layout.values_in_keys ? kernels::kTileQueries
+                                                                     : kernels::kTileQueries / 2);
+  const std::uint32_t group = attention.heads / attention.kv_heads;
+  std::uint32_t heads = even_part(group, tile);
+  cut(places, tile / heads, tiles_);
   const auto work = [&](const RowRun& run) {
     return std::uint64_t{run.count} * (places[run.first].position + run.count);
   };
@@ -53,8 +57,32 @@ void StepPlan::build(const ModelConfig& config, std::span<const RowPlace> places
     return work(a) != work(b) ? work(a) > work(b) : a.first < b.first;
   });
 
-  room_floats_ = kernels::attention_room(pool.layout());
-  if (room_.size() < room_floats_ * threads) room_.resize(room_floats_ * threads);
+  std::uint32_t kv_most = layout.values_in_keys ? 1 : attention.kv_heads;
+  const auto kv_heads = [&](const RowRun& run) {
+    return std::clamp(tile / (run.count * heads), 1u, kv_most);
+  };
+  const auto tasks = [&] {
+    std::size_t count = 0;
+    for (const RowRun& run : tiles_) {
+      count += parts_of(attention.kv_heads, kv_heads(run)) * parts_of(group, heads);
+    }
+    return count;
+  };
+  // Few rows: heads go to more threads. First KV heads, which are read in smaller pieces then; then
+  // the heads that share one, which read its keys and values again.
+  while (tasks() < threads * kTasksOfThread && kv_most > 1) kv_most = (kv_most + 1) / 2;
+  while (tasks() < threads && heads > 1) heads = even_part(group, heads - 1);
+
+  tasks_.clear();
+  for (const RowRun& run : tiles_) {
+    const std::uint32_t kv_step = kv_heads(run);
+    for (std::uint32_t kv = 0; kv < attention.kv_heads; kv += kv_step) {
+      for (std::uint32_t head = 0; head < group; head += heads) {
+        tasks_.push_back({run, kv, std::min(kv_step, attention.kv_heads - kv), head,
+                          std::min(heads, group - head)});
+      }
+    }
+  }
 }
 
 }  // namespace conclave::model

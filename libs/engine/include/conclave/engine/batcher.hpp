@@ -46,8 +46,8 @@ struct BatcherOptions {
   double prefill_slowdown_max = 1.5;  // how many times as long a step that decodes may take for
                                       // the sake of prompts (StepPace)
   // Prompts of up to so many tokens that are not cached are exempt from that: one pause of all
-  // others (of kBurstRows a step) in place of many slow steps. Longer ones are so the less, and not
-  // at all from twice the length on, where readers would see pauses all the time.
+  // others (of one or a few steps) in place of many slow steps. Longer ones are so the less, and
+  // not at all from twice the length on, where readers would see pauses all the time.
   std::uint32_t prefill_burst_tokens = 512;
 
   /// See SamplingParams::visit.
@@ -118,11 +118,11 @@ struct BatcherStats {
 ///
 /// Steps: one row of each sequence that decodes; what is left of step_rows_max goes to prompts, in
 /// chunks, in turns. If the caller says how long steps take (step_took), prompts get less beside
-/// sequences that decode: kBurstRows for those that have not used up their prefill_burst_tokens,
-/// and one chunk of another passes a few layers in each step (Passage), so that neither starves
-/// the other. What a prompt has in common with earlier ones is not computed again while blocks of
-/// it are there, the row apart that its next token is drawn from; and it waits for what another
-/// computes right now.
+/// sequences that decode: those that have not used up their prefill_burst_tokens get half of what
+/// they miss together, or kBurstRows, and one chunk of another passes a few layers in each step
+/// (Passage), so that neither starves the other. What a prompt has in common with earlier ones is
+/// not computed again while blocks of it are there, the row apart that its next token is drawn
+/// from; and it waits for what another computes right now.
 ///
 /// What a sequence computes does not depend on the others, nor on what was cached, preempted or
 /// chunked, bit for bit (promise 1), unless experts were absent for it: then its events say so, and
@@ -202,6 +202,7 @@ class Batcher {
   [[nodiscard]] bool catch_up(SequenceState& sequence, std::size_t& restores_left);
   [[nodiscard]] bool is_under_way(SequenceState& sequence) const;
   void fill_prompts(std::optional<std::uint32_t> work);
+  [[nodiscard]] std::size_t burst_rows_of_step() const;
   std::size_t add_rows(SequenceState& sequence, std::size_t rows_max);
   void begin_chunk(SequenceState& sequence, std::size_t rows_max);
   void add_chunk(std::optional<std::uint32_t> work);

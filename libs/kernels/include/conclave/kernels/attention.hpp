@@ -73,16 +73,18 @@ struct TileQuery {
   const float* sink = nullptr;  // joins the softmax as one more score without a value; null: none
 };
 
-/// Queries of one sequence and KV head that are worked on together. Borrowed.
+/// Queries of one sequence that are worked on together. Borrowed. Consecutive KV heads of one tile
+/// are read in the order in which they lie in memory, which pays where each has few queries.
 struct AttentionTile {
   KvLayout layout;
-  const std::byte* base = nullptr;       // the KV head in block 0 of the pool
+  const std::byte* base = nullptr;       // the first KV head in block 0 of the pool
   std::size_t block_stride = 0;          // bytes between blocks of the pool
   const std::uint32_t* table = nullptr;  // table[position / 16] is the block of a position
-  const TileQuery* queries = nullptr;
-  std::size_t count = 0;  // of queries, at most kTileQueries
-  float scale = 1.0f;     // on q . k
-  float* room = nullptr;  // attention_room() floats of scratch
+  std::size_t heads = 1;                 // KV heads; 1 where values are in the keys
+  const TileQuery* queries = nullptr;    // (heads, count / heads)
+  std::size_t count = 0;                 // of queries, at most kTileQueries
+  float scale = 1.0f;                    // on q . k
+  float* room = nullptr;                 // attention_room() floats of scratch
 };
 
 /// Floats of scratch that a tile needs.

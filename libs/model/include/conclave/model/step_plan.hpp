@@ -27,6 +27,16 @@ struct RowRun {
   std::uint32_t count = 0;
 };
 
+/// Rows of one sequence that attend together, with query heads [first, first + count) of each of
+/// the KV heads [kv_first, kv_first + kv_count). rows.count * kv_count * count <= kTileQueries.
+struct AttentionTask {
+  RowRun rows;
+  std::uint32_t kv_first = 0;
+  std::uint32_t kv_count = 0;
+  std::uint32_t first = 0;  // of the query heads that share a KV head
+  std::uint32_t count = 0;
+};
+
 /// Made once, built anew for each step, used by one step at a time.
 class StepPlan {
  public:
@@ -37,19 +47,19 @@ class StepPlan {
   /// The runs of rows that lie in one KV block each: what is written together.
   [[nodiscard]] std::span<const RowRun> blocks() const { return blocks_; }
 
-  /// Runs of rows that attend together, those with the most work first.
-  [[nodiscard]] std::span<const RowRun> tiles() const { return tiles_; }
-  /// Query heads of a KV head that attend together: each run of tiles() is as many tasks as it
-  /// takes for all heads. rows of a tile * tile_heads() <= kernels::kTileQueries.
-  [[nodiscard]] std::uint32_t tile_heads() const { return tile_heads_; }
+  /// Each row and head once, what takes the most work first. A task is one tile of the kernels.
+  [[nodiscard]] std::span<const AttentionTask> tasks() const { return tasks_; }
 
   /// Scratch of a thread for one tile.
   [[nodiscard]] float* room(unsigned thread) { return room_.data() + thread * room_floats_; }
 
  private:
+  void build_tasks(const AttentionConfig& attention, std::span<const RowPlace> places,
+                   const kernels::KvLayout& layout, unsigned threads);
+
   std::vector<RowRun> blocks_;
-  std::vector<RowRun> tiles_;
-  std::uint32_t tile_heads_ = 1;
+  std::vector<RowRun> tiles_;  // the rows of tasks, those with the most work first
+  std::vector<AttentionTask> tasks_;
   std::size_t room_floats_ = 0;
   base::AlignedVector<float> room_;
 };
