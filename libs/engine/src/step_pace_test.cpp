@@ -271,6 +271,19 @@ TEST_F(BatcherPaceTest, ShortPromptsAreReadAtOnce) {
   expect_same(outcomes[late], expected);
 }
 
+TEST_F(BatcherPaceTest, TheMoreShortPromptsWaitTheMoreOfThemAStepTakes) {
+  const SequenceRequest prompt = prompt_of(150);
+  const Outcome expected = alone(prompt);
+  start_reading({.prefix_cache = false, .prefill_burst_tokens = 256}, 60);
+  std::vector<SequenceId> late;
+  for (int i = 0; i < 4; ++i) late.push_back(submit(prompt));
+  EXPECT_EQ(timed_step(), 298 * kBusyLayers + 2 * kLayers);  // half of 600 rows
+  EXPECT_EQ(timed_step(), 149 * kBusyLayers + 3 * kLayers);  // of 300, and two that decode
+  EXPECT_EQ(timed_step(), 128 * kBusyLayers + 3 * kLayers);
+  finish();
+  for (const SequenceId id : late) expect_same(outcomes[id], expected);
+}
+
 TEST_F(BatcherPaceTest, TheLongerAPromptTheSmallerItsBurst) {
   const auto bursts_of = [&](std::size_t tokens) {
     const SequenceId reader =
