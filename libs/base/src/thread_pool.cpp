@@ -10,7 +10,7 @@ namespace {
 // (on few cores those are the threads that serve connections, and a loop gets along without us).
 // An idle pool costs nothing.
 constexpr int kSpins = 50;    // about 1 us
-constexpr int kYields = 100;  // 30 to 50 us if nothing else wants to run
+constexpr int kYields = 400;  // 100 to 200 us if nothing else wants to run
 
 inline void pause() {
 #if defined(__x86_64__)
