@@ -151,8 +151,8 @@ void score_blocks(HeadBlocks keys, HeadBlocks wanted, std::size_t dim, const flo
     };
     std::size_t d = 0;
     for (; d + kLineNumbers <= n; d += kLineNumbers) {
-      for (std::size_t b = 0; b < kBlocks; ++b)
-        fetch_line(wanted[b] + group + d / kLineNumbers * 64);
+      const std::size_t line = group + d / kLineNumbers * 64;
+      for (std::size_t b = 0; b < kBlocks; ++b) fetch_line(wanted[b] + line);
       for (std::size_t i = 0; i < kLineNumbers; ++i) add(d + i);
     }
     for (; d < n; ++d) add(d);
@@ -375,9 +375,9 @@ class TileRun {
       factors_[i] = shift_[i] - shift;
       shift_[i] = shift;
     }
+    // Whole vectors: factors of other heads are done with, or not computed yet.
     for (std::size_t i = queries.first / S::kLanes * S::kLanes; i < queries.last; i += S::kLanes) {
-      S::store(factors_ + i,
-               exp_lanes<S>(S::load(factors_ + i)));  // those of other heads are done with
+      S::store(factors_ + i, exp_lanes<S>(S::load(factors_ + i)));
     }
     for (std::size_t i = queries.first; i < queries.last; ++i) {
       if (range_[i].from != range_[i].to) weigh_one(range_[i], p_ + i * attention::kStepTokens, i);
@@ -516,8 +516,8 @@ class TileRun {
   // The step at hand.
   std::size_t first_block_ = 0;
   std::size_t end_block_ = 0;
-  const std::uint8_t*
-      keys_[2 * attention::kStepBlocks];  // of the first KV head; and of the next step
+  // Of the first KV head; those of the next step behind them.
+  const std::uint8_t* keys_[2 * attention::kStepBlocks];
   Range range_[kTileQueries];
   Range common_{};      // what all queries see; empty if from >= to
   bool early_ = false;  // some see more before that

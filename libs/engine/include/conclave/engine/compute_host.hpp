@@ -17,9 +17,9 @@ unsigned available_threads();
 /// Outlives everything that was given its compute().
 class ComputeHost {
  public:
-  /// `threads` 0: one for each processor this process may use. `isa`: "scalar", "avx2", "avx512", "amx";
-  /// empty: the best there is. Errors of kernels::choose_isa; kUnavailable: the system does not
-  /// start so many threads.
+  /// `threads` 0: one for each processor this process may use. `isa`: "scalar", "avx2", "avx512",
+  /// "amx"; empty: the best there is. Errors of kernels::choose_isa; kUnavailable: the system does
+  /// not start so many threads.
   static base::Result<std::unique_ptr<ComputeHost>> create(unsigned threads,
                                                            const std::string& isa);
 
