@@ -304,13 +304,16 @@ void Batcher::fill_prompts(std::optional<std::uint32_t> work) {
       sequence->use_burst(rows);
       rows_left -= rows;
       unpaced_ += rows;
-    } else if (!chunk_) {
+    } else if (!chunk_ && (unpaced_ == 0 || rows_left >= kBurstRows)) {
+      // What bursts leave may be a few rows, and those would pass layer by layer, too. It comes
+      // before them in the next step.
       begin_chunk(*sequence, std::min<std::size_t>(rows_left, *work));
       if (chunk_) rows_left -= chunk_->share.rows;
     }
   }
 }
 
+// What turns out to be cached, or under way for another sequence, counts here, too.
 std::size_t Batcher::burst_rows_of_step() const {
   std::size_t waiting = 0;
   for (const SequenceState* sequence : prompts_) {

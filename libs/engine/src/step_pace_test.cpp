@@ -284,6 +284,17 @@ TEST_F(BatcherPaceTest, TheMoreShortPromptsWaitTheMoreOfThemAStepTakes) {
   for (const SequenceId id : late) expect_same(outcomes[id], expected);
 }
 
+TEST_F(BatcherPaceTest, ALongPromptDoesNotBeginWithTheFewRowsThatBurstsLeave) {
+  const SequenceRequest longest = prompt_of(600);
+  const Outcome expected = alone(longest);
+  start_reading({.step_rows_max = 256, .prefix_cache = false, .prefill_burst_tokens = 256}, 200);
+  for (int i = 0; i < 2; ++i) submit(prompt_of(200));
+  const SequenceId late = submit(longest);
+  EXPECT_EQ(timed_step(), 199 * kBusyLayers + kLayers);  // 55 rows are left
+  finish();
+  expect_same(outcomes[late], expected);
+}
+
 TEST_F(BatcherPaceTest, TheLongerAPromptTheSmallerItsBurst) {
   const auto bursts_of = [&](std::size_t tokens) {
     const SequenceId reader =

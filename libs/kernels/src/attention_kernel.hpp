@@ -123,8 +123,8 @@ struct HeadBlocks {
 // 16 lines that are under way, and computes nothing while it waits for more room.
 void fetch_line(const std::uint8_t* from) { __builtin_prefetch(from, 0, 2); }
 
-// scores (kQueries, kStepTokens) of kBlocks blocks; q (dim, 16) holds the queries. Meanwhile as
-// many bytes of `wanted` come closer.
+// scores (kQueries, kStepTokens) of kBlocks blocks; q (dim, 16) holds the queries. Meanwhile about
+// as many bytes of `wanted` come closer.
 template <class S, class Kv, std::size_t kQueries, std::size_t kBlocks>
 void score_blocks(HeadBlocks keys, HeadBlocks wanted, std::size_t dim, const float* q,
                   float* scores) {
@@ -169,7 +169,7 @@ void score_blocks(HeadBlocks keys, HeadBlocks wanted, std::size_t dim, const flo
 
 // sums (kQueries, stride), kSlices slices of them, = factor * sums + p * values over the tokens
 // [from, to) of a step, in order. p (kQueries, kStepTokens). Meanwhile the same bytes of `wanted`
-// come closer.
+// come closer, but not those where Q8_0 has the scales.
 template <class S, class Kv, std::size_t kQueries, std::size_t kSlices>
 void add_slices(HeadBlocks blocks, HeadBlocks wanted, std::size_t slice, std::size_t from,
                 std::size_t to, const float* p, const float* factors, float* sums,
@@ -243,6 +243,8 @@ class TileRun {
   }
 
  private:
+  static constexpr std::size_t kAheadInKeys = 4;  // blocks; no fewer than are scored at once
+
   struct Range {
     std::size_t from, to;  // tokens of the step that a query sees; from == to: none
   };
@@ -283,14 +285,15 @@ class TileRun {
   }
 
   // While scores are computed, values come closer; while these are added, the next keys: of the
-  // next head, or of the next step. Memory is busy all the time.
+  // next head, or of the next step. So memory has something to do nearly all the time. Where values
+  // are in the keys, those of the next blocks come closer.
   void take_head(std::size_t head) {
     const Queries queries{head * head_queries_, (head + 1) * head_queries_};
     const std::size_t offset = head * head_bytes_;
     const HeadBlocks keys{keys_, offset};
     const HeadBlocks values{keys_, offset + tile_.layout.key_bytes()};
     if (tile_.layout.values_in_keys) {
-      score(queries, keys, keys.from(1));
+      score(queries, keys, keys.from(kAheadInKeys));
       weigh(queries);
       add_from_keys();
       return;

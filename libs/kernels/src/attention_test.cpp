@@ -195,9 +195,14 @@ TEST_P(AttentionTest, NoBitDependsOnTheTileOrTheInstructions) {
 }
 
 TEST_P(AttentionTest, NoBitDependsOnTheHeadsOfATile) {
+  struct Tile {
+    unsigned kv_heads, heads;
+    std::uint32_t rows;
+  };
+  constexpr Tile kTiles[] = {{5, 1, 1}, {32, 1, 1}, {5, 3, 1}, {2, 16, 1}, {5, 1, 6}, {3, 5, 2}};
   for (const Shape& shape : shapes()) {
     if (shape.layout.values_in_keys) continue;  // one KV head
-    for (const auto& [kv_heads, heads] : {std::pair{5u, 1u}, {32u, 1u}, {5u, 3u}, {2u, 16u}}) {
+    for (const auto& [kv_heads, heads, rows] : kTiles) {
       std::vector<Case> cases;
       for (unsigned kv = 0; kv < kv_heads; ++kv) cases.emplace_back(shape, heads, kv);
       const std::size_t bytes = shape.layout.bytes();
@@ -209,22 +214,22 @@ TEST_P(AttentionTest, NoBitDependsOnTheHeadsOfATile) {
           std::memcpy(&memory[(b * kv_heads + kv) * bytes], cases[kv].block(b), bytes);
         }
       }
-      for (const std::uint32_t row : {20u, shape.tokens - 1}) {
-        const std::size_t values = heads * shape.layout.value_dim;
+      for (const std::uint32_t row : {20u, shape.tokens - rows}) {
+        const std::size_t values = rows * heads * shape.layout.value_dim;
         std::vector<float> out(kv_heads * values);
         std::vector<TileQuery> tile;
         for (std::size_t kv = 0; kv < kv_heads; ++kv) {
-          const auto own = cases[kv].queries(row, row + 1, &out[kv * values]);
+          const auto own = cases[kv].queries(row, row + rows, &out[kv * values]);
           tile.insert(tile.end(), own.begin(), own.end());
         }
         base::AlignedVector<float> room(attention_room(shape.layout));
         kernels().attend({shape.layout, memory.data(), kv_heads * bytes, table.data(), kv_heads,
                           tile.data(), tile.size(), Case::kScale, room.data()});
         for (std::size_t kv = 0; kv < kv_heads; ++kv) {
-          const auto alone = cases[kv].attend(kernel_table(Isa::kScalar), row, row + 1, 1);
+          const auto alone = cases[kv].attend(kernel_table(Isa::kScalar), row, row + rows, 1);
           ASSERT_EQ(std::memcmp(&out[kv * values], alone.data(), values * sizeof(float)), 0)
-              << kv_heads << " KV heads with " << heads << " each, " << kv << " of them, row "
-              << row;
+              << kv_heads << " KV heads with " << heads << " each, " << kv << " of them, " << rows
+              << " rows from " << row;
         }
       }
     }

@@ -1,7 +1,7 @@
 #include "conclave/model/step_plan.hpp"
 
 #include <algorithm>
-#include <iterator>
+#include <tuple>
 
 namespace conclave::model {
 namespace {
@@ -22,7 +22,7 @@ void cut(std::span<const RowPlace> places, std::uint32_t length, std::vector<Row
   }
 }
 
-// Tasks for each thread, as far as there are KV heads: who is done early takes another one.
+// Tasks for each thread, at least: who is done early takes another one.
 constexpr unsigned kTasksOfThread = 4;
 
 // Parts of n of at most `most`, and the size of the larger ones if they are even.
@@ -53,13 +53,15 @@ void StepPlan::build_tasks(const AttentionConfig& attention, std::span<const Row
   const auto work = [&](const RowRun& run) {
     return std::uint64_t{run.count} * (places[run.first].position + run.count);
   };
-  std::sort(tiles_.begin(), tiles_.end(), [&](const RowRun& a, const RowRun& b) {
-    return work(a) != work(b) ? work(a) > work(b) : a.first < b.first;
-  });
-
-  std::uint32_t kv_most = layout.values_in_keys ? 1 : attention.kv_heads;
+  std::uint64_t all = 0;
+  for (const RowRun& run : tiles_) all += work(run) * attention.kv_heads;
+  // A tile has as many KV heads as queries fit, but no more work than a part of what each thread
+  // has to do, so that one long sequence is not one thread's.
+  const std::uint64_t most = all / (std::uint64_t{threads} * kTasksOfThread);
   const auto kv_heads = [&](const RowRun& run) {
-    return std::clamp(tile / (run.count * heads), 1u, kv_most);
+    if (layout.values_in_keys) return 1u;
+    const std::uint64_t fit = std::min<std::uint64_t>(tile / (run.count * heads), most / work(run));
+    return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(fit, 1, attention.kv_heads));
   };
   const auto tasks = [&] {
     std::size_t count = 0;
@@ -68,9 +70,8 @@ void StepPlan::build_tasks(const AttentionConfig& attention, std::span<const Row
     }
     return count;
   };
-  // Few rows: heads go to more threads. First KV heads, which are read in smaller pieces then; then
-  // the heads that share one, which read its keys and values again.
-  while (tasks() < threads * kTasksOfThread && kv_most > 1) kv_most = (kv_most + 1) / 2;
+  // Few rows: heads that share a KV head go to more threads, at the price of reading its keys and
+  // values again.
   while (tasks() < threads && heads > 1) heads = even_part(group, heads - 1);
 
   tasks_.clear();
@@ -83,6 +84,15 @@ void StepPlan::build_tasks(const AttentionConfig& attention, std::span<const Row
       }
     }
   }
+  const auto work_of = [&](const AttentionTask& task) {
+    return work(task.rows) * task.kv_count * task.count;
+  };
+  const auto place_of = [](const AttentionTask& task) {
+    return std::tuple(task.rows.first, task.kv_first, task.first);
+  };
+  std::ranges::sort(tasks_, [&](const AttentionTask& a, const AttentionTask& b) {
+    return work_of(a) != work_of(b) ? work_of(a) > work_of(b) : place_of(a) < place_of(b);
+  });
 }
 
 }  // namespace conclave::model

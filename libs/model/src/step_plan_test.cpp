@@ -110,14 +110,24 @@ TEST(StepPlanTest, TasksHaveAsManyRowsOrHeadsAsQueriesFit) {
   EXPECT_EQ(tasks, (std::map<std::uint32_t, int>{{1, 1}, {4, 20}}));
 }
 
+std::uint64_t work_of(const Step& step, const AttentionTask& task) {
+  const std::uint32_t end = step.places[task.rows.first].position + task.rows.count;
+  return std::uint64_t{task.rows.count} * end * task.kv_count * task.count;
+}
+
 TEST(StepPlanTest, TheMostWorkComesFirst) {
-  const Step step(config_of("qwen3moe", 8, 8), {{100, 101}, {2000, 2001}, {0, 64}}, 2);
-  const auto work = [&](const AttentionTask& task) {
-    return task.rows.count * (step.places[task.rows.first].position + task.rows.count);
-  };
+  const Step step(config_of("qwen3moe", 8, 8), {{100, 101}, {2000, 2001}, {0, 64}, {480, 512}}, 2);
   for (std::size_t i = 1; i < step.plan.tasks().size(); ++i) {
-    EXPECT_GE(work(step.plan.tasks()[i - 1]), work(step.plan.tasks()[i]));
+    EXPECT_GE(work_of(step, step.plan.tasks()[i - 1]), work_of(step, step.plan.tasks()[i]));
   }
+}
+
+TEST(StepPlanTest, ALongSequenceIsSharedByThreads) {
+  const Step step(config_of("qwen3moe", 16, 16), {{32000, 32001}, {200, 201}, {200, 201}}, 2);
+  std::uint64_t all = 0;
+  for (const AttentionTask& task : step.plan.tasks()) all += work_of(step, task);
+  EXPECT_LE(work_of(step, step.plan.tasks()[0]), all / 8);
+  EXPECT_EQ(step.plan.tasks().back().kv_count, 16u);  // of a short one
 }
 
 // Query heads of the tasks of one row.

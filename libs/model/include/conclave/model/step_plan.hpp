@@ -58,7 +58,7 @@ class StepPlan {
                    const kernels::KvLayout& layout, unsigned threads);
 
   std::vector<RowRun> blocks_;
-  std::vector<RowRun> tiles_;  // the rows of tasks, those with the most work first
+  std::vector<RowRun> tiles_;  // the rows of tasks
   std::vector<AttentionTask> tasks_;
   std::size_t room_floats_ = 0;
   base::AlignedVector<float> room_;
