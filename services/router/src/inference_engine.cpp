@@ -159,6 +159,7 @@ void InferenceEngine::work() {
       run_->experts->maintain(goes_on ? Clock::now() : Clock::now() + kIdle);
     }
     if (stopping()) break;  // what a step said that was cut short is not true
+    note_stats();
     deliver();
     note_state();
   }
@@ -306,12 +307,15 @@ void InferenceEngine::deliver() {
   if (!news.empty()) callbacks_.deliver(std::move(news));
 }
 
+// Before what was computed is delivered: who has seen a token finds it counted.
+void InferenceEngine::note_stats() {
+  if (!run_) return;
+  const engine::BatcherStats stats = sum(past_, run_->batcher->stats());
+  const std::lock_guard lock(mutex_);
+  stats_ = stats;
+}
+
 void InferenceEngine::note_state() {
-  if (run_) {
-    const engine::BatcherStats stats = sum(past_, run_->batcher->stats());
-    const std::lock_guard lock(mutex_);
-    stats_ = stats;
-  }
   const bool is_ready = ready().has_value();
   const std::uint64_t new_epoch = epoch();
   std::vector<std::string> lost = lost_workers();

@@ -115,6 +115,7 @@ class InferenceEngine {
   bool populate();
   void wait_for_model();
   void deliver();
+  void note_stats();
   void note_state();
 
   const std::unique_ptr<fabric::Calls> client_;
