@@ -75,11 +75,14 @@ struct TileRows {
 struct Fetch {
   const std::uint8_t* at = nullptr;
   std::size_t bytes = 0;
+  /// What lies so many bytes before is asked for as well, into the first-level cache; 0: nothing.
+  std::size_t behind = 0;
 
   void part(std::size_t i, std::size_t parts) const {
     const std::size_t share = bytes / parts;
     for (std::size_t from = i * share; from < (i + 1) * share; from += base::kCacheLine) {
       __builtin_prefetch(at + from, 0, 2);
+      if (behind > 0) __builtin_prefetch(at + from - behind, 0, 3);
     }
   }
 };

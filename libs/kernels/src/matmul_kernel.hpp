@@ -57,30 +57,32 @@ TileRows<kRows> tile_rows(const Product& product, std::size_t first) {
   return rows;
 }
 
-// What a tile fetches on its way: so many bytes, from `at` on, into the second-level cache for each
-// of its supers; and at its start the lines that its outputs go to. Stores leave in their order:
-// one that waits for its line holds up those behind it, of registers too, until no more can be
-// issued (Zen 4: 1.1 times as long where outputs are more than the caches hold).
+// What a tile fetches on its way: weights, and at its start the lines that its outputs go to.
+// Stores leave in their order: one that waits for its line holds up those behind it, of registers
+// too, until no more can be issued (Zen 4: 1.1 times as long where outputs are more than the caches
+// hold).
 struct Prefetch {
-  const std::uint8_t* at = nullptr;
-  std::size_t super_bytes = 0;
+  Fetch weights;
   bool outputs = false;
 };
 
 // Lines that are wanted one soon after the other are foreseen by AMD's processors, and fetching
 // them by hand as well is slower; where more is computed between them, they wait for nearly each
 // (Zen 4: 8 rows an expert take 1.2 to 1.5 times as long, expert_set_bench). Intel's foresee less
-// (a Xeon with AMX: one row takes 1.2, 4 rows 1.4 times as long).
+// (a Xeon with AMX: one row takes 1.2, 4 rows 1.4 times as long), and while the second-level cache
+// waits for memory, what it has comes late as well: there lines are asked for a second time, into
+// the first-level cache (1.03 to 1.13 times the bytes a second).
 struct PrefetchRule {
   std::size_t least_rows;
   // A single tile is so many bytes ahead of itself. Of several, each fetches its part of the next
   // panel: otherwise memory has nothing to do while all but the first find the panel in the caches.
   std::size_t ahead;
+  std::size_t behind;  // see Fetch
 };
 template <class S, class Format>
 PrefetchRule prefetch_rule() {
-  if (__builtin_cpu_is("intel") != 0) return {1, 3 << 10};
-  return {S::kLanes == 16 && !Format::kIsSlow ? std::size_t{5} : std::size_t{2}, 6 << 10};
+  if (__builtin_cpu_is("intel") != 0) return {1, 3 << 10, (3 << 10) - 1280};
+  return {S::kLanes == 16 && !Format::kIsSlow ? std::size_t{5} : std::size_t{2}, 6 << 10, 0};
 }
 // Panels of which this one and the next may be too much for a second-level cache beside the rows.
 constexpr std::size_t kPrefetchPanelMax = 256 << 10;
@@ -90,14 +92,18 @@ template <class S, class Format>
 Prefetch prefetch_of(const Product& product, std::size_t panel, std::size_t i, std::size_t tiles,
                      std::size_t rows) {
   using Layout = typename Format::Layout;
-  const std::size_t bytes = product.x.columns / Layout::kInputs * Layout::kBytes;
+  const std::size_t supers = product.x.columns / Layout::kInputs;
+  const std::size_t bytes = supers * Layout::kBytes;
   const std::uint8_t* const weights = product.weights->panel(panel);
-  if (tiles > 1 && bytes <= kPrefetchPanelMax) {
-    return {weights + bytes + i * bytes / tiles, Layout::kBytes / tiles, true};
-  }
   const PrefetchRule rule = prefetch_rule<S, Format>();
-  if (i > 0 || (tiles == 1 && rows < rule.least_rows)) return {};
-  return {weights + rule.ahead, Layout::kBytes};
+  Prefetch out;
+  if (tiles > 1 && bytes <= kPrefetchPanelMax) {
+    out.weights = {weights + bytes + i * bytes / tiles, Layout::kBytes / tiles};
+    out.outputs = true;
+  } else if (i == 0 && rows >= (tiles == 1 ? rule.least_rows : 1)) {
+    out.weights = {weights + rule.ahead, Layout::kBytes, rule.behind};
+  }
+  return out;
 }
 
 // kRows rows from `first` on times one panel. Flattened: what it calls works on registers.
@@ -114,7 +120,7 @@ template <class S, class Format, std::size_t kRows>
     TileRows<kRows> rows = tile_rows<kRows>(product, first);
     typename S::F32 acc[kRows];
     each<kRows>([&](auto r) { acc[r] = S::zero(); });
-    Fetch fetch{prefetch.at, lane == 0 ? prefetch.super_bytes : 0};
+    Fetch fetch = lane == 0 ? prefetch.weights : Fetch{};
     for (const std::uint8_t* super = weights; super != weights + bytes; super += Layout::kBytes) {
       Format::add(acc, super, lane, rows, fetch);
       fetch.at += fetch.bytes;
