@@ -33,9 +33,12 @@ constexpr std::size_t kChunks = kSuper / kTileBytes;
 constexpr std::size_t kSubs = kSuper / kRowBlock;
 // Rows for which a super of weights is prepared once: their 256 inputs and the super beside them
 // stay in the first-level cache.
-constexpr std::size_t kRowsMax = 64;
-// Panels for which 256 inputs of the rows are brought together once.
+constexpr std::size_t kRowsMax = 96;
+// Panels that take turns with the same 256 inputs of the rows, which stay in the first-level cache.
 constexpr std::size_t kPanelsMax = 8;
+// Supers whose inputs are brought together at once, for all panels of a call: 200 KB, of which the
+// second-level cache gives back what is wanted next. Longer rows are done in parts.
+constexpr std::size_t kSupersMax = 8;
 // Supers between the one in work and the one that is fetched.
 constexpr std::size_t kSupersAhead = 3;
 
@@ -360,63 +363,100 @@ template <class Format>
   }
 }
 
-// What a call works with, 70 KB.
+// What a call works with, 250 KB.
 struct Room {
   Weights weights;
-  Rows rows;
+  Rows rows[kSupersMax];
   Sums sums[2];
   Outputs outputs[kPanelsMax][kRowsMax];
 };
 
+// Part of a product: `count` rows from `first` on, in tiles of `height`, and `supers` supers from
+// `super` on. Room::rows has these inputs.
+struct Part {
+  std::size_t first;
+  std::size_t count;
+  std::size_t height;
+  std::size_t super;
+  std::size_t supers;
+};
+
 // One super of a panel times all rows; fetches `next`.
 template <class Format>
-void add_super(const std::uint8_t* super, const std::uint8_t* next, std::size_t count,
-               std::size_t height, bool is_first, Room& room, Outputs* y) {
-  const std::size_t pairs = (count + 2 * height - 1) / (2 * height);
+void add_super(const std::uint8_t* super, const std::uint8_t* next, const Part& part,
+               const Rows& rows, bool is_first, Room& room, Outputs* y) {
+  const std::size_t height = part.height;
+  const std::size_t pairs = (part.count + 2 * height - 1) / (2 * height);
   Fetching fetching{{next, Format::Layout::kBytes}, kSubs + pairs * kChunks};
   Format::prepare(super, room.weights, fetching);
-  for (std::size_t row = 0; row < count; row += 2 * height) {
-    const bool two = row + height < count;
+  for (std::size_t row = 0; row < part.count; row += 2 * height) {
+    const bool two = row + height < part.count;
     const auto multiply = two ? multiply_super<Format, 2> : multiply_super<Format, 1>;
-    multiply(room.weights, room.rows, row, height, fetching, room.sums);
+    multiply(room.weights, rows, row, height, fetching, room.sums);
     for (std::size_t i = 0; i < (two ? 2 : 1); ++i) {
       const std::size_t at = row + i * height;
-      add_sums<Format>(room.weights, room.sums[i], room.rows.scales + at,
-                       std::min(height, count - at), is_first, y + at);
+      add_sums<Format>(room.weights, room.sums[i], rows.scales + at,
+                       std::min(height, part.count - at), is_first, y + at);
     }
   }
 }
 
-// At most kPanelsMax panels times at most kRowsMax rows from `first` on. Supers go outside of
-// panels, so that 256 inputs of all rows stay in the first-level cache.
+// Calls body(y, outputs, mask) for each row of a part and each of `panels` panels: where the row's
+// outputs of the panel start in the product, in the room, and which of them there are.
+template <class Body>
+void each_output(const Product& product, std::size_t panel, std::size_t panels, const Part& part,
+                 Room& room, const Body& body) {
+  const std::size_t outputs = product.weights->outputs() - panel * kPanelOutputs;
+  const auto last = static_cast<__mmask16>(
+      (1u << (std::min(outputs, panels * kPanelOutputs) - (panels - 1) * kPanelOutputs)) - 1);
+  float* y = product.y + part.first * product.y_stride + panel * kPanelOutputs;
+  for (std::size_t r = 0; r < part.count; ++r, y += product.y_stride) {
+    for (std::size_t p = 0; p + 1 < panels; ++p) {
+      body(y + p * kPanelOutputs, room.outputs[p][r], __mmask16{0xFFFF});
+    }
+    body(y + (panels - 1) * kPanelOutputs, room.outputs[panels - 1][r], last);
+  }
+}
+
+// At most kPanelsMax panels times a part. Supers go outside of panels, so that 256 inputs of all
+// rows stay in the first-level cache. Outputs of later parts go on from what is in y.
 template <class Format>
-void multiply_block(const Product& product, std::size_t panel, std::size_t panels,
-                    std::size_t first, std::size_t count, std::size_t height, Room& room) {
+void multiply_block(const Product& product, std::size_t panel, std::size_t panels, const Part& part,
+                    Room& room) {
   constexpr std::size_t kBytes = Format::Layout::kBytes;
-  const std::size_t outputs = product.weights->outputs();
-  const std::size_t supers = product.x.columns / kSuper;
-  const std::size_t panel_bytes = supers * kBytes;
-  const std::uint8_t* const weights = product.weights->panel(panel);
+  const std::size_t panel_bytes = product.x.columns / kSuper * kBytes;
+  const std::uint8_t* const weights = product.weights->panel(panel) + part.super * kBytes;
+  const std::size_t count = part.supers * panels;
   // Supers in the order in which they are wanted; what follows the last ones are the next panels.
   const auto super_at = [&](std::size_t i) {
-    const bool inside = i < supers * panels;
-    return weights + (inside ? i % panels * panel_bytes + i / panels * kBytes
-                             : panels * panel_bytes + (i - supers * panels) * panel_bytes);
+    return weights + (i < count ? i % panels * panel_bytes + i / panels * kBytes
+                                : panels * panel_bytes + (i - count) * panel_bytes);
   };
-  for (std::size_t s = 0, i = 0; s < supers; ++s) {
-    prepare_rows<Format::kHasMins>(product, first, count, s * kSuper, room.rows);
+  if (part.super > 0) {
+    each_output(product, panel, panels, part, room, [](const float* y, float* out, __mmask16 mask) {
+      _mm512_store_ps(out, _mm512_maskz_loadu_ps(mask, y));
+    });
+  }
+  for (std::size_t s = 0, i = 0; s < part.supers; ++s) {
     for (std::size_t p = 0; p < panels; ++p, ++i) {
-      add_super<Format>(super_at(i), super_at(i + kSupersAhead), count, height, s == 0, room,
-                        room.outputs[p]);
+      add_super<Format>(super_at(i), super_at(i + kSupersAhead), part, room.rows[s],
+                        part.super + s == 0, room, room.outputs[p]);
     }
   }
-  for (std::size_t r = 0; r < count; ++r) {
-    float* const y = product.y + (first + r) * product.y_stride + panel * kPanelOutputs;
-    for (std::size_t p = 0; p < panels; ++p) {
-      const std::size_t lanes = std::min(kPanelOutputs, outputs - (panel + p) * kPanelOutputs);
-      const auto mask = static_cast<__mmask16>((1u << lanes) - 1);
-      _mm512_mask_storeu_ps(y + p * kPanelOutputs, mask, _mm512_load_ps(room.outputs[p][r]));
-    }
+  each_output(product, panel, panels, part, room, [](float* y, const float* out, __mmask16 mask) {
+    _mm512_mask_storeu_ps(y, mask, _mm512_load_ps(out));
+  });
+}
+
+template <class Format>
+void multiply_part(const Product& product, std::size_t panel_begin, std::size_t panel_end,
+                   const Part& part, Room& room) {
+  for (std::size_t s = 0; s < part.supers; ++s) {
+    prepare_rows<Format::kHasMins>(product, part.first, part.count, (part.super + s) * kSuper,
+                                   room.rows[s]);
+  }
+  for (std::size_t panel = panel_begin; panel < panel_end; panel += kPanelsMax) {
+    multiply_block<Format>(product, panel, std::min(kPanelsMax, panel_end - panel), part, room);
   }
 }
 
@@ -425,14 +465,16 @@ void multiply(const Product& product, std::size_t panel_begin, std::size_t panel
   Room room;
   std::memset(room.weights.mins, 0, sizeof room.weights.mins);
   const std::size_t blocks = (product.count + kRowsMax - 1) / kRowsMax;
+  const std::size_t supers = product.x.columns / kSuper;
   for (std::size_t i = 0, row = 0; i < blocks; ++i) {
     const std::size_t count = (product.count - row) / (blocks - i);
     const std::size_t tiles = (count + kTileRows - 1) / kTileRows;
     const std::size_t height = (count + tiles - 1) / tiles;
     configure_tiles(height);
-    for (std::size_t panel = panel_begin; panel < panel_end; panel += kPanelsMax) {
-      multiply_block<Format>(product, panel, std::min(kPanelsMax, panel_end - panel), row, count,
-                             height, room);
+    for (std::size_t super = 0; super < supers; super += kSupersMax) {
+      multiply_part<Format>(product, panel_begin, panel_end,
+                            {row, count, height, super, std::min(kSupersMax, supers - super)},
+                            room);
     }
     row += count;
   }
