@@ -8,15 +8,20 @@
 namespace conclave::kernels {
 namespace {
 
-// A tile of work is a run of panels of one product. Its size is set so that the tiles of a group
-// are many for each thread, so that none waits long for the last one, yet large beside the cost of
-// handing one out (about 0.1 us).
-constexpr std::size_t kTilesPerThread = 16;
+// A tile of work is a run of panels of one product. There are so many tiles for each thread that
+// none waits long for the last one, but no fewer than kTilePanels panels each where that leaves
+// every thread kLeastTiles: a tile begins with work of its own (AMX: rows are brought together,
+// which takes as long as multiplying them with two panels).
+constexpr std::size_t kMostTiles = 16;
+constexpr std::size_t kLeastTiles = 4;
+constexpr std::size_t kTilePanels = 8;
 
 std::size_t panels_per_tile(std::span<const Product> products, unsigned threads) {
   std::size_t panels = 0;
   for (const Product& product : products) panels += product.weights->panels();
-  return std::max<std::size_t>(1, panels / (kTilesPerThread * threads));
+  const std::size_t small = panels / (kMostTiles * threads);
+  const std::size_t large = panels / (kLeastTiles * threads);
+  return std::max<std::size_t>({1, small, std::min(large, kTilePanels)});
 }
 
 }  // namespace

@@ -176,6 +176,24 @@ TEST_P(MatmulTest, EveryInstructionSetGivesTheSameBits) {
   }
 }
 
+// More inputs, panels and rows than a kernel has room for at once, in one call.
+TEST_P(MatmulTest, LargeProductsGiveTheSameBits) {
+  const Multiplication product(GetParam(), 10 * kPanelOutputs - 11, 9 * 256, 100);
+  base::ThreadPool pool(1);
+  QuantizedRows room;
+  const RowsView view = rows_for({kernel_table(Isa::kScalar), pool}, GetParam(), product.x.data(),
+                                 product.rows, product.inputs, room);
+  const auto run = [&](Isa isa) {
+    std::vector<float> y(product.rows * product.outputs, NAN);
+    kernel_table(isa).matmul(
+        {&product.weights, view, nullptr, product.rows, y.data(), product.outputs}, 0,
+        product.weights.panels());
+    return y;
+  };
+  const auto scalar = run(Isa::kScalar);
+  for (const Isa isa : supported_isas()) EXPECT_EQ(run(isa), scalar) << to_string(isa);
+}
+
 // The largest sums that a format can have: of K-quants these are more than a float holds exactly.
 TEST_P(BlockMatmulTest, TheLargestSumsAreExact) {
   Multiplication product(GetParam(), 16, inputs(), 9);
