@@ -13,8 +13,8 @@ namespace {
 // every thread kLeastTiles: a tile begins with work of its own (AMX: rows are brought together,
 // which takes as long as multiplying them with two panels).
 constexpr std::size_t kMostTiles = 16;
-constexpr std::size_t kLeastTiles = 4;
-constexpr std::size_t kTilePanels = 8;
+constexpr std::size_t kLeastTiles = 2;
+constexpr std::size_t kTilePanels = 16;
 
 std::size_t panels_per_tile(std::span<const Product> products, unsigned threads) {
   std::size_t panels = 0;
