@@ -4,38 +4,37 @@
 #include <cstddef>
 
 #include "conclave/base/check.hpp"
+#include "tables.hpp"
 
 namespace conclave::kernels {
 namespace {
 
-// A tile of work is a run of panels of one product. There are so many tiles for each thread that
-// none waits long for the last one, yet they are large beside the cost of handing one out (about
-// 0.1 us).
+// A tile of work is a run of panels of one product. There are so many for each thread that none
+// waits long for the last one, yet they are large beside the cost of handing one out (about 0.1
+// us).
 constexpr std::size_t kTilesPerThread = 16;
-// A tile of many rows begins with work of its own: AMX brings them together, which takes as long as
-// multiplying them with two panels. So it has more panels, where that leaves each thread two tiles.
-constexpr std::size_t kManyRows = 9;
-constexpr std::size_t kManyRowsPanels = 16;
-constexpr std::size_t kManyRowsTilesPerThread = 2;
+// On AMX they are large beside what a call begins with, too, down to so many for each thread.
+constexpr std::size_t kAmxPanels = 16;
+constexpr std::size_t kAmxTilesPerThread = 2;
 
-std::size_t panels_per_tile(std::span<const Product> products, unsigned threads) {
+std::size_t panels_per_tile(const Compute& compute, std::span<const Product> products) {
   std::size_t panels = 0;
-  std::size_t rows = 0;
+  bool amx = false;
   for (const Product& product : products) {
     panels += product.weights->panels();
-    rows = std::max(rows, product.count);
+    amx = amx || (compute.kernels.isa == Isa::kAmx && takes_tiles(product));
   }
-  std::size_t tile = std::max<std::size_t>(1, panels / (kTilesPerThread * threads));
-  if (rows >= kManyRows) {
-    tile = std::max(tile, std::min(kManyRowsPanels, panels / (kManyRowsTilesPerThread * threads)));
-  }
-  return tile;
+  const std::size_t threads = compute.pool.threads();
+  if (!amx) return std::max<std::size_t>(1, panels / (kTilesPerThread * threads));
+  const std::size_t tiles =
+      threads * std::clamp(panels / (kAmxPanels * threads), kAmxTilesPerThread, kTilesPerThread);
+  return (panels + tiles - 1) / tiles;
 }
 
 }  // namespace
 
 void matmul(const Compute& compute, std::span<const Product> products) {
-  const std::size_t step = panels_per_tile(products, compute.pool.threads());
+  const std::size_t step = panels_per_tile(compute, products);
   std::size_t tiles = 0;
   for (const Product& product : products) {
     CONCLAVE_CHECK(product.x.columns == product.weights->inputs());

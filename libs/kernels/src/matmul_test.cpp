@@ -167,7 +167,7 @@ TEST_P(MatmulTest, EqualsPlainLoopsOverDecodedWeights) {
 
 TEST_P(MatmulTest, EveryInstructionSetGivesTheSameBits) {
   // Rows of one tile of any instruction set, of several, and more than are worked on at once.
-  for (const std::size_t rows : {11u, 17u, 33u, 64u, 150u}) {
+  for (const std::size_t rows : {11u, 17u, 33u, 64u, 96u, 150u}) {
     const Multiplication product(GetParam(), 37, inputs(), rows);
     const auto scalar = product.run(Isa::kScalar, 1, 0, rows);
     for (const Isa isa : supported_isas()) {
@@ -176,22 +176,23 @@ TEST_P(MatmulTest, EveryInstructionSetGivesTheSameBits) {
   }
 }
 
-// More inputs, panels and rows than a kernel has room for at once, in one call.
+// More inputs, panels and rows than AMX has room for at once (kSupersMax, kPanelsMax and kRowsMax
+// of kernels_amx.cpp), in calls that begin anywhere.
 TEST_P(MatmulTest, LargeProductsGiveTheSameBits) {
-  const Multiplication product(GetParam(), 10 * kPanelOutputs - 11, 9 * 256, 100);
-  base::ThreadPool pool(1);
+  const Multiplication product(GetParam(), 12 * kPanelOutputs - 11, 10 * 256, 192);
+  base::ThreadPool pool(2);
   QuantizedRows room;
   const RowsView view = rows_for({kernel_table(Isa::kScalar), pool}, GetParam(), product.x.data(),
                                  product.rows, product.inputs, room);
-  const auto run = [&](Isa isa) {
+  const auto scalar = product.run(Isa::kScalar, 2, 0, product.rows);
+  for (const Isa isa : supported_isas()) {
     std::vector<float> y(product.rows * product.outputs, NAN);
-    kernel_table(isa).matmul(
-        {&product.weights, view, nullptr, product.rows, y.data(), product.outputs}, 0,
-        product.weights.panels());
-    return y;
-  };
-  const auto scalar = run(Isa::kScalar);
-  for (const Isa isa : supported_isas()) EXPECT_EQ(run(isa), scalar) << to_string(isa);
+    const Product whole{&product.weights, view, nullptr, product.rows, y.data(), product.outputs};
+    kernel_table(isa).matmul(whole, 0, 3);
+    kernel_table(isa).matmul(whole, 3, product.weights.panels());
+    EXPECT_EQ(y, scalar) << to_string(isa);
+    EXPECT_EQ(product.run(isa, 1, 0, product.rows), scalar) << to_string(isa);
+  }
 }
 
 // The largest sums that a format can have: of K-quants these are more than a float holds exactly.

@@ -12,5 +12,9 @@ extern constinit const KernelTable kAvx512Table;
 /// KernelTable::matmul on AMX. What has few rows, and formats that tiles do not suit, it hands to
 /// kAvx512Table.
 void multiply_on_tiles(const Product& product, std::size_t panel_begin, std::size_t panel_end);
+/// Whether it keeps a product to tiles. Each call then begins with work of its own: bringing the
+/// rows together takes as long as multiplying them with two panels. Call it where AMX is supported
+/// only.
+bool takes_tiles(const Product& product);
 
 }  // namespace conclave::kernels
