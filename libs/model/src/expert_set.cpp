@@ -41,7 +41,7 @@ constexpr std::size_t kLeastRows = 4;
 
 // Inner rows that a task works on at once: gate and up products that were just written are read
 // from the cache, and room is bounded.
-constexpr std::size_t kInnerRows = 64;
+constexpr std::size_t kInnerRows = 96;
 
 // True if each `block` values of a row have one scale, bit by bit.
 bool share_scales(const kernels::RowsView& x, std::size_t block) {
