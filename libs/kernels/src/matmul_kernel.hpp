@@ -102,7 +102,8 @@ Prefetch prefetch_of(const Product& product, std::size_t panel, std::size_t i, s
     out.weights = {weights + bytes + i * bytes / tiles, Layout::kBytes / tiles};
     out.outputs = true;
   } else if (i == 0 && (tiles > 1 || rows >= rule.least_rows)) {
-    out.weights = {weights + rule.ahead, Layout::kBytes, rule.behind};
+    const bool again = rows > 1;  // one row: so little is computed that nothing is gained
+    out.weights = {weights + rule.ahead, Layout::kBytes, again ? rule.behind : 0};
   }
   return out;
 }
