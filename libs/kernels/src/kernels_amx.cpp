@@ -326,25 +326,28 @@ void multiply(const Product& product, std::size_t panel_begin, std::size_t panel
 // Fewer rows are as fast or faster without tiles, which cost the preparing of each super.
 constexpr std::size_t kLeastRows = 9;
 
-}  // namespace
-
-bool takes_tiles(const Product& product) {
-  const gguf::BlockType type = product.weights->type();
-  return product.count >= kLeastRows &&
-         (type == gguf::BlockType::kQ4_K || type == gguf::BlockType::kQ5_K ||
-          type == gguf::BlockType::kQ6_K);
-}
-
-void multiply_on_tiles(const Product& product, std::size_t panel_begin, std::size_t panel_end) {
-  if (!takes_tiles(product)) return kAvx512Table.matmul(product, panel_begin, panel_end);
+// What multiplies such a product on tiles; null where tiles do not suit it.
+decltype(KernelTable::matmul) on_tiles(const Product& product) {
+  if (product.count < kLeastRows) return nullptr;
   switch (product.weights->type()) {
     case gguf::BlockType::kQ4_K:
-      return multiply<Q4K>(product, panel_begin, panel_end);
+      return multiply<Q4K>;
     case gguf::BlockType::kQ5_K:
-      return multiply<Q5K>(product, panel_begin, panel_end);
+      return multiply<Q5K>;
+    case gguf::BlockType::kQ6_K:
+      return multiply<Q6K>;
     default:
-      return multiply<Q6K>(product, panel_begin, panel_end);
+      return nullptr;
   }
+}
+
+}  // namespace
+
+bool takes_tiles(const Product& product) { return on_tiles(product) != nullptr; }
+
+void multiply_on_tiles(const Product& product, std::size_t panel_begin, std::size_t panel_end) {
+  const auto tiles = on_tiles(product);
+  (tiles != nullptr ? tiles : kAvx512Table.matmul)(product, panel_begin, panel_end);
 }
 
 }  // namespace conclave::kernels

@@ -40,7 +40,8 @@ constexpr std::size_t kTilesPerThread = 8;
 constexpr std::size_t kLeastRows = 4;
 
 // Inner rows that a task works on at once: gate and up products that were just written are read
-// from the cache, and room is bounded.
+// from the cache, and room is bounded. More than 64, which half of 64 experts top-8 exceed with 512
+// rows: each part reads the expert's weights again.
 constexpr std::size_t kInnerRows = 96;
 
 // True if each `block` values of a row have one scale, bit by bit.
