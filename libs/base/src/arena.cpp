@@ -13,9 +13,6 @@
 namespace conclave::base {
 namespace {
 
-// Huge pages of x86-64, and the usual ones of AArch64. Where they are larger, the kernel finds no
-// whole one in most runs and uses small pages.
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
 // Runs beyond what was expected: many blocks in each, and little address space at stake.
 constexpr std::size_t kFurtherRun = 4 * kHugePage;
 
