@@ -50,7 +50,7 @@ std::uint8_t* group_of(Tile (&tiles)[kChunks], std::size_t sub, std::size_t grou
 
 // Takes the parts of a fetch in turn.
 struct Fetching {
-  Fetch fetch;
+  Fetch<FetchKind::kParts> fetch;
   std::size_t parts;
   std::size_t next = 0;
 

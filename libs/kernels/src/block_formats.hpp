@@ -69,20 +69,46 @@ struct TileRows {
   }
 };
 
-/// Bytes that a tile asks for while it works on a super: into the second-level cache, in parts
-/// among its arithmetic. All at once, those for which no buffer is free would keep the rest
-/// waiting.
+/// How a tile asks for weights that are wanted later, into the second-level cache.
+enum class FetchKind {
+  kParts,       // so many bytes a super, or none, in a part before each block of 32 inputs
+  kLines,       // all of a super, a line at a time among the products
+  kLinesTwice,  // and those kBehind bytes before once more, into the first-level cache
+};
+constexpr std::size_t kBehind = 1792;
+
+/// What is asked for while a super (or block) is in work. Lines one at a time: four at once take a
+/// core's free buffers from the loads behind them, and a loop that computes as long as it reads
+/// takes 1.2 times as long (a Xeon with AMX).
+template <FetchKind kKind>
 struct Fetch {
   const std::uint8_t* at = nullptr;
-  std::size_t bytes = 0;
-  /// What lies so many bytes before is asked for as well, into the first-level cache; 0: nothing.
-  std::size_t behind = 0;
+  std::size_t bytes = 0;  // kParts
 
+  /// Before block `i` of `parts`.
   void part(std::size_t i, std::size_t parts) const {
-    const std::size_t share = bytes / parts;
-    for (std::size_t from = i * share; from < (i + 1) * share; from += base::kCacheLine) {
-      __builtin_prefetch(at + from, 0, 2);
-      if (behind > 0) __builtin_prefetch(at + from - behind, 0, 3);
+    if constexpr (kKind == FetchKind::kParts) {
+      const std::size_t share = bytes / parts;
+      for (std::size_t from = i * share; from < (i + 1) * share; from += base::kCacheLine) {
+        __builtin_prefetch(at + from, 0, 2);
+      }
+    }
+  }
+
+  /// At group kGroup of block `block`, to which kBytes of `at` belong. Always inline: gcc takes a
+  /// function that only prefetches for one without effects, and drops its calls where it looks for
+  /// such before it inlines.
+  template <std::size_t kBytes, std::size_t kGroup>
+  [[gnu::always_inline]] void lines(std::size_t block) const {
+    if constexpr (kKind != FetchKind::kParts) {
+      constexpr std::size_t kLines = (kBytes + base::kCacheLine - 1) / base::kCacheLine;
+      constexpr std::size_t kFirst = kGroup * kLines / layout::kGroups;
+      const std::uint8_t* const from = at + block * kBytes;
+      each<(kGroup + 1) * kLines / layout::kGroups - kFirst>([&](auto i) {
+        const std::uint8_t* const line = from + (kFirst + i) * base::kCacheLine;
+        __builtin_prefetch(line, 0, 2);
+        if constexpr (kKind == FetchKind::kLinesTwice) __builtin_prefetch(line - kBehind, 0, 3);
+      });
     }
   }
 };
@@ -122,14 +148,15 @@ struct Q8Format {
   using Layout = layout::Q8;
   static constexpr bool kIsSlow = false;
 
-  template <std::size_t kRows>
+  template <std::size_t kRows, FetchKind kFetch>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
-                  TileRows<kRows>& x, const Fetch& fetch) {
+                  TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
     fetch.part(0, 1);
     const auto d = S::load_f16(super + Layout::kScales + 2 * lane);
     typename S::BiasedDots dots[kRows];
     each<kRows>([&](auto r) { dots[r].start(x.offset(r)); });
     each<8>([&](auto g) {
+      fetch.template lines<Layout::kBytes, g>(0);
       const auto* quants = super + Layout::kQuants + g * layout::kGroupBytes + 4 * lane;
       add_group(dots, g, x, g, S::load_u8(quants));
     });
@@ -143,9 +170,9 @@ struct Q4Format {
   using Layout = layout::Q4;
   static constexpr bool kIsSlow = false;
 
-  template <std::size_t kRows>
+  template <std::size_t kRows, FetchKind kFetch>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
-                  TileRows<kRows>& x, const Fetch& fetch) {
+                  TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
     fetch.part(0, 1);
     const auto d = S::load_f16(super + Layout::kScales + 2 * lane);
     typename S::template Dots<15> dots[kRows];
@@ -154,7 +181,9 @@ struct Q4Format {
     });
     each<4>([&](auto g) {
       const auto pair = S::load_u8(super + Layout::kQuants + g * layout::kGroupBytes + 4 * lane);
+      fetch.template lines<Layout::kBytes, 2 * g>(0);
       add_group(dots, 2 * g, x, g, low_nibbles<S>(pair));
+      fetch.template lines<Layout::kBytes, 2 * g + 1>(0);
       add_group(dots, 2 * g + 1, x, g + 4, high_nibbles<S>(pair));
     });
     add_scaled<S>(acc, dots, d, x);
@@ -172,16 +201,18 @@ struct Mxfp4Format {
   using Layout = layout::Mxfp4;
   static constexpr bool kIsSlow = false;
 
-  template <std::size_t kRows>
+  template <std::size_t kRows, FetchKind kFetch>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
-                  TileRows<kRows>& x, const Fetch& fetch) {
+                  TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
     fetch.part(0, 1);
     const auto d = S::load_e8m0_half(super + Layout::kScales + lane);
     typename S::template Dots<28> dots[kRows];
     each<kRows>([&](auto r) { dots[r].start(S::template divide<3>(S::load1_i32(x.offset(r)))); });
     each<4>([&](auto g) {
       const auto pair = S::load_u8(super + Layout::kQuants + g * layout::kGroupBytes + 4 * lane);
+      fetch.template lines<Layout::kBytes, 2 * g>(0);
       add_group(dots, 2 * g, x, g, S::lookup(low_nibbles<S>(pair), kFp4Doubled));
+      fetch.template lines<Layout::kBytes, 2 * g + 1>(0);
       add_group(dots, 2 * g + 1, x, g + 4, S::lookup(high_nibbles<S>(pair), kFp4Doubled));
     });
     add_scaled<S>(acc, dots, d, x);
@@ -197,21 +228,25 @@ void fetch_shared(const std::uint8_t* super) {
       [&](auto line) { __builtin_prefetch(super + line * base::kCacheLine); });
 }
 
+template <class L>
+constexpr std::size_t kSubBlocks = L::kInputs / kRowBlock;
+template <class L>
+constexpr std::size_t kSubShare = L::kBytes / kSubBlocks<L>;  // of a super's bytes
+
 // Adds d * (the sum of scale * dot over the sub blocks) to acc in each row. Format::add_sub(sums,
-// super, i, lane, x) adds scale * dot of sub block i.
-template <class S, class Format, std::size_t kRows>
+// super, i, lane, x, fetch) adds scale * dot of sub block i.
+template <class S, class Format, std::size_t kRows, FetchKind kFetch>
 void add_subs(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
-              TileRows<kRows>& x, const Fetch& fetch) {
+              TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
   using L = typename Format::Layout;
-  constexpr std::size_t kSubs = L::kInputs / kRowBlock;
   typename S::I32 sums[kRows];
   each<kRows>([&](auto r) { sums[r] = S::set1_i32(0); });
-  fetch.part(0, kSubs);
-  Format::add_sub(sums, super, 0, lane, x);
-  for (std::size_t i = 1; i < kSubs; ++i) {
+  fetch.part(0, kSubBlocks<L>);
+  Format::add_sub(sums, super, 0, lane, x, fetch);
+  for (std::size_t i = 1; i < kSubBlocks<L>; ++i) {
     x.next_block();
-    fetch.part(i, kSubs);
-    Format::add_sub(sums, super, i, lane, x);
+    fetch.part(i, kSubBlocks<L>);
+    Format::add_sub(sums, super, i, lane, x, fetch);
   }
   const auto d = S::load_f16(super + L::kD + 2 * lane);
   each<kRows>([&](auto r) {  // all blocks of a row's 256 inputs have the same scale
@@ -249,9 +284,9 @@ template <class S, class Format, class L>
 struct ScaleMinFormat {
   using Layout = L;
 
-  template <std::size_t kRows>
+  template <std::size_t kRows, FetchKind kFetch>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
-                  TileRows<kRows>& x, const Fetch& fetch) {
+                  TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
     fetch_shared<Layout>(super);
     subtract_mins<S, Layout>(acc, super, lane, x);
     add_subs<S, Format>(acc, super, lane, x, fetch);
@@ -263,15 +298,17 @@ struct Q4KFormat : ScaleMinFormat<S, Q4KFormat<S>, layout::Q4K> {
   using Layout = layout::Q4K;
   static constexpr bool kIsSlow = false;
 
-  template <std::size_t kRows>
+  template <std::size_t kRows, FetchKind kFetch>
   static void add_sub(typename S::I32 (&sums)[kRows], const std::uint8_t* super, std::size_t i,
-                      std::size_t lane, const TileRows<kRows>& x) {
+                      std::size_t lane, const TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
     const std::uint8_t* const quants = super + Layout::kSub + i * Layout::kSubBytes + 4 * lane;
     typename S::template Dots<15> dots[kRows];
     each<kRows>([&](auto r) { dots[r].start(S::set1_i32(0)); });
     each<4>([&](auto g) {
       const auto pair = S::load_u8(quants + g * layout::kGroupBytes);
+      fetch.template lines<kSubShare<Layout>, 2 * g>(i);
       add_group(dots, 2 * g, x, g, low_nibbles<S>(pair));
+      fetch.template lines<kSubShare<Layout>, 2 * g + 1>(i);
       add_group(dots, 2 * g + 1, x, g + 4, high_nibbles<S>(pair));
     });
     add_sub_dots<S>(sums, dots,
@@ -284,9 +321,9 @@ struct Q5KFormat : ScaleMinFormat<S, Q5KFormat<S>, layout::Q5K> {
   using Layout = layout::Q5K;
   static constexpr bool kIsSlow = true;
 
-  template <std::size_t kRows>
+  template <std::size_t kRows, FetchKind kFetch>
   static void add_sub(typename S::I32 (&sums)[kRows], const std::uint8_t* super, std::size_t i,
-                      std::size_t lane, const TileRows<kRows>& x) {
+                      std::size_t lane, const TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
     const std::uint8_t* const quants = super + Layout::kSub + i * Layout::kSubBytes + 4 * lane;
     const auto high = S::load_u8(quants + Layout::kSubHigh);
     typename S::template Dots<31> dots[kRows];
@@ -295,7 +332,9 @@ struct Q5KFormat : ScaleMinFormat<S, Q5KFormat<S>, layout::Q5K> {
       const auto pair = S::load_u8(quants + g * layout::kGroupBytes);
       const auto low_bit = S::and_u8(S::template shift_left<4 - g>(high), 16);
       const auto high_bit = S::and_u8(S::template shift_right<g>(high), 16);
+      fetch.template lines<kSubShare<Layout>, 2 * g>(i);
       add_group(dots, 2 * g, x, g, S::or_u8(low_nibbles<S>(pair), low_bit));
+      fetch.template lines<kSubShare<Layout>, 2 * g + 1>(i);
       add_group(dots, 2 * g + 1, x, g + 4, S::or_u8(high_nibbles<S>(pair), high_bit));
     });
     add_sub_dots<S>(sums, dots,
@@ -309,16 +348,16 @@ struct Q6KFormat {
   using Layout = layout::Q6K;
   static constexpr bool kIsSlow = true;
 
-  template <std::size_t kRows>
+  template <std::size_t kRows, FetchKind kFetch>
   static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
-                  TileRows<kRows>& x, const Fetch& fetch) {
+                  TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
     fetch_shared<Layout>(super);
     add_subs<S, Q6KFormat>(acc, super, lane, x, fetch);
   }
 
-  template <std::size_t kRows>
+  template <std::size_t kRows, FetchKind kFetch>
   static void add_sub(typename S::I32 (&sums)[kRows], const std::uint8_t* super, std::size_t i,
-                      std::size_t lane, const TileRows<kRows>& x) {
+                      std::size_t lane, const TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
     const std::uint8_t* const quants = super + Layout::kSub + i * Layout::kSubBytes + 4 * lane;
     const std::uint8_t* const scales = super + Layout::kScales + 2 * i * layout::kLanes + lane;
     each<2>([&](auto half) {
@@ -327,7 +366,9 @@ struct Q6KFormat {
       const auto high = S::load_u8(quants + Layout::kSubHigh + half * layout::kGroupBytes);
       each<2>([&](auto g) {
         const auto pair = S::load_u8(quants + (2 * half + g) * layout::kGroupBytes);
+        fetch.template lines<kSubShare<Layout>, 4 * half + 2 * g>(i);
         add_group(dots, 2 * g, x, 4 * half + g, S::or_u8(low_nibbles<S>(pair), pair_bits<g>(high)));
+        fetch.template lines<kSubShare<Layout>, 4 * half + 2 * g + 1>(i);
         add_group(dots, 2 * g + 1, x, 4 * half + g + 2,
                   S::or_u8(high_nibbles<S>(pair), pair_bits<g + 2>(high)));
       });

@@ -62,7 +62,9 @@ TileRows<kRows> tile_rows(const Product& product, std::size_t first) {
 // too, until no more can be issued (Zen 4: 1.1 times as long where outputs are more than the caches
 // hold).
 struct Prefetch {
-  Fetch weights;
+  FetchKind kind = FetchKind::kParts;
+  const std::uint8_t* weights = nullptr;
+  std::size_t bytes = 0;  // a super; kParts
   bool outputs = false;
 };
 
@@ -77,14 +79,14 @@ struct PrefetchRule {
   // A single tile is so many bytes ahead of itself. Of several, each fetches its part of the next
   // panel: otherwise memory has nothing to do while all but the first find the panel in the caches.
   std::size_t ahead;
-  std::size_t behind;  // see Fetch
+  bool twice;  // see FetchKind
 };
 constexpr std::size_t kIntelAhead = 3 << 10;
-constexpr std::size_t kIntelNear = 1280;  // so many bytes ahead into the first-level cache
+static_assert(kIntelAhead - kBehind == 1280);  // bytes ahead the second time
 template <class S, class Format>
 PrefetchRule prefetch_rule() {
-  if (__builtin_cpu_is("intel") != 0) return {1, kIntelAhead, kIntelAhead - kIntelNear};
-  return {S::kLanes == 16 && !Format::kIsSlow ? std::size_t{5} : std::size_t{2}, 6 << 10, 0};
+  if (__builtin_cpu_is("intel") != 0) return {1, kIntelAhead, true};
+  return {S::kLanes == 16 && !Format::kIsSlow ? std::size_t{5} : std::size_t{2}, 6 << 10, false};
 }
 // Panels of which this one and the next may be too much for a second-level cache beside the rows.
 constexpr std::size_t kPrefetchPanelMax = 256 << 10;
@@ -99,35 +101,47 @@ Prefetch prefetch_of(const Product& product, std::size_t panel, std::size_t i, s
   const PrefetchRule rule = prefetch_rule<S, Format>();
   Prefetch out;
   if (tiles > 1 && bytes <= kPrefetchPanelMax) {
-    out.weights = {weights + bytes + i * bytes / tiles, Layout::kBytes / tiles};
+    out.weights = weights + bytes + i * bytes / tiles;
+    out.bytes = Layout::kBytes / tiles;
     out.outputs = true;
   } else if (i == 0 && (tiles > 1 || rows >= rule.least_rows)) {
-    const bool again = rows > 1;  // one row: so little is computed that nothing is gained
-    out.weights = {weights + rule.ahead, Layout::kBytes, again ? rule.behind : 0};
+    // Of one row so little is computed that nothing is gained by asking twice.
+    out.kind = rule.twice && rows > 1 ? FetchKind::kLinesTwice : FetchKind::kLines;
+    out.weights = weights + rule.ahead;
   }
   return out;
 }
 
-// kRows rows from `first` on times one panel. Flattened: what it calls works on registers.
-template <class S, class Format, std::size_t kRows>
-[[gnu::flatten]] void block_tile(const Product& product, std::size_t panel, std::size_t first,
-                                 const Prefetch& prefetch) {
+// kRows rows from `first` on times S::kLanes outputs of one panel, from `lane` on. Flattened: what
+// it calls works on registers.
+template <class S, class Format, std::size_t kRows, FetchKind kFetch>
+[[gnu::flatten]] void lanes_tile(const Product& product, std::size_t panel, std::size_t lane,
+                                 std::size_t first, Fetch<kFetch> fetch) {
   using Layout = typename Format::Layout;
   const std::uint8_t* const weights = product.weights->panel(panel);
   const std::size_t bytes = product.x.columns / Layout::kInputs * Layout::kBytes;
+  TileRows<kRows> rows = tile_rows<kRows>(product, first);
+  typename S::F32 acc[kRows];
+  each<kRows>([&](auto r) { acc[r] = S::zero(); });
+  for (const std::uint8_t* super = weights; super != weights + bytes; super += Layout::kBytes) {
+    Format::add(acc, super, lane, rows, fetch);
+    fetch.at += kFetch == FetchKind::kParts ? fetch.bytes : Layout::kBytes;
+  }
+  store_outputs<S>(product, panel, lane, first, acc);
+}
+
+// kRows rows from `first` on times one panel.
+template <class S, class Format, std::size_t kRows, FetchKind kFetch>
+void block_tile(const Product& product, std::size_t panel, std::size_t first,
+                const Prefetch& prefetch) {
   for (std::size_t r = 0; r < kRows && prefetch.outputs; ++r) {
     __builtin_prefetch(product.y + (first + r) * product.y_stride + panel * kPanelOutputs, 1);
   }
-  for (std::size_t lane = 0; lane < kPanelOutputs; lane += S::kLanes) {
-    TileRows<kRows> rows = tile_rows<kRows>(product, first);
-    typename S::F32 acc[kRows];
-    each<kRows>([&](auto r) { acc[r] = S::zero(); });
-    Fetch fetch = lane == 0 ? prefetch.weights : Fetch{};
-    for (const std::uint8_t* super = weights; super != weights + bytes; super += Layout::kBytes) {
-      Format::add(acc, super, lane, rows, fetch);
-      fetch.at += fetch.bytes;
-    }
-    store_outputs<S>(product, panel, lane, first, acc);
+  lanes_tile<S, Format, kRows>(product, panel, 0, first,
+                               Fetch<kFetch>{prefetch.weights, prefetch.bytes});
+  for (std::size_t lane = S::kLanes; lane < kPanelOutputs; lane += S::kLanes) {
+    lanes_tile<S, Format, kRows>(product, panel, lane, first,
+                                 Fetch<FetchKind::kParts>{});  // all is on its way
   }
 }
 
@@ -178,7 +192,18 @@ void tile(const Product& product, std::size_t panel, std::size_t first, std::siz
       tile<S, Format, kBlocks, kRows - 1>(product, panel, first, count, prefetch);
     }
   } else if constexpr (kBlocks) {
-    block_tile<S, Format, kRows>(product, panel, first, prefetch);
+    switch (prefetch.kind) {
+      case FetchKind::kParts:
+        return block_tile<S, Format, kRows, FetchKind::kParts>(product, panel, first, prefetch);
+      case FetchKind::kLinesTwice:
+        if constexpr (kRows > 1) {
+          return block_tile<S, Format, kRows, FetchKind::kLinesTwice>(product, panel, first,
+                                                                      prefetch);
+        }
+        [[fallthrough]];  // one row is never asked for twice, see prefetch_of
+      case FetchKind::kLines:
+        return block_tile<S, Format, kRows, FetchKind::kLines>(product, panel, first, prefetch);
+    }
   } else {
     float_tile<S, Format, kRows>(product, panel, first);
   }
