@@ -189,10 +189,15 @@ Result<Expert> load_expert(const gguf::File& file, const ModelConfig& config, Ex
     file.will_need(range);
   }
   const TensorReader reader(file, arena, hasher);
+  // They are read in one go, so all three lie behind each other, nearly always: threads may load
+  // several experts into the arena, but it takes long to fill one.
   for (const auto& [projection, linear] : parts) {
     const Slice& weight = projection.weight;
-    CONCLAVE_TRY(linear.weight,
-                 reader.rows(*weight.tensor, weight.first_row, weight.outputs, weight.inputs));
+    CONCLAVE_TRY(linear.weight, reader.room(*weight.tensor, weight.outputs, weight.inputs));
+  }
+  for (const auto& [projection, linear] : parts) {
+    const Slice& weight = projection.weight;
+    CONCLAVE_TRY_VOID(reader.fill(*weight.tensor, weight.first_row, linear.weight));
   }
   for (const auto& [projection, linear] : parts) {
     const Slice& bias = projection.bias;

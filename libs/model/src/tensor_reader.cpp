@@ -82,9 +82,21 @@ Result<std::span<const std::byte>> TensorReader::row_bytes(const gguf::TensorInf
 Result<kernels::PackedMatrix> TensorReader::rows(const gguf::TensorInfo& tensor,
                                                  std::uint64_t first, std::uint64_t outputs,
                                                  std::uint64_t inputs) const {
-  CONCLAVE_TRY(const auto data, row_bytes(tensor, first, outputs, inputs));
-  CONCLAVE_TRY(auto matrix, kernels::PackedMatrix::create(tensor.type, outputs, inputs, arena_));
-  const std::size_t row = data.size() / outputs;
+  CONCLAVE_TRY(auto matrix, room(tensor, outputs, inputs));
+  CONCLAVE_TRY_VOID(fill(tensor, first, matrix));
+  return matrix;
+}
+
+Result<kernels::PackedMatrix> TensorReader::room(const gguf::TensorInfo& tensor,
+                                                 std::uint64_t outputs,
+                                                 std::uint64_t inputs) const {
+  return kernels::PackedMatrix::create(tensor.type, outputs, inputs, arena_);
+}
+
+base::Status TensorReader::fill(const gguf::TensorInfo& tensor, std::uint64_t first,
+                                kernels::PackedMatrix& matrix) const {
+  CONCLAVE_TRY(const auto data, row_bytes(tensor, first, matrix.outputs(), matrix.inputs()));
+  const std::size_t row = data.size() / matrix.outputs();
   const std::size_t panels = panels_of(kChunkBytes, row);
   const std::size_t chunk = panels * kernels::kPanelOutputs * row;
   for (std::size_t panel = 0, at = 0; at < data.size(); panel += panels, at += chunk) {
@@ -93,7 +105,7 @@ Result<kernels::PackedMatrix> TensorReader::rows(const gguf::TensorInfo& tensor,
     matrix.fill(panel, rows);
   }
   file_.forget(range_of(tensor, data));
-  return matrix;
+  return {};
 }
 
 Result<kernels::PackedMatrix> TensorReader::rows(const gguf::TensorInfo& tensor,

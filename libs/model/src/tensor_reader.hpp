@@ -39,8 +39,8 @@ class TensorTable {
 /// that a loaded model is not in memory twice.
 class TensorReader : public TensorTable {
  public:
-  /// All are borrowed. `hasher`: sums the bytes of rows and float_rows in the order of the calls,
-  /// while they are in the cache for packing; null: nobody.
+  /// All are borrowed. `hasher`: sums the bytes of rows, fill and float_rows in the order of the
+  /// calls, while they are in the cache for packing; null: nobody.
   TensorReader(const gguf::File& file, base::Arena& arena, Sha256Hasher* hasher = nullptr)
       : TensorTable(file), arena_(arena), hasher_(hasher) {}
 
@@ -59,6 +59,14 @@ class TensorReader : public TensorTable {
   [[nodiscard]] base::Result<kernels::PackedMatrix> rows(const gguf::TensorInfo& tensor,
                                                          std::uint64_t first, std::uint64_t outputs,
                                                          std::uint64_t inputs) const;
+
+  /// The two halves of it: room for such rows, so that matrices that are used together lie
+  /// together, and what fills it.
+  [[nodiscard]] base::Result<kernels::PackedMatrix> room(const gguf::TensorInfo& tensor,
+                                                         std::uint64_t outputs,
+                                                         std::uint64_t inputs) const;
+  [[nodiscard]] base::Status fill(const gguf::TensorInfo& tensor, std::uint64_t first,
+                                  kernels::PackedMatrix& matrix) const;
 
   /// As rows, packed by all threads of `pool`: for what is large and has no others beside it.
   /// Without a hasher only (checked).
