@@ -32,9 +32,13 @@ std::size_t scale_block(const Linear& linear) { return kernels::scale_block(line
 constexpr std::size_t kUnit = kernels::kRowBlock;
 static_assert(kUnit % kernels::kPanelOutputs == 0);
 
-// Tiles of each of the two stages for each thread: what the last ones to work wait for in the end
-// is a small part of all.
+// An expert that is a large part of all is cut so that a layer of such ones has so many tiles of
+// each stage for each thread: what the last ones to work wait for in the end is a small part of
+// all.
 constexpr std::size_t kTilesPerThread = 8;
+// An expert is one task if so many of its kind are left for each thread: the last ones are cut, as
+// far as their outputs can be, so that threads end together.
+constexpr std::size_t kTasksLeft = 2;
 
 // Reading an expert's weights takes as long as multiplying them with about so many rows.
 constexpr std::size_t kLeastRows = 4;
@@ -117,9 +121,8 @@ Status ExpertSet::run(std::uint32_t layer, const kernels::RowsView& x,
   CONCLAVE_TRY_VOID(complete_rows(rows));
   make_room();
   plan();
-  compute_.pool.for_each(tasks_.size(), [&](std::size_t i, unsigned thread) {
-    tasks_[i].down ? run_down(tasks_[i], y) : run_inner(tasks_[i], rows, thread);
-  });
+  compute_.pool.for_each(
+      tasks_.size(), [&](std::size_t i, unsigned thread) { run_task(tasks_[i], rows, thread, y); });
   return {};
 }
 
@@ -199,8 +202,10 @@ void ExpertSet::make_room() {
   if (keep_floats) grow(floats_, rows_.size() * ffn);
 }
 
-// tasks_ in the order in which the pool hands them out: experts with many rows first, and the tiles
-// of an expert's down product behind so many others that its inner rows are ready by then.
+// tasks_ in the order in which the pool hands them out: experts with many rows first. One that is a
+// small part of what is left is a single task: its weights mostly lie behind each other, and its
+// inner rows stay in a core's caches. Others are tiles, and those of the down product come behind
+// so many other tasks that the inner rows are ready by then.
 void ExpertSet::plan() {
   const std::size_t threads = compute_.pool.threads();
   const auto cost = [](const Group& group) { return std::max(group.count, kLeastRows); };
@@ -211,27 +216,71 @@ void ExpertSet::plan() {
   });
 
   tasks_.clear();
-  const auto add = [&](std::size_t g, bool down, std::size_t outputs) {
-    const std::size_t unit = down ? kUnit : std::max(kUnit, scale_block(groups_[g].expert->down));
-    const std::size_t units = (outputs + unit - 1) / unit;
-    const std::size_t wanted = kTilesPerThread * threads * cost(groups_[g]) / total;
-    const std::size_t tiles = std::clamp<std::size_t>(wanted, 1, units);
-    for (std::size_t i = 0; i < tiles; ++i) {
-      tasks_.push_back(
-          {g, down, units * i / tiles * unit, std::min(outputs, units * (i + 1) / tiles * unit)});
-    }
-    return tiles;
-  };
+  std::size_t left = total;
   std::size_t next = 0;  // the first group whose down product is not planned
+  const auto add_down = [&] {
+    const Group& group = groups_[next];
+    if (group.tiles > 1) add_tiles(next, Stage::kDown, group.tiles);
+    ++next;
+  };
   for (std::size_t g = 0; g < groups_.size(); ++g) {
-    groups_[g].inner_tiles = static_cast<std::uint32_t>(add(g, false, config_.expert_ffn));
-    groups_[g].inner_end = tasks_.size();
-    inner_done_[g].store(0, std::memory_order_relaxed);
-    for (; next < g && tasks_.size() - groups_[next].inner_end >= threads; ++next) {
-      add(next, true, config_.hidden);
+    Group& group = groups_[g];
+    const std::size_t share = (kTasksLeft * threads * cost(group) + left - 1) / left;
+    group.tiles = share > 1 ? std::max(kTilesPerThread * threads * cost(group) / total, share) : 1;
+    left -= cost(group);
+    const std::size_t first = tasks_.size();
+    if (group.tiles > 1) {
+      add_tiles(g, Stage::kInner, group.tiles);
+    } else {
+      tasks_.push_back({g, Stage::kBoth, 0, 0});
     }
+    group.inner_end = tasks_.size();
+    group.inner_tiles = static_cast<std::uint32_t>(group.inner_end - first);
+    inner_done_[g].store(0, std::memory_order_relaxed);
+    while (next < g && tasks_.size() - groups_[next].inner_end >= threads) add_down();
   }
-  for (; next < groups_.size(); ++next) add(next, true, config_.hidden);
+  while (next < groups_.size()) add_down();
+}
+
+// At most `wanted` tasks of whole units of a stage's outputs.
+void ExpertSet::add_tiles(std::size_t group, Stage stage, std::size_t wanted) {
+  const bool down = stage == Stage::kDown;
+  const std::size_t outputs = down ? config_.hidden : config_.expert_ffn;
+  const std::size_t unit = down ? kUnit : std::max(kUnit, scale_block(groups_[group].expert->down));
+  const std::size_t units = (outputs + unit - 1) / unit;
+  const std::size_t tiles = std::min(wanted, units);
+  for (std::size_t i = 0; i < tiles; ++i) {
+    tasks_.push_back({group, stage, units * i / tiles * unit,
+                      std::min(outputs, units * (i + 1) / tiles * unit)});
+  }
+}
+
+void ExpertSet::run_task(const Task& task, const kernels::RowsView& x, unsigned thread, float* y) {
+  switch (task.stage) {
+    case Stage::kInner: {
+      run_inner(task, x, thread);
+      std::atomic<std::uint32_t>& done = inner_done_[task.group];
+      if (done.fetch_add(1, std::memory_order_acq_rel) + 1 == groups_[task.group].inner_tiles) {
+        done.notify_all();
+      }
+      return;
+    }
+    case Stage::kDown:
+      await_inner(task.group);
+      return run_down(task, y);
+    case Stage::kBoth:
+      run_inner({task.group, Stage::kInner, 0, config_.expert_ffn}, x, thread);
+      return run_down({task.group, Stage::kDown, 0, config_.hidden}, y);
+  }
+}
+
+// Tasks are handed out in their order: whoever works on the inner tiles waits for nobody.
+void ExpertSet::await_inner(std::size_t group) {
+  const std::atomic<std::uint32_t>& done = inner_done_[group];
+  for (auto tiles = done.load(std::memory_order_acquire); tiles != groups_[group].inner_tiles;
+       tiles = done.load(std::memory_order_acquire)) {
+    done.wait(tiles, std::memory_order_acquire);
+  }
 }
 
 // A tile of an expert's inner rows, some rows at a time.
@@ -245,8 +294,6 @@ void ExpertSet::run_inner(const Task& task, const kernels::RowsView& x, unsigned
     inner_rows(task, x, group.first + row, count, gate, gate + size);
     row += count;
   }
-  std::atomic<std::uint32_t>& done = inner_done_[task.group];
-  if (done.fetch_add(1, std::memory_order_acq_rel) + 1 == group.inner_tiles) done.notify_all();
 }
 
 // Columns of `task` of the inner rows of pairs [first, first + count): gate and up products,
@@ -282,12 +329,6 @@ void ExpertSet::inner_rows(const Task& task, const kernels::RowsView& x, std::si
 void ExpertSet::run_down(const Task& task, float* y) {
   const Group& group = groups_[task.group];
   const Linear& down = group.expert->down;
-  // Tasks are handed out in their order: whoever works on the inner tiles waits for nobody.
-  const std::atomic<std::uint32_t>& done = inner_done_[task.group];
-  for (auto tiles = done.load(std::memory_order_acquire); tiles != group.inner_tiles;
-       tiles = done.load(std::memory_order_acquire)) {
-    done.wait(tiles, std::memory_order_acquire);
-  }
   const kernels::RowsView floats{
       .values = floats_.data(), .rows = rows_.size(), .columns = config_.expert_ffn};
   const kernels::RowsView rows = scale_block(down) > 0 ? inner_.view(nullptr) : floats;

@@ -1,11 +1,15 @@
 // Part of a model's experts against all of them, on models with every kind of weights, layouts and
-// biases: the numbers of all of them together are held to a reference by tests/golden.
+// biases: the numbers of all of them together are held to a reference by tests/golden. And experts
+// of a larger layer that are cut into tasks in different ways.
 #include "conclave/model/expert_set.hpp"
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cstring>
 #include <random>
+#include <span>
+#include <utility>
 
 #include "conclave/model/local_experts.hpp"
 
@@ -222,6 +226,102 @@ TEST_F(ExpertSetHostingTest, CallsThatCannotBeAreRefusedByKind) {
   EXPECT_EQ(code_of(layer, narrow, {{0, 1}}), ErrorCode::kInvalidArgument);
   EXPECT_TRUE(set.run(layer, rows(), {}, nullptr));
 }
+
+// A layer whose first expert has most of the rows: it is cut into tiles, those after it are a task
+// each, and the last ones are tiles again.
+struct ExpertSetTasksTest : testing::TestWithParam<std::pair<gguf::BlockType, std::uint32_t>> {
+  static constexpr std::uint32_t kExperts = 24;
+  static constexpr std::uint32_t kHidden = 256;
+  static constexpr std::uint32_t kManyRows = 100;  // more than are worked on at once
+
+  ExpertSetTasksTest() {
+    config.architecture = find_architecture("qwen3moe").value();
+    config.layers = 1;
+    config.hidden = kHidden;
+    config.expert_ffn = GetParam().second;
+    config.gate.experts = kExperts;
+    config.gate.used = 1;
+    for (std::uint32_t row = 0; row < kManyRows; ++row) pairs.push_back({row, 0});
+    for (std::uint32_t expert = 1; expert < kExperts; ++expert) pairs.push_back({expert, expert});
+    x = normal(std::size_t{kManyRows} * kHidden);
+  }
+
+  std::vector<float> normal(std::size_t n) {
+    std::vector<float> out(n);
+    std::normal_distribution<float> distribution(0.0f, 0.1f);
+    for (float& value : out) value = distribution(random);
+    return out;
+  }
+
+  Linear linear(std::uint32_t outputs, std::uint32_t inputs) {
+    const gguf::BlockType type = GetParam().first;
+    std::vector<std::byte> blocks(gguf::bytes_of(type, std::size_t{outputs} * inputs).value());
+    if (type == gguf::BlockType::kQ4_K) {  // any bits, of which no scale is inf or NaN
+      for (std::size_t i = 0; i < blocks.size(); i += 4) {
+        const auto word = static_cast<std::uint32_t>(random() & 0x2F7F2F7Fu);
+        std::memcpy(&blocks[i], &word, sizeof word);
+      }
+    } else {
+      EXPECT_TRUE(gguf::quantize(type, normal(std::size_t{outputs} * inputs), blocks));
+    }
+    auto matrix = kernels::PackedMatrix::create(type, outputs, inputs, arena).value();
+    matrix.fill(0, blocks);
+    return {std::move(matrix), {}};
+  }
+
+  // Outputs of `pairs` on so many threads: all at once, or one expert after the other.
+  std::vector<float> outputs(unsigned threads, bool together) {
+    base::ThreadPool pool(threads);
+    const kernels::Compute compute{kernels::kernel_table(kernels::best_isa()), pool};
+    ExpertSet set(config, compute);
+    random.seed(3);
+    for (std::uint32_t expert = 0; expert < kExperts; ++expert) {
+      EXPECT_TRUE(set.insert(
+          {0, expert}, {linear(config.expert_ffn, kHidden), linear(config.expert_ffn, kHidden),
+                        linear(kHidden, config.expert_ffn)}));
+    }
+    kernels::QuantizedRows room;
+    const std::size_t block = kernels::scale_block(GetParam().first);
+    kernels::RowsView rows{.values = x.data(), .rows = kManyRows, .columns = kHidden};
+    if (block > 0) rows = kernels::quantize(compute, x.data(), kManyRows, kHidden, block, room);
+    std::vector<float> y(pairs.size() * kHidden);
+    for (std::size_t first = 0; first < pairs.size();) {
+      std::size_t count = pairs.size();
+      if (!together) count = first == 0 ? kManyRows : 1;
+      EXPECT_TRUE(
+          set.run(0, rows, std::span(pairs).subspan(first, count), y.data() + first * kHidden));
+      first += count;
+    }
+    return y;
+  }
+
+  ModelConfig config;
+  std::mt19937 random{7};
+  base::Arena arena{0};
+  std::vector<float> x;
+  std::vector<ExpertPair> pairs;
+};
+
+TEST_P(ExpertSetTasksTest, HowExpertsAreCutDoesNotChangeABit) {
+  const std::vector<float> expected = outputs(1, false);
+  EXPECT_TRUE(std::ranges::any_of(expected, [](float value) { return value != 0.0f; }));
+  for (const unsigned threads : {1u, 2u, 3u}) {
+    for (const bool together : {false, true}) {
+      const std::vector<float> y = outputs(threads, together);
+      EXPECT_EQ(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)), 0)
+          << threads << " threads, " << (together ? "all at once" : "one by one");
+    }
+  }
+}
+
+// Inner rows of one short tile more than whole ones, of whole ones, and of two blocks of 256.
+INSTANTIATE_TEST_SUITE_P(Types, ExpertSetTasksTest,
+                         testing::Values(std::pair{gguf::BlockType::kF32, 200u},
+                                         std::pair{gguf::BlockType::kQ8_0, 96u},
+                                         std::pair{gguf::BlockType::kQ4_K, 512u}),
+                         [](const auto& test) {
+                           return std::string(gguf::traits(test.param.first).name);
+                         });
 
 TEST(RowFormsTest, FollowTheTypesOfTheFile) {
   const auto forms = [](const std::string& name) {

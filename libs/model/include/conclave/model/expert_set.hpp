@@ -54,13 +54,15 @@ class ExpertSet {
     const Expert* expert = nullptr;
     std::size_t first = 0;
     std::size_t count = 0;
+    std::size_t tiles = 0;  // of each stage, at most; one: a single task does both
     std::uint32_t inner_tiles = 0;
     std::size_t inner_end = 0;  // the task after them
   };
-  // Outputs [begin, end) of the inner rows of a group, or of its down product.
+  // Outputs [begin, end) of the inner rows of a group, or of its down product; or all of both.
+  enum class Stage : std::uint8_t { kInner, kDown, kBoth };
   struct Task {
     std::size_t group = 0;
-    bool down = false;
+    Stage stage = Stage::kBoth;
     std::size_t begin = 0;
     std::size_t end = 0;
   };
@@ -71,9 +73,12 @@ class ExpertSet {
   base::Status complete_rows(kernels::RowsView& x);
   void make_room();
   void plan();
+  void add_tiles(std::size_t group, Stage stage, std::size_t wanted);
+  void run_task(const Task& task, const kernels::RowsView& x, unsigned thread, float* y);
   void run_inner(const Task& task, const kernels::RowsView& x, unsigned thread);
   void inner_rows(const Task& task, const kernels::RowsView& x, std::size_t first,
                   std::size_t count, float* gate, float* up);
+  void await_inner(std::size_t group);
   void run_down(const Task& task, float* y);
   void add_bias_part(const Linear& linear, const Task& task, float* y) const;
 
