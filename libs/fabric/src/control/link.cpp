@@ -108,8 +108,10 @@ void close_server(Server& server, std::size_t peers, std::chrono::milliseconds l
   }
   // Connections end with what listened for them: it must know how long they may still send.
   server.socket.set(zmq::sockopt::linger, static_cast<int>(linger.count()));
-  // ZeroMQ closes what listens on a thread of its own, and reports it.
-  if (!server.inproc && zmq_unbind(server.socket.handle(), server.address.c_str()) == 0) {
+  // ZeroMQ closes what listens on a thread of its own, and reports it. A name within the process is
+  // free once this returns, and with the socket only some time after it.
+  const bool unbound = zmq_unbind(server.socket.handle(), server.address.c_str()) == 0;
+  if (unbound && !server.inproc) {
     zmq::pollitem_t item{server.monitor.handle(), 0, ZMQ_POLLIN, 0};
     for (bool closed = false; !closed && zmq_poll(&item, 1, kCloseMs) > 0;) {
       const auto event = server.monitor.next();
