@@ -60,8 +60,8 @@ class TensorReader : public TensorTable {
                                                          std::uint64_t first, std::uint64_t outputs,
                                                          std::uint64_t inputs) const;
 
-  /// The two halves of it: room for such rows, so that matrices that are used together lie
-  /// together, and what fills it.
+  /// The two halves of it: room for such rows, so that matrices that are used together can lie
+  /// together, and what fills a matrix that has its room for rows of the same tensor.
   [[nodiscard]] base::Result<kernels::PackedMatrix> room(const gguf::TensorInfo& tensor,
                                                          std::uint64_t outputs,
                                                          std::uint64_t inputs) const;
