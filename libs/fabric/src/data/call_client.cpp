@@ -131,6 +131,7 @@ class CallClient::Impl final : public ClientLink::Listener {
   base::Result<DataLinkId> connect(const std::string& address);
   void disconnect(DataLinkId id);
   bool is_up(DataLinkId id) const;
+  bool is_near(DataLinkId id) const;
   base::Result<CallBuffer> prepare(DataLinkId id, const wire::ExpertCall& call);
   void send(CallId id, const wire::TraceContext& trace, Time deadline);
   void cancel(CallId id);
@@ -229,6 +230,11 @@ bool CallClient::Impl::is_up(DataLinkId id) const {
   if (link == links_.end()) return false;
   return link->second.remote ? link->second.remote->is_up()
                              : link->second.direct->target != nullptr;
+}
+
+bool CallClient::Impl::is_near(DataLinkId id) const {
+  const auto link = links_.find(id);
+  return link != links_.end() && (link->second.direct || link->second.remote->memory());
 }
 
 void CallClient::Impl::look_for_direct() {
@@ -568,6 +574,7 @@ base::Result<DataLinkId> CallClient::connect(const std::string& address) {
 }
 void CallClient::disconnect(DataLinkId link) { impl_->disconnect(link); }
 bool CallClient::is_up(DataLinkId link) const { return impl_->is_up(link); }
+bool CallClient::is_near(DataLinkId link) const { return impl_->is_near(link); }
 base::Result<CallBuffer> CallClient::prepare(DataLinkId link, const wire::ExpertCall& call) {
   return impl_->prepare(link, call);
 }

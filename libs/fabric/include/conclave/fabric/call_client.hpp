@@ -32,8 +32,8 @@ constexpr auto enum_names(Encryption /*tag*/) {
 struct DataSettings {
   Encryption encryption = Encryption::kCurve;
   bool shared_memory = true;
-  // A router has one call open on a link while it runs a layer; a hedge or a cancelled call that
-  // the worker still computes makes it two.
+  // A router has one call open on a link for each micro-batch, while it runs its layer; a hedge or
+  // a cancelled call that the worker still computes makes it one more.
   std::uint32_t calls_max = 4;
   // Calls beyond it go as frames. Pages are taken as they are used: the largest calls decide.
   std::uint64_t shared_bytes = std::uint64_t{64} << 20;
@@ -79,6 +79,7 @@ class CallClient final : public Calls {
   base::Result<DataLinkId> connect(const std::string& address) override;
   void disconnect(DataLinkId link) override;
   [[nodiscard]] bool is_up(DataLinkId link) const override;
+  [[nodiscard]] bool is_near(DataLinkId link) const override;
   base::Result<CallBuffer> prepare(DataLinkId link, const wire::ExpertCall& call) override;
   void send(CallId id, const wire::TraceContext& trace,
             std::chrono::steady_clock::time_point deadline) override;

@@ -51,6 +51,8 @@ class Calls {
   /// Ends the link and, without events, its calls; also the payloads of its replies.
   virtual void disconnect(DataLinkId link) = 0;
   [[nodiscard]] virtual bool is_up(DataLinkId link) const = 0;
+  /// Of a link that is up: calls on it stay on this machine, within this process or through memory.
+  [[nodiscard]] virtual bool is_near(DataLinkId link) const = 0;
 
   /// Memory for a call on this link. kUnavailable: the link is down; kOverloaded: as many calls as
   /// a link may have are in flight; kInvalidArgument: layout_of refuses the call. A call is in
