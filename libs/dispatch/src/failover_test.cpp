@@ -87,6 +87,61 @@ TEST_F(FailoverTest, ALinkThatGoesIsResentAtOnce) {
   EXPECT_THAT(bench.remote().lost_workers(), IsEmpty());
 }
 
+// ---- two micro-batches ----
+
+TEST_F(FailoverTest, TwoMicroBatchesWaitForTheirAnswersAtTheSameTime) {
+  bench.spread(2, 1);
+  practise();
+  const auto begin = network().now();
+  for (int layer = 0; layer < 10; ++layer) {
+    bench.start(0);
+    network().pass(std::chrono::microseconds(60));  // what the caller computes meanwhile
+    if (layer > 0) bench.expect_same_bits(bench.finish(1));
+    bench.start(1);
+    network().pass(std::chrono::microseconds(60));
+    bench.expect_same_bits(bench.finish(0));
+  }
+  bench.expect_same_bits(bench.finish(1));
+  // Of 20 answers of 100 us, each was on its way while the caller had 120 us of other work.
+  EXPECT_LE(network().now() - begin, std::chrono::microseconds(20 * 60 + 100));
+}
+
+TEST_F(FailoverTest, NobodyIsLateWhoAnsweredWhileTheCallerComputed) {
+  bench.spread(2, 2);
+  practise();
+  bench.start(0);
+  network().pass(seconds(1));
+  bench.start(1);
+  network().pass(seconds(1));
+  bench.expect_same_bits(bench.finish(0));
+  bench.expect_same_bits(bench.finish(1));
+  EXPECT_EQ(bench.counted("suspects"), 0);
+  EXPECT_EQ(bench.counted("resends"), 0);
+}
+
+TEST_F(FailoverTest, AWorkerThatIsLostUnderTwoMicroBatchesCostsNeitherABit) {
+  bench.spread(4, 2);
+  practise();
+  bench.start(0);
+  bench.start(1);
+  network().freeze("a");
+  network().cut("a");
+  bench.expect_same_bits(bench.finish(0));
+  bench.expect_same_bits(bench.finish(1));
+  EXPECT_GE(bench.counted("resends"), 2);
+}
+
+TEST_F(FailoverTest, AMicroBatchThatIsGivenUpLeavesNothingBehind) {
+  bench.spread(2, 2);
+  practise();
+  for (int i = 0; i < 20; ++i) {
+    bench.start(0);
+    bench.start(1);
+    bench.remote().abandon();
+    timed();
+  }
+}
+
 TEST_F(FailoverTest, AWorkerTenTimesSlowerIsFoundOutAndAskedLess) {
   bench.spread(2, 2);
   practise();

@@ -26,12 +26,12 @@ constexpr std::uint32_t kAttemptsMax = 10;
 
 LayerDispatch::LayerDispatch(std::uint32_t experts, const DispatchOptions& options,
                              std::uint64_t seed)
-    : experts_(experts),
-      options_(options),
-      chooser_(seed),
-      fleet_(options.health),
-      pairs_(experts, 0),
-      owners_(experts, 0) {}
+    : experts_(experts), options_(options), chooser_(seed), fleet_(options.health) {
+  for (Layer& layer : layers_) {
+    layer.pairs.assign(experts, 0);
+    layer.owners.assign(experts, 0);
+  }
+}
 
 // ---- workers ----
 
@@ -59,8 +59,10 @@ std::vector<std::optional<std::size_t>> LayerDispatch::apply(
     if (call.worker == kNobody) gone.push_back(std::move(call));
   }
   std::erase_if(calls_, [](const Call& call) { return call.worker == kNobody; });
-  for (Waiting& waiting : waiting_) {
-    if (waiting.not_by != kNobody) waiting.not_by = now_at[waiting.not_by];
+  for (Layer& layer : layers_) {
+    for (Waiting& waiting : layer.waiting) {
+      if (waiting.not_by != kNobody) waiting.not_by = now_at[waiting.not_by];
+    }
   }
   for (Call& call : gone) disown(call);
   return former;
@@ -80,32 +82,41 @@ bool LayerDispatch::is_linked(std::uint32_t layer, std::uint32_t expert) const {
          });
 }
 
-// ---- the layer at hand ----
+// ---- the layers at hand ----
 
-void LayerDispatch::begin(std::uint32_t layer, std::span<const ExpertWork> work) {
-  abandon();
-  layer_ = layer;
-  attempts_ = 0;
+void LayerDispatch::begin(std::uint32_t index, std::span<const ExpertWork> work,
+                          std::size_t batch) {
+  abandon(batch);
+  Layer& layer = layers_[batch];
+  layer.layer = index;
+  layer.attempts = 0;
   for (const ExpertWork& one : work) {
-    pairs_[one.expert] = one.pairs;
-    waiting_.push_back({one.expert, kNobody});
+    layer.pairs[one.expert] = one.pairs;
+    layer.waiting.push_back({one.expert, kNobody});
   }
-  missing_ = work.size();
+  layer.missing = work.size();
 }
 
-void LayerDispatch::abandon() {
-  for (Call& call : calls_) call.parts.clear();
-  std::ranges::fill(pairs_, 0u);
-  std::ranges::fill(owners_, 0u);
-  waiting_.clear();
-  missing_ = 0;
+void LayerDispatch::abandon(std::size_t batch) {
+  for (Call& call : calls_) {
+    if (call.batch == batch) call.parts.clear();
+  }
+  Layer& layer = layers_[batch];
+  std::ranges::fill(layer.pairs, 0u);
+  std::ranges::fill(layer.owners, 0u);
+  layer.waiting.clear();
+  layer.missing = 0;
 }
 
 std::span<const Order> LayerDispatch::plan(TimePoint now) {
   orders_.clear();
-  if (done()) return orders_;
+  if (std::ranges::all_of(layers_, [](const Layer& layer) { return layer.missing == 0; })) {
+    return orders_;
+  }
   expire(now);
-  if (!waiting_.empty() && table_) assign(now);
+  for (std::size_t batch = 0; batch < layers_.size() && table_; ++batch) {
+    if (!layers_[batch].waiting.empty()) assign(batch, now);
+  }
   return orders_;
 }
 
@@ -121,17 +132,18 @@ void LayerDispatch::expire(TimePoint now) {
 }
 
 void LayerDispatch::miss(Call& call, TimePoint now) {
+  Layer& layer = layers_[call.batch];
   if (!std::exchange(call.missed, true)) {
     workers_[call.worker].health.missed(now);
     ++stats_.suspects;
-    if (!call.parts.empty()) attempts_ = std::min(attempts_ + 1, kAttemptsMax);
+    if (!call.parts.empty()) layer.attempts = std::min(layer.attempts + 1, kAttemptsMax);
   }
   bool moved = false;
   for (AnswerPart& part : call.parts) {
-    if (!part.counts || !has_other(part.expert, call.worker, now)) continue;
+    if (!part.counts || !has_other(layer, part.expert, call.worker, now)) continue;
     part.counts = false;
-    --owners_[part.expert];
-    wait_again(part.expert);
+    --layer.owners[part.expert];
+    wait_again(layer, part.expert);
     moved = true;
   }
   if (moved) ++stats_.resends;
@@ -145,18 +157,21 @@ void LayerDispatch::miss(Call& call, TimePoint now) {
 
 void LayerDispatch::hedge(Call& call, TimePoint now) {
   if (hedges_left_ < 1.0) return;
+  Layer& layer = layers_[call.batch];
   bool any = false;
   for (const AnswerPart& part : call.parts) {
-    const bool alone = part.counts && pairs_[part.expert] > 0 && owners_[part.expert] == 1;
-    if (!alone || !has_other(part.expert, call.worker, now)) continue;
-    waiting_.push_back({part.expert, call.worker});
+    const bool alone =
+        part.counts && layer.pairs[part.expert] > 0 && layer.owners[part.expert] == 1;
+    if (!alone || !has_other(layer, part.expert, call.worker, now)) continue;
+    layer.waiting.push_back({part.expert, call.worker});
     any = true;
   }
   if (any) hedges_left_ -= 1.0;
 }
 
-bool LayerDispatch::has_other(std::uint32_t expert, std::size_t not_by, TimePoint now) const {
-  return std::ranges::any_of(table_->pool_of(layer_, expert), [&](std::uint16_t index) {
+bool LayerDispatch::has_other(const Layer& layer, std::uint32_t expert, std::size_t not_by,
+                              TimePoint now) const {
+  return std::ranges::any_of(table_->pool_of(layer.layer, expert), [&](std::uint16_t index) {
     const WorkerHealth& health = workers_[index].health;
     return index != not_by && health.is_up() && !health.pauses(now) &&
            health.standing(now) == Standing::kWell;
@@ -164,14 +179,15 @@ bool LayerDispatch::has_other(std::uint32_t expert, std::size_t not_by, TimePoin
 }
 
 // Experts with the fewest workers to choose from first, then those with the most to compute.
-void LayerDispatch::assign(TimePoint now) {
-  std::ranges::stable_sort(waiting_, {}, [this](const Waiting& waiting) {
-    return std::pair(table_->pool_of(layer_, waiting.expert).size(),
-                     ~units_of(1, pairs_[waiting.expert]));
+void LayerDispatch::assign(std::size_t batch, TimePoint now) {
+  Layer& layer = layers_[batch];
+  std::ranges::stable_sort(layer.waiting, {}, [&](const Waiting& waiting) {
+    return std::pair(table_->pool_of(layer.layer, waiting.expert).size(),
+                     ~units_of(1, layer.pairs[waiting.expert]));
   });
-  std::erase_if(waiting_, [&](const Waiting& waiting) {
+  std::erase_if(layer.waiting, [&](const Waiting& waiting) {
     const bool hedges = waiting.not_by != kNobody;
-    const std::size_t chosen = choose(waiting, now);
+    const std::size_t chosen = choose(layer, waiting, now);
     if (chosen == kNobody) return hedges;
     Worker& worker = workers_[chosen];
     if (std::ranges::find(worker.order.experts, waiting.expert) != worker.order.experts.end()) {
@@ -179,13 +195,14 @@ void LayerDispatch::assign(TimePoint now) {
     }
     worker.order.hedge = hedges && (worker.order.hedge || worker.order.experts.empty());
     worker.order.experts.push_back(waiting.expert);
-    worker.order.pairs += pairs_[waiting.expert];
-    worker.planned += units_of(1, pairs_[waiting.expert]);
+    worker.order.pairs += layer.pairs[waiting.expert];
+    worker.planned += units_of(1, layer.pairs[waiting.expert]);
     return true;
   });
   for (std::size_t i = 0; i < workers_.size(); ++i) {
     Worker& worker = workers_[i];
     if (worker.order.experts.empty()) continue;
+    worker.order.batch = batch;
     worker.order.worker = i;
     std::ranges::sort(worker.order.experts);
     orders_.push_back(std::exchange(worker.order, {}));
@@ -193,10 +210,10 @@ void LayerDispatch::assign(TimePoint now) {
   }
 }
 
-std::size_t LayerDispatch::choose(const Waiting& waiting, TimePoint now) {
+std::size_t LayerDispatch::choose(const Layer& layer, const Waiting& waiting, TimePoint now) {
   candidates_.clear();
   candidate_workers_.clear();
-  for (const std::uint16_t index : table_->pool_of(layer_, waiting.expert)) {
+  for (const std::uint16_t index : table_->pool_of(layer.layer, waiting.expert)) {
     const Worker& worker = workers_[index];
     const WorkerHealth& health = worker.health;
     if (index == waiting.not_by || !health.is_up() || health.pauses(now)) continue;
@@ -207,23 +224,24 @@ std::size_t LayerDispatch::choose(const Waiting& waiting, TimePoint now) {
     candidate_workers_.push_back(index);
   }
   if (candidates_.empty()) return kNobody;
-  return candidate_workers_[chooser_.choose(candidates_, units_of(1, pairs_[waiting.expert]))];
+  return candidate_workers_[chooser_.choose(candidates_, units_of(1, layer.pairs[waiting.expert]))];
 }
 
 void LayerDispatch::sent(const Order& order, CallId id, TimePoint now) {
   Worker& worker = workers_[order.worker];
   Call& call = calls_.emplace_back();
   call.id = id;
+  call.batch = order.batch;
   call.worker = order.worker;
   call.units = units_of(order.experts.size(), order.pairs);
   call.pairs = order.pairs;
   call.sent_at = now;
-  call.patience = patience(worker, call.units);
+  call.patience = patience(call);
   call.deadline = now + call.patience;
   call.hedge_at = TimePoint::max();
   for (const std::uint32_t expert : order.experts) {
     call.parts.push_back({expert, true});
-    ++owners_[expert];
+    ++layers_[order.batch].owners[expert];
   }
   worker.health.sent(call.units);
   if (order.hedge) {
@@ -236,18 +254,20 @@ void LayerDispatch::sent(const Order& order, CallId id, TimePoint now) {
 
 void LayerDispatch::not_sent(const Order& order, TimePoint now) {
   workers_[order.worker].health.refused(now);
-  for (const std::uint32_t expert : order.experts) wait_again(expert);
+  for (const std::uint32_t expert : order.experts) wait_again(layers_[order.batch], expert);
 }
 
 LayerDispatch::TimePoint LayerDispatch::next(TimePoint now) const {
   TimePoint next = now + options_.resend_max;
-  if (!waiting_.empty()) next = std::min(next, now + options_.health.pause);
-  // Whoever took no call just now pauses; others need not.
-  for (const Waiting& waiting : waiting_) {
-    if (!table_) break;
-    for (const std::uint16_t index : table_->pool_of(layer_, waiting.expert)) {
-      const WorkerHealth& health = workers_[index].health;
-      if (health.is_up()) next = std::min(next, std::max(now, health.pause_until()));
+  for (const Layer& layer : layers_) {
+    if (!layer.waiting.empty()) next = std::min(next, now + options_.health.pause);
+    // Whoever took no call just now pauses; others need not.
+    for (const Waiting& waiting : layer.waiting) {
+      if (!table_) break;
+      for (const std::uint16_t index : table_->pool_of(layer.layer, waiting.expert)) {
+        const WorkerHealth& health = workers_[index].health;
+        if (health.is_up()) next = std::min(next, std::max(now, health.pause_until()));
+      }
     }
   }
   for (const Call& call : calls_) {
@@ -274,16 +294,17 @@ std::span<const AnswerPart> LayerDispatch::answered(CallId id, const wire::Exper
                           reply.batch_pairs};
   workers_[call->worker].health.answered(times, now);
   fleet_.answered(times, now);
+  Layer& layer = layers_[call->batch];
   bool counts = false;
   for (AnswerPart& part : call->parts) {
     if (!part.counts) continue;
-    --owners_[part.expert];
-    part.counts = pairs_[part.expert] > 0;
+    --layer.owners[part.expert];
+    part.counts = layer.pairs[part.expert] > 0;
     if (!part.counts) continue;
     counts = true;
-    pairs_[part.expert] = 0;
-    --missing_;
-    std::erase_if(waiting_, [&](const Waiting& w) { return w.expert == part.expert; });
+    layer.pairs[part.expert] = 0;
+    --layer.missing;
+    std::erase_if(layer.waiting, [&](const Waiting& w) { return w.expert == part.expert; });
   }
   if (counts) {
     const double batch = std::max<double>(reply.batch_pairs, static_cast<double>(call->pairs));
@@ -327,50 +348,61 @@ void LayerDispatch::end(Calls::iterator call) {
   disown(ended);
 }
 
-bool LayerDispatch::is_stalled() const {
-  return !waiting_.empty() &&
-         std::ranges::all_of(calls_, [](const Call& call) { return call.parts.empty(); });
+bool LayerDispatch::is_stalled(std::size_t batch) const {
+  return !layers_[batch].waiting.empty() && std::ranges::all_of(calls_, [&](const Call& call) {
+    return call.batch != batch || call.parts.empty();
+  });
 }
 
-std::vector<std::uint32_t> LayerDispatch::waiting() const {
+std::vector<std::uint32_t> LayerDispatch::waiting(std::size_t batch) const {
   std::vector<std::uint32_t> experts;
-  for (const Waiting& waiting : waiting_) {
+  for (const Waiting& waiting : layers_[batch].waiting) {
     if (waiting.not_by == kNobody) experts.push_back(waiting.expert);
   }
   return experts;
 }
 
 std::optional<std::size_t> LayerDispatch::worker_of(CallId id) const {
-  const auto call = std::ranges::find(calls_, id, &Call::id);
+  const auto call = find(id);
   return call == calls_.end() ? std::nullopt : std::optional(call->worker);
+}
+
+std::size_t LayerDispatch::batch_of(CallId id) const {
+  const auto call = find(id);
+  CONCLAVE_CHECK(call != calls_.end());
+  return call->batch;
 }
 
 // An expert that the call owns and that has no answer yet.
 bool LayerDispatch::owns_any(const Call& call) const {
-  return std::ranges::any_of(call.parts, [this](const AnswerPart& part) {
-    return part.counts && pairs_[part.expert] > 0;
+  return std::ranges::any_of(call.parts, [&](const AnswerPart& part) {
+    return part.counts && layers_[call.batch].pairs[part.expert] > 0;
   });
 }
 
 void LayerDispatch::disown(Call& call) {
   for (const AnswerPart& part : std::exchange(call.parts, {})) {
     if (!part.counts) continue;
-    --owners_[part.expert];
-    wait_again(part.expert);
+    --layers_[call.batch].owners[part.expert];
+    wait_again(layers_[call.batch], part.expert);
   }
 }
 
-void LayerDispatch::wait_again(std::uint32_t expert) {
-  if (pairs_[expert] == 0 || owners_[expert] > 0) return;
-  const auto waits = std::ranges::find(waiting_, expert, &Waiting::expert);
-  if (waits == waiting_.end()) {
-    waiting_.push_back({expert, kNobody});
+void LayerDispatch::wait_again(Layer& layer, std::uint32_t expert) {
+  if (layer.pairs[expert] == 0 || layer.owners[expert] > 0) return;
+  const auto waits = std::ranges::find(layer.waiting, expert, &Waiting::expert);
+  if (waits == layer.waiting.end()) {
+    layer.waiting.push_back({expert, kNobody});
   } else {
     waits->not_by = kNobody;  // a hedge that is all there is
   }
 }
 
 LayerDispatch::Calls::iterator LayerDispatch::find(CallId id) {
+  return std::ranges::find(calls_, id, &Call::id);
+}
+
+LayerDispatch::Calls::const_iterator LayerDispatch::find(CallId id) const {
   return std::ranges::find(calls_, id, &Call::id);
 }
 
@@ -383,12 +415,13 @@ std::optional<DispatchOptions::Duration> LayerDispatch::quantile(const Worker& w
   return own ? own : fleet_.latencies().quantile(units, q);
 }
 
-DispatchOptions::Duration LayerDispatch::patience(const Worker& worker, std::size_t units) const {
-  const auto usual = quantile(worker, units, kDeadlineShare);
-  if (!usual) return options_.resend_max * (1u << attempts_);
+DispatchOptions::Duration LayerDispatch::patience(const Call& call) const {
+  const std::uint32_t times = 1u << layers_[call.batch].attempts;
+  const auto usual = quantile(workers_[call.worker], call.units, kDeadlineShare);
+  if (!usual) return options_.resend_max * times;
   const auto beyond = std::max<DispatchOptions::Duration>(kDeadlineBeyond, *usual / 2);
   const auto patience = std::min(kDeadlineTimes * *usual, *usual + beyond);
-  return std::clamp(patience, options_.resend_min, options_.resend_max) * (1u << attempts_);
+  return std::clamp(patience, options_.resend_min, options_.resend_max) * times;
 }
 
 }  // namespace conclave::dispatch

@@ -94,6 +94,62 @@ TEST_F(LayerDispatchTest, SpreadsALayerAndIsDoneWhenAllIsAnswered) {
   EXPECT_TRUE(core.done());
 }
 
+TEST_F(LayerDispatchTest, MicroBatchesHaveLayersOfTheirOwnUnderWay) {
+  begin({0, 1, 2, 3});
+  const auto first = send();
+  const std::vector<ExpertWork> work{{1, 5}, {2, 1}};
+  core.begin(0, work, 1);
+  const auto second = send();
+  for (const auto& [worker, call] : first) EXPECT_EQ(core.batch_of(call), 0u);
+  for (const auto& [worker, call] : second) EXPECT_EQ(core.batch_of(call), 1u);
+
+  for (const auto& [worker, call] : second) answer(call);
+  EXPECT_TRUE(core.done(1));
+  EXPECT_FALSE(core.done(0)) << "though the same experts were answered";
+
+  // The next layer of one leaves the other's as it is.
+  core.begin(0, work, 1);
+  send();
+  core.abandon(1);
+  EXPECT_THAT(answer(first.at(0)), SizeIs(2));
+  EXPECT_THAT(answer(first.at(1)), SizeIs(2));
+  EXPECT_TRUE(core.done(0));
+}
+
+TEST_F(LayerDispatchTest, AWorkerThatFailsConcernsAllMicroBatches) {
+  begin({0, 1});
+  const auto first = send();
+  const std::vector<ExpertWork> work{{2, 1}, {3, 1}};
+  core.begin(0, work, 1);
+  const auto second = send();
+  ASSERT_THAT(first, SizeIs(2));
+  ASSERT_THAT(second, SizeIs(2));
+
+  core.link(0, false, now);
+  core.failed(first.at(0), false, now);
+  core.failed(second.at(0), false, now);
+  std::map<std::size_t, std::size_t> again;  // batch -> worker
+  for (const Order& order : core.plan(now)) {
+    again[order.batch] = order.worker;
+    core.sent(order, next_call++, now);
+  }
+  EXPECT_EQ(again, (std::map<std::size_t, std::size_t>{{0, 1}, {1, 1}}));
+}
+
+TEST_F(LayerDispatchTest, AStallIsOneOfItsMicroBatch) {
+  apply(2, {{0}, {1}, {0}, {1}});
+  begin({0});
+  send();
+  core.link(1, false, now);
+  const std::vector<ExpertWork> work{{1, 1}};
+  core.begin(0, work, 1);
+  EXPECT_THAT(core.plan(now), IsEmpty());
+  EXPECT_FALSE(core.is_stalled(0));
+  EXPECT_TRUE(core.is_stalled(1));
+  EXPECT_THAT(core.waiting(1), UnorderedElementsAre(1));
+  EXPECT_THAT(core.waiting(0), IsEmpty());
+}
+
 TEST_F(LayerDispatchTest, ExpertsOfOneWorkerGoFirstAndTheOthersAround) {
   apply(2, {{0}, {0}, {0, 1}, {0, 1}});
   begin({0, 1, 2, 3});

@@ -67,10 +67,12 @@ RemoteExperts::RemoteExperts(const model::ModelConfig& config, std::vector<model
             static_cast<std::uint64_t>(now_().time_since_epoch().count())),
       changed_at_(now_()),
       absent_(std::size_t{config.layers} * config.gate.experts, 0),
-      absent_count_(config.layers, 0) {}
+      absent_count_(config.layers, 0) {
+  for (std::size_t batch = 0; batch < runs_.size(); ++batch) runs_[batch].batch = batch;
+}
 
 RemoteExperts::~RemoteExperts() {
-  release_replies();
+  for (Run& run : runs_) release_replies(run);
   for (const Link& link : links_) client_.disconnect(link.id);
 }
 
@@ -131,7 +133,7 @@ void RemoteExperts::connect_workers(std::shared_ptr<const wire::RoutingTable> ta
     if (links[i].was_up) core_.link(i, true, now_());
   }
   std::swap(links, links_);
-  // Outputs of the run at hand may lie in memory that goes with the link.
+  // Outputs of the runs at hand may lie in memory that goes with the link.
   for (const Link& gone : links) {
     if (gone.id != 0) parting_.push_back(gone.id);
   }
@@ -227,60 +229,90 @@ std::string RemoteExperts::whom_we_miss() const {
 }
 
 void RemoteExperts::maintain(TimePoint until) {
-  release_replies();
-  core_.abandon();
+  for (Run& run : runs_) release_replies(run);
+  abandon();
   apply_table();
   for (const fabric::CallEvent& event : client_.poll(until)) (void)take(event);
   apply_table();
   count();
 }
 
+bool RemoteExperts::is_remote() const {
+  return std::ranges::any_of(links_, [this](const Link& link) {
+    return link.id != 0 && client_.is_up(link.id) && !client_.is_near(link.id);
+  });
+}
+
 Status RemoteExperts::run(std::uint32_t layer, const float* x, std::size_t rows,
                           std::span<const model::ExpertPair> pairs,
                           std::span<const float*> outputs) {
-  release_replies();
-  apply_table();
-  CONCLAVE_TRY_VOID(order_.sort(pairs, rows, config_.gate.experts));
-  start(layer, x, rows);
+  start(0, layer, x, rows, pairs);
+  return finish(0, outputs);
+}
 
-  const TimePoint begin = now_();
-  const TimePoint give_up = begin + milliseconds(settings_.reload_wait_ms);
-  while (!core_.done()) {
-    Status status;
-    if (stopped_) status = fail(ErrorCode::kCancelled, "the router stops");
+void RemoteExperts::start(std::size_t batch, std::uint32_t layer, const float* x, std::size_t rows,
+                          std::span<const model::ExpertPair> pairs) {
+  Run& run = runs_[batch];
+  release_replies(run);
+  apply_table();
+  run.layer = layer;
+  run.rows = rows;
+  run.x = {.values = x, .rows = rows, .columns = config_.hidden};
+  run.stalled = false;
+  run.refusal.clear();
+  run.begin = now_();
+  run.status = begin(run, pairs);
+}
+
+Status RemoteExperts::finish(std::size_t batch, std::span<const float*> outputs) {
+  Run& run = runs_[batch];
+  Status status = std::exchange(run.status, {});
+  if (status) status = take_what_came();
+  while (status && !core_.done(batch)) {
+    status = go_on();
     if (status) status = send_orders();
-    if (status && core_.is_stalled()) status = judge_stall(give_up);
-    if (status) status = wait_for_answers();
-    if (!status) {
-      core_.abandon();
-      count();
-      return status;
-    }
+    if (status && core_.is_stalled(batch)) status = judge_stall(run);
+    if (status) status = wait_for_answers(run);
   }
+  if (!status) core_.abandon(batch);
   count();
-  layer_seconds_.observe(std::chrono::duration<double>(now_() - begin).count());
-  for (std::size_t pair = 0; pair < pairs.size(); ++pair) {
-    outputs[pair] = sorted_outputs_[order_.places()[pair]];
+  if (!status) return status;
+  layer_seconds_.observe(std::chrono::duration<double>(now_() - run.begin).count());
+  const auto places = run.order.places();
+  for (std::size_t pair = 0; pair < places.size(); ++pair) {
+    outputs[pair] = run.sorted_outputs[places[pair]];
   }
   return {};
 }
 
-void RemoteExperts::start(std::uint32_t layer, const float* x, std::size_t rows) {
-  run_.layer = layer;
-  run_.rows = rows;
-  run_.stalled = false;
-  run_.refusal.clear();
+void RemoteExperts::abandon() {
+  for (const Run& run : runs_) core_.abandon(run.batch);
+}
+
+Status RemoteExperts::go_on() const {
+  if (stopped_) return fail(ErrorCode::kCancelled, "the router stops");
+  return {};
+}
+
+Status RemoteExperts::begin(Run& run, std::span<const model::ExpertPair> pairs) {
+  CONCLAVE_TRY_VOID(go_on());
+  CONCLAVE_TRY_VOID(run.order.sort(pairs, run.rows, config_.gate.experts));
   work_.clear();
   for (std::uint32_t expert = 0; expert < config_.gate.experts; ++expert) {
-    const std::size_t count = order_.run(expert).count;
+    const std::size_t count = run.order.run(expert).count;
     if (count > 0) work_.push_back({expert, count});
   }
-  core_.begin(layer, work_);
-  sorted_outputs_.resize(order_.sorted().size());
-  const model::RowForms& forms = forms_[layer];
-  run_.x = forms.quantized()
-               ? kernels::quantize(compute_, x, rows, config_.hidden, forms.scale_block, quantized_)
-               : kernels::RowsView{.values = x, .rows = rows, .columns = config_.hidden};
+  run.sorted_outputs.resize(run.order.sorted().size());
+  const model::RowForms& forms = forms_[run.layer];
+  if (forms.quantized()) {
+    run.x = kernels::quantize(compute_, run.x.values, run.rows, config_.hidden, forms.scale_block,
+                              run.quantized);
+  }
+  core_.begin(run.layer, work_, run.batch);
+  const bool alone = std::ranges::all_of(
+      runs_, [&](const Run& other) { return other.batch == run.batch || core_.done(other.batch); });
+  if (!alone) CONCLAVE_TRY_VOID(take_what_came());
+  return send_orders();
 }
 
 // All are ready before the first goes out: on one host its worker starts at once, and perhaps on
@@ -320,37 +352,39 @@ Status RemoteExperts::prepare(const Order& order, TimePoint now) {
 
 // Numbers the rows that the worker's experts want, in their order, so that pairs stay sorted.
 wire::ExpertCall RemoteExperts::describe(const Order& order) {
+  const Run& run = runs_[order.batch];
   constexpr std::uint32_t kUnused = ~0u;
-  row_at_.assign(run_.rows, kUnused);
+  row_at_.assign(run.rows, kUnused);
   for (const std::uint32_t expert : order.experts) {
-    const auto group = order_.run(expert);
+    const auto group = run.order.run(expert);
     for (std::size_t i = 0; i < group.count; ++i) {
-      row_at_[order_.sorted()[group.first + i].row] = 0;
+      row_at_[run.order.sorted()[group.first + i].row] = 0;
     }
   }
   call_rows_.clear();
-  for (std::uint32_t row = 0; row < run_.rows; ++row) {
+  for (std::uint32_t row = 0; row < run.rows; ++row) {
     if (row_at_[row] == kUnused) continue;
     row_at_[row] = static_cast<std::uint32_t>(call_rows_.size());
     call_rows_.push_back(row);
   }
   return {.model_key = model_key_,
           .epoch = core_.table()->epoch,
-          .layer = run_.layer,
+          .layer = run.layer,
           .rows = static_cast<std::uint32_t>(call_rows_.size()),
           .pairs = static_cast<std::uint32_t>(order.pairs),
           .hidden = config_.hidden,
-          .forms = wire_forms(forms_[run_.layer])};
+          .forms = wire_forms(forms_[run.layer])};
 }
 
 void RemoteExperts::fill(const Order& order, const wire::ExpertCall& call,
                          std::span<std::byte> payload) {
+  const Run& run = runs_[order.batch];
   const wire::CallLayout layout = *wire::layout_of(call);  // prepare() accepted it
   std::byte* pair_at = payload.data() + layout.pairs;
   for (const std::uint32_t expert : order.experts) {
-    const auto group = order_.run(expert);
+    const auto group = run.order.run(expert);
     for (std::size_t i = 0; i < group.count; ++i) {
-      const model::ExpertPair pair{row_at_[order_.sorted()[group.first + i].row], expert};
+      const model::ExpertPair pair{row_at_[run.order.sorted()[group.first + i].row], expert};
       std::memcpy(pair_at, &pair, sizeof pair);
       pair_at += sizeof pair;
     }
@@ -362,33 +396,33 @@ void RemoteExperts::fill(const Order& order, const wire::ExpertCall& call,
                   row_bytes);
     }
   };
-  const model::RowForms& forms = forms_[run_.layer];
+  const model::RowForms& forms = forms_[run.layer];
   const std::size_t hidden = config_.hidden;
   if (forms.quantized()) {
-    copy_rows(run_.x.quants, hidden, layout.quants);
-    copy_rows(run_.x.scales, hidden / kernels::kRowBlock * sizeof(float), layout.scales);
+    copy_rows(run.x.quants, hidden, layout.quants);
+    copy_rows(run.x.scales, hidden / kernels::kRowBlock * sizeof(float), layout.scales);
   }
-  if (forms.floats) copy_rows(run_.x.values, hidden * sizeof(float), layout.floats);
+  if (forms.floats) copy_rows(run.x.values, hidden * sizeof(float), layout.floats);
 }
 
 // Nothing is under way, and some expert has nobody to compute it now: the table's policy decides.
-Status RemoteExperts::judge_stall(TimePoint give_up) {
+Status RemoteExperts::judge_stall(Run& run) {
   const TimePoint now = now_();
-  if (now >= give_up) return fail(nobody_computes());
-  if (!std::exchange(run_.stalled, true)) stalls_.add();
+  if (now >= run.begin + milliseconds(settings_.reload_wait_ms)) return fail(nobody_computes(run));
+  if (!std::exchange(run.stalled, true)) stalls_.add();
   const auto policy =
       core_.table() != nullptr ? core_.table()->policy : wire::DegradedPolicy::kWait;
   if (policy == wire::DegradedPolicy::kWait) return {};
   if (now < changed_at_ + milliseconds(settings_.degrade_after_ms)) return {};
-  const auto waiting = core_.waiting();
+  const auto waiting = core_.waiting(run.batch);
   const auto lost = std::ranges::find_if(
-      waiting, [this](std::uint32_t expert) { return !core_.is_linked(run_.layer, expert); });
+      waiting, [&](std::uint32_t expert) { return !core_.is_linked(run.layer, expert); });
   if (lost == waiting.end()) return {};  // somebody pauses only
   if (policy == wire::DegradedPolicy::kFail) {
     return fail(ErrorCode::kUnavailable, "experts are missing: " + whom_we_miss());
   }
   const std::size_t experts = config_.gate.experts;
-  const bool is_known = absent_[run_.layer * experts + *lost] != 0;
+  const bool is_known = absent_[run.layer * experts + *lost] != 0;
   if (is_known) return {};  // the gate wants it all the same
   for (std::uint32_t layer = config_.dense_layers; layer < config_.layers; ++layer) {
     for (std::uint32_t e = 0; e < experts; ++e) {
@@ -403,22 +437,25 @@ Status RemoteExperts::judge_stall(TimePoint give_up) {
   return fail(ErrorCode::kUnavailable, "experts are absent that were there before");
 }
 
-Status RemoteExperts::wait_for_answers() {
+Status RemoteExperts::wait_for_answers(const Run& run) {
   const TimePoint now = now_();
   const auto events = client_.poll(core_.next(now));
   for (const fabric::CallEvent& event : events) CONCLAVE_TRY_VOID(take(event));
-  if (events.empty() && !core_.done()) {
-    // Before anybody is held to be late: what came while this thread did not run.
-    for (const fabric::CallEvent& event : client_.poll(now)) CONCLAVE_TRY_VOID(take(event));
-  }
+  if (events.empty() && !core_.done(run.batch)) CONCLAVE_TRY_VOID(take_what_came());
   apply_table();
   return {};
 }
 
-base::Error RemoteExperts::nobody_computes() const {
+// Before anybody is held to be late: what came while this thread computed, or did not run.
+Status RemoteExperts::take_what_came() {
+  for (const fabric::CallEvent& event : client_.poll(now_())) CONCLAVE_TRY_VOID(take(event));
+  return {};
+}
+
+base::Error RemoteExperts::nobody_computes(const Run& run) const {
   std::string why = whom_we_miss();
-  if (why.empty()) why = run_.refusal;
-  return {ErrorCode::kUnavailable, "layer " + std::to_string(run_.layer) + " waited " +
+  if (why.empty()) why = run.refusal;
+  return {ErrorCode::kUnavailable, "layer " + std::to_string(run.layer) + " waited " +
                                        std::to_string(settings_.reload_wait_ms) + " ms: " + why};
 }
 
@@ -442,18 +479,19 @@ void RemoteExperts::failed(const fabric::CallEvent& event) {
   const auto worker = core_.worker_of(event.call);
   if (!worker) return;
   log_.warn("expert_call_failed", {{"worker", name_of(*worker)}, {"error", event.error.message}});
-  run_.refusal = name_of(*worker) + ": " + event.error.message;
+  runs_[core_.batch_of(event.call)].refusal = name_of(*worker) + ": " + event.error.message;
   core_.failed(event.call, event.error.code == ErrorCode::kDeadlineExceeded, now_());
 }
 
 Status RemoteExperts::answered(const fabric::CallEvent& event) {
   const auto worker = core_.worker_of(event.call);
+  const std::size_t batch = worker ? core_.batch_of(event.call) : 0;
   if (event.reply.ok) {
     const auto parts = core_.answered(event.call, event.reply, now_());
     if (parts.empty()) {
       client_.release(event.call);
     } else {
-      use(event, parts);
+      use(runs_[batch], event, parts);
     }
     return {};
   }
@@ -465,19 +503,20 @@ Status RemoteExperts::answered(const fabric::CallEvent& event) {
     return fail(ErrorCode::kInternal, name_of(*worker) + " refused a call: " + error.message);
   }
   log_.debug("expert_call_refused", {{"worker", name_of(*worker)}, {"error", error.message}});
-  run_.refusal = name_of(*worker) + " refuses: " + error.message;
+  runs_[batch].refusal = name_of(*worker) + " refuses: " + error.message;
   return {};
 }
 
-void RemoteExperts::use(const fabric::CallEvent& event, std::span<const AnswerPart> parts) {
+void RemoteExperts::use(Run& run, const fabric::CallEvent& event,
+                        std::span<const AnswerPart> parts) {
   const auto* y = reinterpret_cast<const float*>(event.payload.data());
   for (const AnswerPart& part : parts) {
-    const auto group = order_.run(part.expert);
+    const auto group = run.order.run(part.expert);
     for (std::size_t i = 0; i < group.count; ++i, y += config_.hidden) {
-      if (part.counts) sorted_outputs_[group.first + i] = y;
+      if (part.counts) run.sorted_outputs[group.first + i] = y;
     }
   }
-  replies_.push_back(event.call);
+  run.replies.push_back(event.call);
 }
 
 void RemoteExperts::count() {
@@ -493,9 +532,10 @@ void RemoteExperts::count() {
   add(suspects_, stats.suspects, counted_.suspects);
 }
 
-void RemoteExperts::release_replies() {
-  for (const fabric::CallId call : replies_) client_.release(call);
-  replies_.clear();
+void RemoteExperts::release_replies(Run& run) {
+  for (const fabric::CallId call : run.replies) client_.release(call);
+  run.replies.clear();
+  if (!std::ranges::all_of(runs_, [](const Run& r) { return r.replies.empty(); })) return;
   for (const fabric::DataLinkId link : parting_) client_.disconnect(link);
   parting_.clear();
 }

@@ -57,6 +57,7 @@ class SlowNetwork final : public fabric::Calls {
   [[nodiscard]] bool is_up(fabric::DataLinkId link) const override {
     return real_.is_up(link) && !is_cut(link);
   }
+  [[nodiscard]] bool is_near(fabric::DataLinkId /*link*/) const override { return false; }
   base::Result<fabric::CallBuffer> prepare(fabric::DataLinkId link,
                                            const wire::ExpertCall& call) override {
     if (is_cut(link)) return base::fail(base::ErrorCode::kUnavailable, "cut");
@@ -264,9 +265,14 @@ class Bench {
   base::Result<std::vector<float>> run(model::ExpertBackend& backend) {
     std::vector<const float*> outputs(pairs_.size());
     CONCLAVE_TRY_VOID(backend.run(layer_, x_.data(), kRows, pairs_, outputs));
-    std::vector<float> all;
-    for (const float* output : outputs) all.insert(all.end(), output, output + config_.hidden);
-    return all;
+    return numbers(outputs);
+  }
+  /// run() in its halves.
+  void start(std::size_t batch) { remote_->start(batch, layer_, x_.data(), kRows, pairs_); }
+  base::Result<std::vector<float>> finish(std::size_t batch) {
+    std::vector<const float*> outputs(pairs_.size());
+    CONCLAVE_TRY_VOID(remote_->finish(batch, outputs));
+    return numbers(outputs);
   }
   base::Result<std::vector<float>> run() { return run(*remote_); }
 
@@ -293,6 +299,12 @@ class Bench {
   }
 
  private:
+  std::vector<float> numbers(std::span<const float* const> outputs) const {
+    std::vector<float> all;
+    for (const float* output : outputs) all.insert(all.end(), output, output + config_.hidden);
+    return all;
+  }
+
   std::string path_;
   gguf::File file_;
   model::ModelConfig config_;

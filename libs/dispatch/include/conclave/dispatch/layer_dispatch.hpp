@@ -1,6 +1,7 @@
-// Who computes the experts of the layer at hand: which workers are asked for what, when another one
-// is asked as well or instead, and whose answers count. Decides only: it has no sockets, no clock
-// and sees no numbers, so that a simulation drives it as RemoteExperts does.
+// Who computes the experts of the layers at hand, one for each micro-batch: which workers are asked
+// for what, when another one is asked as well or instead, and whose answers count. Decides only: it
+// has no sockets, no clock and sees no numbers, so that a simulation drives it as RemoteExperts
+// does.
 //
 // One layer goes so:
 //
@@ -8,8 +9,11 @@
 //   until done():
 //     for each order of plan(now): send it, then sent() or not_sent()
 //     wait for links and answers until next(now); tell link(), answered(), refused(), failed()
+//
+// Another micro-batch may begin its own meanwhile. Orders and deadlines are those of all.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -22,6 +26,7 @@
 #include "conclave/dispatch/latency_book.hpp"
 #include "conclave/dispatch/replica_chooser.hpp"
 #include "conclave/dispatch/worker_health.hpp"
+#include "conclave/model/expert_backend.hpp"
 #include "conclave/wire/expert.hpp"
 #include "conclave/wire/placement.hpp"
 
@@ -46,6 +51,7 @@ struct ExpertWork {
 
 /// A call to send now.
 struct Order {
+  std::size_t batch = 0;
   std::size_t worker = 0;              // index into the table's workers
   std::vector<std::uint32_t> experts;  // rising
   std::size_t pairs = 0;
@@ -96,10 +102,10 @@ class LayerDispatch {
     return workers_[worker].health;
   }
 
-  // ---- the layer at hand ----
+  // ---- the layers at hand, by micro-batch (below model::kMicroBatchesMax) ----
 
-  /// `work`: each expert once. Calls of the layer before are disowned.
-  void begin(std::uint32_t layer, std::span<const ExpertWork> work);
+  /// `work`: each expert once. Calls of the micro-batch's layer before are disowned.
+  void begin(std::uint32_t layer, std::span<const ExpertWork> work, std::size_t batch = 0);
   /// What to send now. Each order must be told as sent() or not_sent() before the next plan().
   std::span<const Order> plan(TimePoint now);
   void sent(const Order& order, CallId call, TimePoint now);
@@ -116,15 +122,17 @@ class LayerDispatch {
   /// No answer will come. `silent`: the worker had all the time that a call may take.
   void failed(CallId call, bool silent, TimePoint now);
 
-  [[nodiscard]] bool done() const { return missing_ == 0; }
+  [[nodiscard]] bool done(std::size_t batch = 0) const { return layers_[batch].missing == 0; }
   /// Some expert waits for a worker, and nothing is under way.
-  [[nodiscard]] bool is_stalled() const;
+  [[nodiscard]] bool is_stalled(std::size_t batch = 0) const;
   /// Experts that nobody computes now.
-  [[nodiscard]] std::vector<std::uint32_t> waiting() const;
+  [[nodiscard]] std::vector<std::uint32_t> waiting(std::size_t batch = 0) const;
   /// The index of the call's worker; nothing if the call is not known (any more).
   [[nodiscard]] std::optional<std::size_t> worker_of(CallId call) const;
+  /// Of a call that is known.
+  [[nodiscard]] std::size_t batch_of(CallId call) const;
   /// Gives the layer up.
-  void abandon();
+  void abandon(std::size_t batch = 0);
 
   [[nodiscard]] const DispatchStats& stats() const { return stats_; }
 
@@ -138,6 +146,7 @@ class LayerDispatch {
   };
   struct Call {
     CallId id = 0;
+    std::size_t batch = 0;
     std::size_t worker = 0;
     std::size_t units = 0;
     std::size_t pairs = 0;
@@ -154,23 +163,33 @@ class LayerDispatch {
     std::size_t not_by = kNobody;  // a hedge: not by whom it is asked of already
   };
   using Calls = std::vector<Call>;
+  struct Layer {
+    std::uint32_t layer = 0;
+    std::size_t missing = 0;            // experts without an answer
+    std::uint32_t attempts = 0;         // deadlines that passed in this layer
+    std::vector<std::size_t> pairs;     // by expert; 0: not of this layer, or answered
+    std::vector<std::uint32_t> owners;  // by expert: calls that own it
+    std::vector<Waiting> waiting;
+  };
 
   void expire(TimePoint now);
   void miss(Call& call, TimePoint now);
   void hedge(Call& call, TimePoint now);
-  void assign(TimePoint now);
-  [[nodiscard]] std::size_t choose(const Waiting& waiting, TimePoint now);
+  void assign(std::size_t batch, TimePoint now);
+  [[nodiscard]] std::size_t choose(const Layer& layer, const Waiting& waiting, TimePoint now);
   /// Somebody in good standing, but `not_by`, could compute it now.
-  [[nodiscard]] bool has_other(std::uint32_t expert, std::size_t not_by, TimePoint now) const;
+  [[nodiscard]] bool has_other(const Layer& layer, std::uint32_t expert, std::size_t not_by,
+                               TimePoint now) const;
   [[nodiscard]] bool owns_any(const Call& call) const;
-  void wait_again(std::uint32_t expert);
+  static void wait_again(Layer& layer, std::uint32_t expert);
   void disown(Call& call);
   void end(Calls::iterator call);
   Calls::iterator find(CallId call);
+  [[nodiscard]] Calls::const_iterator find(CallId call) const;
   [[nodiscard]] std::optional<DispatchOptions::Duration> quantile(const Worker& worker,
                                                                   std::size_t units,
                                                                   double q) const;
-  [[nodiscard]] DispatchOptions::Duration patience(const Worker& worker, std::size_t units) const;
+  [[nodiscard]] DispatchOptions::Duration patience(const Call& call) const;
 
   const std::uint32_t experts_;
   const DispatchOptions options_;
@@ -182,12 +201,7 @@ class LayerDispatch {
   double hedges_left_ = 0.0;
   DispatchStats stats_;
 
-  std::uint32_t layer_ = 0;
-  std::size_t missing_ = 0;            // experts without an answer
-  std::uint32_t attempts_ = 0;         // deadlines that passed in this layer
-  std::vector<std::size_t> pairs_;     // by expert; 0: not of this layer, or answered
-  std::vector<std::uint32_t> owners_;  // by expert: calls that own it
-  std::vector<Waiting> waiting_;
+  std::array<Layer, model::kMicroBatchesMax> layers_;  // by micro-batch
 
   std::vector<Order> orders_;  // the last plan()
   std::vector<AnswerPart> answer_;

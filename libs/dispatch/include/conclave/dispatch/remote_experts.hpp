@@ -6,6 +6,7 @@
 // It does not decide where experts live (the scheduler does) and owns no thread.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -66,8 +67,8 @@ struct DispatchSettings {
   [[nodiscard]] DispatchOptions options() const;
 };
 
-/// run(), maintain() and the destructor on one thread (the engine's), which is also the client's;
-/// the others on any.
+/// What computes, maintain() and the destructor on one thread (the engine's), which is also the
+/// client's; the others on any.
 class RemoteExperts final : public model::ExpertBackend {
  public:
   using Now = std::function<std::chrono::steady_clock::time_point()>;
@@ -113,6 +114,14 @@ class RemoteExperts final : public model::ExpertBackend {
                    std::span<const model::ExpertPair> pairs,
                    std::span<const float*> outputs) override;
 
+  /// A worker that is reachable is on another machine, as far as its link tells.
+  [[nodiscard]] bool is_remote() const override;
+  /// start() sends what it can; finish() has the errors of run().
+  void start(std::size_t batch, std::uint32_t layer, const float* x, std::size_t rows,
+             std::span<const model::ExpertPair> pairs) override;
+  base::Status finish(std::size_t batch, std::span<const float*> outputs) override;
+  void abandon() override;
+
   /// Of a table with kNextBest: what no worker has been reachable for, for degrade_after_ms.
   [[nodiscard]] std::span<const std::uint8_t> absent(std::uint32_t layer) const override;
   [[nodiscard]] std::uint64_t absences() const override { return absences_; }
@@ -134,35 +143,44 @@ class RemoteExperts final : public model::ExpertBackend {
     fabric::CallId id = 0;
   };
 
-  // The layer at hand.
+  // The layer at hand of a micro-batch.
   struct Run {
+    std::size_t batch = 0;
     std::uint32_t layer = 0;
     std::size_t rows = 0;
     kernels::RowsView x;
+    base::Status status;  // of what start() did
+    TimePoint begin{};
     bool stalled = false;  // at some time nobody could be asked
     std::string refusal;   // the last one, for people
+    model::PairOrder order;
+    kernels::QuantizedRows quantized;
+    std::vector<const float*> sorted_outputs;  // of order.sorted()
+    std::vector<fabric::CallId> replies;       // whose payloads they point into
   };
 
   void apply_table();
   void connect_workers(std::shared_ptr<const wire::RoutingTable> table);
   void note_reachability();
   void note_absences();
-  void start(std::uint32_t layer, const float* x, std::size_t rows);
+  [[nodiscard]] base::Status go_on() const;
+  base::Status begin(Run& run, std::span<const model::ExpertPair> pairs);
   base::Status send_orders();
   base::Status prepare(const Order& order, TimePoint now);
   wire::ExpertCall describe(const Order& order);
   void fill(const Order& order, const wire::ExpertCall& call, std::span<std::byte> payload);
-  base::Status judge_stall(TimePoint give_up);
-  base::Status wait_for_answers();
+  base::Status judge_stall(Run& run);
+  base::Status wait_for_answers(const Run& run);
+  base::Status take_what_came();
   base::Status take(const fabric::CallEvent& event);
   base::Status answered(const fabric::CallEvent& event);
-  void use(const fabric::CallEvent& event, std::span<const AnswerPart> parts);
+  void use(Run& run, const fabric::CallEvent& event, std::span<const AnswerPart> parts);
   void failed(const fabric::CallEvent& event);
   void link_changed(fabric::DataLinkId link, bool up);
   void count();
-  void release_replies();
+  void release_replies(Run& run);
   [[nodiscard]] bool is_degradable() const;
-  [[nodiscard]] base::Error nobody_computes() const;
+  [[nodiscard]] base::Error nobody_computes(const Run& run) const;
   [[nodiscard]] std::string name_of(std::size_t worker) const;
   [[nodiscard]] std::string whom_we_miss() const;
 
@@ -193,7 +211,7 @@ class RemoteExperts final : public model::ExpertBackend {
   DispatchStats counted_;  // of the core's, what the counters have
   std::uint64_t model_key_ = 0;
   std::vector<Link> links_;                  // as the table's workers
-  std::vector<fabric::DataLinkId> parting_;  // of workers that are gone, while replies_ point there
+  std::vector<fabric::DataLinkId> parting_;  // of workers that are gone, while replies point there
 
   TimePoint changed_at_{};                   // the newest table, or news of a link
   std::vector<std::uint8_t> absent_;         // (layers, experts)
@@ -202,16 +220,13 @@ class RemoteExperts final : public model::ExpertBackend {
 
   wire::TraceContext trace_;
 
-  // Room for one run, reused.
-  Run run_;
-  model::PairOrder order_;
+  std::array<Run, model::kMicroBatchesMax> runs_;
+
+  // Room for what is sent, reused.
   std::vector<ExpertWork> work_;
-  kernels::QuantizedRows quantized_;
-  std::vector<const float*> sorted_outputs_;  // of order_.sorted()
-  std::vector<std::uint32_t> row_at_;         // row of the step -> row of the call
-  std::vector<std::uint32_t> call_rows_;      // row of the call -> row of the step
+  std::vector<std::uint32_t> row_at_;     // row of the step -> row of the call
+  std::vector<std::uint32_t> call_rows_;  // row of the call -> row of the step
   std::vector<Prepared> prepared_;
-  std::vector<fabric::CallId> replies_;  // whose payloads the last outputs point into
 };
 
 }  // namespace conclave::dispatch
