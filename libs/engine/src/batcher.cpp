@@ -65,6 +65,7 @@ void BatcherStats::add_totals(const BatcherStats& other) {
   preemptions += other.preemptions;
   steps += other.steps;
   rows += other.rows;
+  split_steps += other.split_steps;
 }
 
 Batcher::Batcher(model::Backbone& backbone, model::ExpertBackend& experts,
@@ -79,7 +80,8 @@ Batcher::Batcher(model::Backbone& backbone, model::ExpertBackend& experts,
       blocks_(pool.blocks(), file),
       forward_(backbone, experts, pool),
       samplers_(compute),
-      pace_(options.prefill_slowdown_max) {
+      pace_(options.prefill_slowdown_max),
+      experts_(experts) {
   options_.step_rows_max = std::max(1u, options_.step_rows_max);
   options_.sequences_max = std::clamp(options_.sequences_max, 1u, options_.step_rows_max);
   stats_.kv_tokens_max = std::uint64_t{blocks_.total()} * model::kKvBlockTokens;
@@ -163,7 +165,9 @@ std::span<TokenEvent> Batcher::step() {
   stats_.rows += through_;
   std::optional<Passage> passage;
   if (work_ > 0) passage = {through_, chunk_->begin, chunk_->end};
-  const auto logits = forward_.step(rows_, passage);
+  const std::size_t batches = micro_batches();
+  if (batches > 1) ++stats_.split_steps;
+  const auto logits = forward_.step(rows_, passage, batches);
   if (logits) {
     if (work_ > 0) finish_chunk();
     samplers_.for_each(shares_.size(), [&](std::size_t share, Sampler& sampler) {
@@ -181,7 +185,13 @@ std::span<TokenEvent> Batcher::step() {
   return events_;
 }
 
+std::size_t Batcher::micro_batches() {
+  if (options_.micro_batches_max < 2 || !experts_.is_remote()) return 1;
+  return overlap_.micro_batches(through_, work_ == 0);
+}
+
 void Batcher::step_took(std::chrono::nanoseconds duration) {
+  overlap_.took(duration);
   const auto decodes = static_cast<std::uint32_t>(decodes_);
   if (unpaced_ > 0) {
     pace_.was_exceeded(decodes);

@@ -214,6 +214,32 @@ TEST_F(BatcherTest, AFailedStepEndsTheSequencesInItAndNoOther) {
   expect_same(outcomes[not_in_step], expected);
 }
 
+TEST_F(BatcherTest, GoesInTwoMicroBatchesWhereThatIsFasterAndSaysTheSame) {
+  const std::vector<SequenceRequest> requests = varied_requests();
+  std::vector<Outcome> expected;
+  for (const SequenceRequest& request : requests) expected.push_back(alone(request));
+  const auto run = [&](const BatcherOptions& options, std::chrono::milliseconds split_took) {
+    outcomes.clear();
+    start(options);
+    std::vector<SequenceId> ids;
+    for (const SequenceRequest& request : requests) ids.push_back(submit(request));
+    while (batcher->has_work()) {
+      const std::uint64_t before = batcher->stats().split_steps;
+      step();
+      const bool split = batcher->stats().split_steps > before;
+      batcher->step_took(split ? split_took : std::chrono::milliseconds(10));
+    }
+    for (std::size_t i = 0; i < ids.size(); ++i) expect_same(outcomes[ids[i]], expected[i]);
+    return batcher->stats().split_steps;
+  };
+  EXPECT_EQ(run({}, std::chrono::milliseconds(5)), 0u) << "experts are here";
+  experts.remote = true;
+  EXPECT_EQ(run({.micro_batches_max = 1}, std::chrono::milliseconds(5)), 0u);
+  const std::uint64_t slower = run({}, std::chrono::milliseconds(15));
+  EXPECT_GT(slower, 0u) << "it tries";
+  EXPECT_GT(run({}, std::chrono::milliseconds(5)), slower);
+}
+
 TEST_F(BatcherTest, BrokenNumbersEndOnlyTheirSequence) {
   const std::vector<SequenceRequest> requests = varied_requests();
   const Outcome expected = alone(requests[1]);

@@ -101,6 +101,77 @@ TEST_F(ForwardTest, RowsThatWantNoLogitsLeaveThoseOfOthersAsTheyAre) {
   EXPECT_TRUE(same_bits(run(rows(1, reads, 50)), expected_next));
 }
 
+TEST_F(ForwardTest, TwoMicroBatchesComputeTheSameBits) {
+  const std::size_t vocab = demo().config().vocab;
+  const std::uint32_t layers = demo().config().layers;
+  std::vector<StepRow> step = rows(51, reads);
+  for (const StepRow& row : rows(6, decodes)) step.push_back(row);
+  for (const std::vector<std::size_t>& wanting :
+       std::vector<std::vector<std::size_t>>{{}, {3}, {56}, {0, 27, 28, 29, 50, 56}}) {
+    for (StepRow& row : step) row.wants_logits = false;
+    for (const std::size_t i : wanting) step[i].wants_logits = true;
+    const std::vector<float> expected = run(step);
+    const StepCost cost = forward.cost(0, step.size());
+    const auto logits = forward.step(step, {}, 2).value();
+    EXPECT_EQ(logits.size(), wanting.size() * vocab);
+    EXPECT_TRUE(same_bits(logits, expected));
+    EXPECT_EQ(forward.cost(0, step.size()).pairs, cost.pairs);
+  }
+
+  // With rows that pass some layers only, in steps of either kind.
+  const std::vector<StepRow> prompt = rows(50, reads);
+  const std::vector<float> expected = run(prompt);
+  const std::vector<float> expected_decodes = run(rows(20, decodes));
+  std::uint32_t decoding = 0;
+  for (std::uint32_t layer = 0; layer < layers; ++layer) {
+    std::vector<StepRow> mixed = rows(4, decodes, decoding);
+    for (StepRow row : prompt) {
+      row.wants_logits = layer + 1 == layers;
+      mixed.push_back(row);
+    }
+    const auto logits =
+        forward.step(mixed, Passage{4, layer, layer + 1}, layer % 3 == 2 ? 1 : 2).value();
+    EXPECT_TRUE(same_bits(logits.first(4 * vocab),
+                          std::span(expected_decodes).subspan(decoding * vocab, 4 * vocab)));
+    if (layer + 1 == layers) {
+      EXPECT_TRUE(same_bits(logits.subspan(4 * vocab), expected));
+    }
+    decoding += 4;
+  }
+}
+
+TEST_F(ForwardTest, GatesAMicroBatchAgainWhoseExpertsTurnOutToBeAbsent) {
+  const std::uint32_t experts = demo().config().gate.experts;
+  std::vector<StepRow> step = rows(30, reads);
+  std::vector<std::vector<float>> logits;
+  std::vector<std::vector<std::uint32_t>> replaced;
+  for (const std::size_t micro_batches : {1u, 2u}) {
+    FaultyExperts faulty;
+    for (std::uint32_t e = 0; e < experts; e += 2) faulty.lose(1, e);
+    Forward degraded(demo().backbone(), faulty, *pool);
+    // The first pass is told of the experts one by one, the second knows them all.
+    ASSERT_TRUE(degraded.step(step, {}, micro_batches));
+    const auto out = degraded.step(step, {}, micro_batches).value();
+    logits.emplace_back(out.begin(), out.end());
+    replaced.emplace_back(degraded.replaced().begin(), degraded.replaced().end());
+  }
+  EXPECT_TRUE(same_bits(logits[0], logits[1]));
+  EXPECT_EQ(replaced[0], replaced[1]);
+  EXPECT_GT(std::accumulate(replaced[0].begin(), replaced[0].end(), 0u), 0u);
+}
+
+TEST_F(ForwardTest, GoesOnAfterAMicroBatchHasFailed) {
+  FaultyExperts faulty;
+  Forward failing(demo().backbone(), faulty, *pool);
+  const std::vector<StepRow> step = rows(30, reads);
+  const std::vector<float> expected = run(step);
+  for (const int calls : {1, 2, 3}) {
+    faulty.fail_calls = calls;
+    for (int i = 0; i < calls; ++i) EXPECT_FALSE(failing.step(step, {}, 2));
+    EXPECT_TRUE(same_bits(failing.step(step, {}, 2).value(), expected));
+  }
+}
+
 TEST_F(ForwardTest, TellsWhatRowsCost) {
   const std::uint32_t used = demo().config().gate.used;
   const std::uint32_t layers = demo().config().layers;

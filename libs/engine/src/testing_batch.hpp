@@ -61,6 +61,7 @@ class FaultyExperts final : public model::ExpertBackend {
   std::span<const std::uint8_t> absent(std::uint32_t layer) const override;
   std::uint64_t absences() const override { return absences_; }
   std::uint64_t device_us() const override { return device_us_; }
+  bool is_remote() const override { return remote; }
 
   /// From now on nobody has the expert; who asks for it for the first time is told, and who asks
   /// again has waited until it was there.
@@ -68,6 +69,7 @@ class FaultyExperts final : public model::ExpertBackend {
   /// All are there again.
   void recover();
 
+  bool remote = false;
   int fail_calls = 0;
   std::uint64_t rows_run = 0;                 // of all calls that were computed
   std::uint64_t us_per_call = 0;              // that devices say they take

@@ -34,63 +34,68 @@ void Backbone::embed(std::span<const std::int32_t> tokens, float* x) const {
   });
 }
 
-void Backbone::begin_step(std::span<const RowPlace> places, std::size_t through,
+void Backbone::begin_step(BackboneStep& step, std::span<const RowPlace> places, std::size_t through,
                           const KvPool& pool) {
-  pool_ = &pool;
-  places_.assign(places.begin(), places.end());
-  all_.places = places_;
-  through_.places = all_.places.first(through);
-  use_rows(false);
-  for (Rows* rows : {&all_, now_}) {
+  step.pool_ = &pool;
+  step.places_.assign(places.begin(), places.end());
+  step.all_.places = step.places_;
+  step.through_.places = step.all_.places.first(through);
+  step.use_rows(false);
+  for (BackboneStep::Rows* rows : {&step.all_, step.now_}) {
     rows->plan.build(config_, rows->places, pool, compute_.pool.threads());
-    if (now_ == &all_) break;
+    if (step.now_ == &step.all_) break;
   }
-  cos_.resize(places.size() * rope_->pairs());
-  sin_.resize(cos_.size());
+  const std::size_t pairs = rope_->pairs();
+  step.cos_.resize(places.size() * pairs);
+  step.sin_.resize(step.cos_.size());
   // Extended precision costs some 300 plain numbers a pair.
-  each_row(compute_.pool, places.size(), 300 * rope_->pairs(), [&](std::size_t row) {
-    rope_->angles(places_[row].position, cos_.data() + row * rope_->pairs(),
-                  sin_.data() + row * rope_->pairs());
+  each_row(compute_.pool, places.size(), 300 * pairs, [&](std::size_t row) {
+    rope_->angles(places[row].position, step.cos_.data() + row * pairs,
+                  step.sin_.data() + row * pairs);
   });
   grow(normed_, places.size() * config_.hidden);
   grow(out_, places.size() * config_.hidden);
 }
 
-void Backbone::attention(std::uint32_t index, float* x) {
-  CONCLAVE_CHECK(rows_ == now_->places.size());
+void Backbone::attention(BackboneStep& step, std::uint32_t index, float* x) {
+  const std::size_t rows = step.rows_;
+  CONCLAVE_CHECK(rows == step.now_->places.size());
   const Layer& layer = layers_[index];
   const std::size_t hidden = config_.hidden;
-  each_row(compute_.pool, rows(), 2 * hidden, [&](std::size_t row) {
+  each_row(compute_.pool, rows, 2 * hidden, [&](std::size_t row) {
     compute_.kernels.rms_norm(x + row * hidden, layer.attention_norm.data(), hidden,
                               config_.norm_eps, normed_.data() + row * hidden);
   });
   layer.attention->run(compute_,
-                       {now_->places, pool_, cos_.data(), sin_.data(), &now_->plan, &scratch_},
+                       {step.now_->places, step.pool_, step.cos_.data(), step.sin_.data(),
+                        &step.now_->plan, &scratch_},
                        normed_.data(), out_.data());
-  each_row(compute_.pool, rows(), hidden, [&](std::size_t row) {
+  each_row(compute_.pool, rows, hidden, [&](std::size_t row) {
     compute_.kernels.axpy(1.0f, out_.data() + row * hidden, hidden, x + row * hidden);
   });
 }
 
-void Backbone::normalize_ffn(std::uint32_t index, const float* x, float* h) {
+void Backbone::normalize_ffn(const BackboneStep& step, std::uint32_t index, const float* x,
+                             float* h) {
   const std::size_t hidden = config_.hidden;
-  compute_.pool.for_each(rows(), [&](std::size_t row, unsigned) {
+  compute_.pool.for_each(step.rows_, [&](std::size_t row, unsigned) {
     compute_.kernels.rms_norm(x + row * hidden, layers_[index].ffn_norm.data(), hidden,
                               config_.norm_eps, h + row * hidden);
   });
 }
 
-void Backbone::route(std::uint32_t index, const float* h, std::span<const std::uint8_t> absent,
-                     Routing& routing) {
+void Backbone::route(const BackboneStep& step, std::uint32_t index, const float* h,
+                     std::span<const std::uint8_t> absent, Routing& routing) {
+  const std::size_t rows = step.rows_;
   const Layer& layer = layers_[index];
   const GateConfig& gate = config_.gate;
-  router_logits_.resize(rows() * gate.experts);
-  routing.experts.resize(rows() * gate.used);
-  routing.weights.resize(rows() * gate.used);
-  routing.replaced.assign(absent.empty() ? 0 : rows(), 0);
-  SharedRows shared(compute_, h, rows(), config_.hidden, quantized_);
+  router_logits_.resize(rows * gate.experts);
+  routing.experts.resize(rows * gate.used);
+  routing.weights.resize(rows * gate.used);
+  routing.replaced.assign(absent.empty() ? 0 : rows, 0);
+  SharedRows shared(compute_, h, rows, config_.hidden, quantized_);
   apply(compute_, layer.gate, shared, router_logits_.data());
-  compute_.pool.for_each(rows(), [&](std::size_t row, unsigned) {
+  compute_.pool.for_each(rows, [&](std::size_t row, unsigned) {
     const std::uint32_t replaced = select_present_experts(
         gate, compute_.kernels, router_logits_.data() + row * gate.experts, layer.gate_choice,
         absent, routing.experts.data() + row * gate.used, routing.weights.data() + row * gate.used);
@@ -98,47 +103,48 @@ void Backbone::route(std::uint32_t index, const float* h, std::span<const std::u
   });
 }
 
-void Backbone::feed_forward(const FeedForward& ffn, const float* h) {
+void Backbone::feed_forward(const FeedForward& ffn, std::size_t rows, const float* h) {
   const std::size_t width = ffn.up.outputs();
-  gate_.resize(rows() * width);
-  up_.resize(rows() * width);
-  SharedRows shared(compute_, h, rows(), config_.hidden, quantized_);
+  gate_.resize(rows * width);
+  up_.resize(rows * width);
+  SharedRows shared(compute_, h, rows, config_.hidden, quantized_);
   apply(compute_, {{ffn.gate, gate_.data()}, {ffn.up, up_.data()}}, shared);
-  compute_.pool.for_each(rows(), [&](std::size_t row, unsigned) {
+  compute_.pool.for_each(rows, [&](std::size_t row, unsigned) {
     activate(compute_.kernels, ExpertActivation::kSwiglu, gate_.data() + row * width,
              up_.data() + row * width, width);
   });
-  SharedRows inner(compute_, gate_.data(), rows(), width, quantized_);
+  SharedRows inner(compute_, gate_.data(), rows, width, quantized_);
   apply(compute_, ffn.down, inner, out_.data());
 }
 
-void Backbone::dense(std::uint32_t index, const float* h, float* x) {
-  feed_forward(layers_[index].ffn, h);
-  add_out(x);
+void Backbone::dense(const BackboneStep& step, std::uint32_t index, const float* h, float* x) {
+  feed_forward(layers_[index].ffn, step.rows_, h);
+  add_out(step.rows_, x);
 }
 
-void Backbone::add_out(float* x) {
-  compute_.pool.for_each(rows(), [&](std::size_t row, unsigned) {
+void Backbone::add_out(std::size_t rows, float* x) {
+  compute_.pool.for_each(rows, [&](std::size_t row, unsigned) {
     const std::size_t at = row * config_.hidden;
     compute_.kernels.axpy(1.0f, out_.data() + at, config_.hidden, x + at);
   });
 }
 
-void Backbone::combine(std::uint32_t index, const Routing& routing,
+void Backbone::combine(const BackboneStep& step, std::uint32_t index, const Routing& routing,
                        std::span<const float* const> outputs, const float* h, float* x) {
+  const std::size_t rows = step.rows_;
   const Layer& layer = layers_[index];
   const std::size_t hidden = config_.hidden;
   const bool shared = !layer.ffn.up.weight.empty();
-  share_.assign(rows(), 1.0f);
+  share_.assign(rows, 1.0f);
   if (shared) {
-    feed_forward(layer.ffn, h);
+    feed_forward(layer.ffn, rows, h);
     if (!layer.shared_gate.weight.empty()) {
-      SharedRows in(compute_, h, rows(), hidden, quantized_);
+      SharedRows in(compute_, h, rows, hidden, quantized_);
       apply(compute_, layer.shared_gate, in, share_.data());
-      compute_.kernels.sigmoid(share_.data(), rows());
+      compute_.kernels.sigmoid(share_.data(), rows);
     }
   }
-  compute_.pool.for_each(rows(), [&](std::size_t row, unsigned) {
+  compute_.pool.for_each(rows, [&](std::size_t row, unsigned) {
     const std::size_t first = row * config_.gate.used;
     const kernels::WeightedRows chosen{routing.weights.data() + first, outputs.data() + first,
                                        config_.gate.used};
@@ -149,6 +155,7 @@ void Backbone::combine(std::uint32_t index, const Routing& routing,
 
 void Backbone::logits(std::size_t rows, const float* x, float* logits) {
   const std::size_t hidden = config_.hidden;
+  grow(normed_, rows * hidden);
   for (std::size_t row = 0; row < rows; ++row) {
     compute_.kernels.rms_norm(x + row * hidden, output_norm_.data(), hidden, config_.norm_eps,
                               normed_.data() + row * hidden);

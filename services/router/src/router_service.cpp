@@ -245,6 +245,8 @@ class RouterService::Impl {
         {"generated_tokens_total", "Tokens generated",
          [](const Stats& s) { return number(s.generated_tokens); }},
         {"steps_total", "Steps computed", [](const Stats& s) { return number(s.steps); }},
+        {"split_steps_total", "Steps in two micro-batches, as other machines compute experts",
+         [](const Stats& s) { return number(s.split_steps); }},
     };
     std::vector<std::function<void(const Stats&)>> shown;
     for (const Row& row : kRows) {

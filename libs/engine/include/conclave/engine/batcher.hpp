@@ -15,6 +15,7 @@
 #include "conclave/base/result.hpp"
 #include "conclave/engine/forward.hpp"
 #include "conclave/engine/kv_blocks.hpp"
+#include "conclave/engine/overlap.hpp"
 #include "conclave/engine/sampler_pool.hpp"
 #include "conclave/engine/sequence.hpp"
 #include "conclave/engine/step_pace.hpp"
@@ -49,6 +50,8 @@ struct BatcherOptions {
   // others (of one or a few steps) in place of many slow steps. Longer ones are so the less, and
   // not at all from twice the length on, where readers would see pauses all the time.
   std::uint32_t prefill_burst_tokens = 512;
+  std::uint32_t micro_batches_max = 2;  // of a step while other machines compute experts, where it
+                                        // turns out to be faster (Overlap); 1: never
 
   /// See SamplingParams::visit.
   template <class Visitor>
@@ -67,6 +70,9 @@ struct BatcherOptions {
       "How many times as long tokens may take while long prompts are read");
     v("prefill-burst-tokens", prefill_burst_tokens, 0u, 1u << 30,
       "Prompts of up to so many tokens are read at once, at the cost of a short pause of others");
+    v("micro-batches-max", micro_batches_max, 1u, 2u,
+      "Parts of a step of which one is computed here while other machines compute the experts of "
+      "another, where that is faster (1: never)");
   }
 };
 
@@ -98,6 +104,7 @@ struct BatcherStats {
   std::uint64_t preemptions = 0;        // sequences that had to give their blocks back
   std::uint64_t steps = 0;              // that ran the model, failed ones included
   std::uint64_t rows = 0;               // of those steps
+  std::uint64_t split_steps = 0;        // of those, in two micro-batches
 
   /// Adds the totals of another batcher, whose sizes do not count.
   void add_totals(const BatcherStats& other);
@@ -160,8 +167,8 @@ class Batcher {
   std::span<TokenEvent> step();
 
   /// How long the last step() took. While sequences decode, steps then do so much work on prompts
-  /// that they take prefill_slowdown_max times as long as without, bursts apart. What is computed
-  /// stays the same.
+  /// that they take prefill_slowdown_max times as long as without, bursts apart, and go in two
+  /// micro-batches where that is faster. What is computed stays the same.
   void step_took(std::chrono::nanoseconds duration);
 
   /// Takes some more of the cache's memory from the system, where steps would otherwise wait for it
@@ -197,6 +204,7 @@ class Batcher {
   void grow();
   void admit();
   [[nodiscard]] bool enter(SequenceState& sequence);
+  [[nodiscard]] std::size_t micro_batches();
   void preempt_last();
   void fill_step();
   [[nodiscard]] bool catch_up(SequenceState& sequence, std::size_t& restores_left);
@@ -229,6 +237,8 @@ class Batcher {
   Forward forward_;
   SamplerPool samplers_;
   StepPace pace_;
+  model::ExpertBackend& experts_;
+  Overlap overlap_;
 
   std::uint64_t next_id_ = 1;
   std::map<Rank, Sequence> waiting_;

@@ -1,6 +1,8 @@
 // One pass of a model over a batch of rows: the backbone, with the experts in between.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -62,9 +64,11 @@ class Forward {
   /// row order, valid until the next call. kInvalidArgument: a token outside the vocabulary, or a
   /// position beyond the blocks of its row; and what the expert backend answers. After an error the
   /// positions of the step count as not computed, and a passage in it is over. Without `passage`
-  /// all rows pass all layers.
+  /// all rows pass all layers. With two `micro_batches` the rows go in two halves, of which one
+  /// computes while others compute the experts of the other; with an observer there is one.
   base::Result<std::span<const float>> step(std::span<const StepRow> rows,
-                                            const std::optional<Passage>& passage = {});
+                                            const std::optional<Passage>& passage = {},
+                                            std::size_t micro_batches = 1);
 
   /// Of each row of the last step: pairs, over its layers, that went to next-best experts because
   /// nobody had the gate's choice. Empty: none of any row, and what was computed is exact.
@@ -79,13 +83,40 @@ class Forward {
   void observe(RoutingObserver* observer) { observer_ = observer; }
 
  private:
+  // Rows that go through the layers together, `first` and on of the step. The first ones in x and h
+  // are theirs: all, or from keep_selected() on those that want logits.
+  struct MicroBatch {
+    std::size_t first = 0;
+    std::size_t rows = 0;
+    Passage part;                       // of these rows
+    std::span<std::uint32_t> selected;  // rows that want logits
+    bool only_selected = false;
+    float* x = nullptr;
+    float* h = nullptr;
+    model::BackboneStep step;
+    // Of the layer whose experts are under way.
+    bool waits = false;
+    std::uint32_t layer = 0;
+    std::uint64_t absences = 0;  // before its gate
+    model::Routing routing;
+    std::vector<model::ExpertPair> pairs;
+    std::vector<const float*> outputs;
+  };
+
   base::Status prepare(std::span<const StepRow> rows);
   void enter(std::size_t through, bool goes_on);
-  base::Status layers(std::size_t rows, const Passage& passage);
-  base::Status experts(std::uint32_t layer, std::size_t rows);
-  void note_replaced(std::size_t rows);
-  void note_pairs(std::size_t rows);
-  void keep_selected();
+  void split(std::size_t rows, const Passage& part, std::size_t micro_batches);
+  base::Status layers();
+  void enter_layer(std::size_t batch, std::uint32_t layer);
+  void start_experts(std::size_t batch);
+  base::Status finish_experts(std::size_t batch);
+  void note_replaced(const MicroBatch& batch);
+  void note_pairs(const MicroBatch& batch);
+  void keep_selected(MicroBatch& batch);
+  void gather_selected();
+  [[nodiscard]] static std::size_t row_of_step(const MicroBatch& batch, std::size_t row) {
+    return batch.first + (batch.only_selected ? batch.selected[row] : row);
+  }
 
   model::Backbone& backbone_;
   model::ExpertBackend& experts_;
@@ -95,10 +126,8 @@ class Forward {
   std::vector<std::int32_t> tokens_;
   std::vector<model::RowPlace> places_;
   std::vector<std::uint32_t> selected_;  // rows that want logits
-  bool only_selected_ = false;           // x_ has those and no others at its front
-  model::Routing routing_;
-  std::vector<model::ExpertPair> pairs_;
-  std::vector<const float*> outputs_;
+  std::array<MicroBatch, model::kMicroBatchesMax> batches_;
+  std::size_t batch_count_ = 1;
   std::vector<std::uint32_t> replaced_;
   std::vector<std::uint32_t> row_pairs_;
   StepCost cost_;  // of all rows
