@@ -131,13 +131,55 @@ TEST_F(FailoverTest, AWorkerThatIsLostUnderTwoMicroBatchesCostsNeitherABit) {
   EXPECT_GE(bench.counted("resends"), 2);
 }
 
+TEST_F(FailoverTest, BothMicroBatchesAreGatedAgainWhenExpertsAreLostUnderThem) {
+  bench.spread(2, 1, DegradedPolicy::kNextBest);
+  practise();
+  const std::uint64_t absences = bench.remote().absences();
+  bench.start(0);
+  bench.start(1);
+  network().freeze("b");
+  network().cut("b");
+  const auto begin = network().now();
+  EXPECT_EQ(bench.finish(0).error().code, ErrorCode::kUnavailable);
+  EXPECT_GT(bench.remote().absences(), absences);
+  EXPECT_EQ(bench.finish(1).error().code, ErrorCode::kUnavailable);
+  EXPECT_LE(network().now() - begin, milliseconds(500)) << "none waits for experts to come back";
+}
+
+TEST_F(FailoverTest, ARefusalThatAnotherMicroBatchHearsEndsTheStepForBoth) {
+  bench.spread(2, 1);
+  practise();
+  for (const char* worker : {"a", "b"}) {
+    bench.worker(worker).refuse(1, {ErrorCode::kInvalidArgument, "not a call"});
+    bench.start(0);
+    network().pass(seconds(1));
+    bench.start(1);  // hears the refusal and the other worker's answer
+    EXPECT_EQ(bench.finish(0).error().code, ErrorCode::kInternal);
+    EXPECT_EQ(bench.finish(1).error().code, ErrorCode::kInternal);
+    bench.remote().end_step();
+    for (int i = 0; i < 20; ++i) timed();
+  }
+}
+
+TEST_F(FailoverTest, ATableThatDropsAWorkerUnderTwoMicroBatchesCostsNeitherABit) {
+  bench.spread(3, 2);
+  practise();
+  bench.start(0);
+  bench.start(1);
+  bench.expect_same_bits(bench.finish(1));
+  bench.spread(2, 2);
+  bench.expect_same_bits(bench.finish(0));
+  bench.remote().end_step();
+  timed();
+}
+
 TEST_F(FailoverTest, AMicroBatchThatIsGivenUpLeavesNothingBehind) {
   bench.spread(2, 2);
   practise();
   for (int i = 0; i < 20; ++i) {
     bench.start(0);
     bench.start(1);
-    bench.remote().abandon();
+    bench.remote().end_step();
     timed();
   }
 }

@@ -117,6 +117,7 @@ std::span<const Order> LayerDispatch::plan(TimePoint now) {
   for (std::size_t batch = 0; batch < layers_.size() && table_; ++batch) {
     if (!layers_[batch].waiting.empty()) assign(batch, now);
   }
+  for (Worker& worker : workers_) worker.planned = 0;
   return orders_;
 }
 
@@ -206,7 +207,6 @@ void LayerDispatch::assign(std::size_t batch, TimePoint now) {
     worker.order.worker = i;
     std::ranges::sort(worker.order.experts);
     orders_.push_back(std::exchange(worker.order, {}));
-    worker.planned = 0;
   }
 }
 
@@ -220,7 +220,7 @@ std::size_t LayerDispatch::choose(const Layer& layer, const Waiting& waiting, Ti
     const WorkerHealth& speed = health.us_per_unit(now) > 0.0 ? health : fleet_;
     candidates_.push_back({health.standing(now), health.outstanding() + worker.planned,
                            speed.us_per_unit(now), speed.overhead_us(now), health.reluctance(now),
-                           worker.planned > 0});
+                           !worker.order.experts.empty()});
     candidate_workers_.push_back(index);
   }
   if (candidates_.empty()) return kNobody;

@@ -59,7 +59,8 @@ RemoteExperts::RemoteExperts(const model::ModelConfig& config, std::vector<model
                               "Steps that waited for an expert that no worker had ready")),
       // 50 us, a worker of this host with little to do, to 26 s, one call's longest time-outs.
       layer_seconds_(metrics.histogram("conclave_router_expert_layer_seconds",
-                                       "From a layer's pairs to their outputs",
+                                       "From a layer's pairs to their outputs, the other half of "
+                                       "the step included that is computed meanwhile",
                                        telemetry::exponential_buckets(5e-5, 2, 20))),
       reachable_(fail(ErrorCode::kUnavailable, "no routing table has come yet")),
       // Routers that start at different times draw differently.
@@ -229,10 +230,9 @@ std::string RemoteExperts::whom_we_miss() const {
 }
 
 void RemoteExperts::maintain(TimePoint until) {
-  for (Run& run : runs_) release_replies(run);
-  abandon();
+  end_step();
   apply_table();
-  for (const fabric::CallEvent& event : client_.poll(until)) (void)take(event);
+  (void)take_all(client_.poll(until));
   apply_table();
   count();
 }
@@ -253,6 +253,7 @@ Status RemoteExperts::run(std::uint32_t layer, const float* x, std::size_t rows,
 void RemoteExperts::start(std::size_t batch, std::uint32_t layer, const float* x, std::size_t rows,
                           std::span<const model::ExpertPair> pairs) {
   Run& run = runs_[batch];
+  run.absences = absences_;
   release_replies(run);
   apply_table();
   run.layer = layer;
@@ -285,12 +286,18 @@ Status RemoteExperts::finish(std::size_t batch, std::span<const float*> outputs)
   return {};
 }
 
-void RemoteExperts::abandon() {
-  for (const Run& run : runs_) core_.abandon(run.batch);
+void RemoteExperts::end_step() {
+  for (Run& run : runs_) {
+    core_.abandon(run.batch);
+    run.status = {};
+    release_replies(run);
+  }
 }
 
+// What another micro-batch could not begin ends the step for both.
 Status RemoteExperts::go_on() const {
   if (stopped_) return fail(ErrorCode::kCancelled, "the router stops");
+  for (const Run& run : runs_) CONCLAVE_TRY_VOID(run.status);
   return {};
 }
 
@@ -309,9 +316,7 @@ Status RemoteExperts::begin(Run& run, std::span<const model::ExpertPair> pairs) 
                               run.quantized);
   }
   core_.begin(run.layer, work_, run.batch);
-  const bool alone = std::ranges::all_of(
-      runs_, [&](const Run& other) { return other.batch == run.batch || core_.done(other.batch); });
-  if (!alone) CONCLAVE_TRY_VOID(take_what_came());
+  if (core_.has_calls()) CONCLAVE_TRY_VOID(take_what_came());
   return send_orders();
 }
 
@@ -423,7 +428,8 @@ Status RemoteExperts::judge_stall(Run& run) {
   }
   const std::size_t experts = config_.gate.experts;
   const bool is_known = absent_[run.layer * experts + *lost] != 0;
-  if (is_known) return {};  // the gate wants it all the same
+  if (is_known && run.absences == absences_) return {};  // the gate wants it all the same
+  if (is_known) return fail(ErrorCode::kUnavailable, "experts are absent that its gate had");
   for (std::uint32_t layer = config_.dense_layers; layer < config_.layers; ++layer) {
     for (std::uint32_t e = 0; e < experts; ++e) {
       std::uint8_t& is_absent = absent_[layer * experts + e];
@@ -440,16 +446,27 @@ Status RemoteExperts::judge_stall(Run& run) {
 Status RemoteExperts::wait_for_answers(const Run& run) {
   const TimePoint now = now_();
   const auto events = client_.poll(core_.next(now));
-  for (const fabric::CallEvent& event : events) CONCLAVE_TRY_VOID(take(event));
-  if (events.empty() && !core_.done(run.batch)) CONCLAVE_TRY_VOID(take_what_came());
+  CONCLAVE_TRY_VOID(take_all(events));
+  if (events.empty() && !core_.done(run.batch)) return take_what_came();
   apply_table();
   return {};
 }
 
 // Before anybody is held to be late: what came while this thread computed, or did not run.
 Status RemoteExperts::take_what_came() {
-  for (const fabric::CallEvent& event : client_.poll(now_())) CONCLAVE_TRY_VOID(take(event));
+  CONCLAVE_TRY_VOID(take_all(client_.poll(now_())));
+  apply_table();
   return {};
+}
+
+// The first error; what comes with it is taken all the same, or nobody would ever hear of it again.
+Status RemoteExperts::take_all(std::span<const fabric::CallEvent> events) {
+  Status first;
+  for (const fabric::CallEvent& event : events) {
+    Status status = take(event);
+    if (first) first = std::move(status);
+  }
+  return first;
 }
 
 base::Error RemoteExperts::nobody_computes(const Run& run) const {

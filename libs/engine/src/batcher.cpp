@@ -168,6 +168,7 @@ std::span<TokenEvent> Batcher::step() {
   const std::size_t batches = micro_batches();
   if (batches > 1) ++stats_.split_steps;
   const auto logits = forward_.step(rows_, passage, batches);
+  has_failed_ = !logits;
   if (logits) {
     if (work_ > 0) finish_chunk();
     samplers_.for_each(shares_.size(), [&](std::size_t share, Sampler& sampler) {
@@ -187,10 +188,12 @@ std::span<TokenEvent> Batcher::step() {
 
 std::size_t Batcher::micro_batches() {
   if (options_.micro_batches_max < 2 || !experts_.is_remote()) return 1;
-  return overlap_.micro_batches(through_, work_ == 0);
+  // Beside a chunk in few layers one half would have nearly all the rows.
+  return work_ > 0 ? 1 : overlap_.micro_batches(through_);
 }
 
 void Batcher::step_took(std::chrono::nanoseconds duration) {
+  if (has_failed_) return;
   overlap_.took(duration);
   const auto decodes = static_cast<std::uint32_t>(decodes_);
   if (unpaced_ > 0) {

@@ -47,10 +47,9 @@ base::Result<std::span<const float>> Forward::step(std::span<const StepRow> rows
   h_.resize(x_.size());
   enter(part.first, part.begin > 0);
   split(rows.size(), part, micro_batches);
-  if (base::Status status = layers(); !status) {
-    experts_.abandon();
-    return fail(std::move(status).error());
-  }
+  const base::Status status = layers();
+  experts_.end_step();
+  CONCLAVE_TRY_VOID(status);
   cost_ = {std::accumulate(row_pairs_.begin(), row_pairs_.end(), std::uint64_t{0}),
            experts_.device_us() - device_us};
   if (part.end < config.layers) {

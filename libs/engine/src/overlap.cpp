@@ -19,30 +19,28 @@ bool alike(std::size_t rows, std::size_t others) {
 
 }  // namespace
 
-std::size_t Overlap::micro_batches(std::size_t rows, bool plain) {
+std::size_t Overlap::micro_batches(std::size_t rows) {
   trial_ = nullptr;
-  batches_ = 1;
-  if (rows < 2 || !is_told_) return batches_;
+  if (rows < 2 || !is_told_) return 1;
   const auto index = static_cast<std::size_t>(std::bit_width(rows)) - 1;
   Size& size = sizes_[std::min(index, sizes_.size() - 1)];
-  batches_ = size.pays ? 2 : 1;
+  const std::size_t usual = size.pays ? 2 : 1;
   if (size.left > 0) {
     --size.left;
-    return batches_;
+    return usual;
   }
-  if (size.asked == 0) {
+  if (size.count == 0) {
     size.tries = 0;
     size.rows = rows;
-    size.best = {};
   }
   if (++size.tries > kTriesMax) {
-    size.asked = 0;
-    size.left = size.rest;
-  } else if (plain && alike(rows, size.rows)) {
-    batches_ = kTrial[size.asked];
-    trial_ = &size;
+    size.count = 0;
+    size.left = kRestMin;
+    return usual;
   }
-  return batches_;
+  if (!alike(rows, size.rows)) return usual;
+  trial_ = &size;
+  return kTrial[size.count];
 }
 
 void Overlap::took(std::chrono::nanoseconds duration) {
@@ -50,19 +48,17 @@ void Overlap::took(std::chrono::nanoseconds duration) {
   if (trial_ == nullptr) return;
   Size& size = *trial_;
   trial_ = nullptr;
-  auto& best = size.best[batches_ - 1];
-  best = best.count() == 0 ? duration : std::min(best, duration);
-  if (++size.asked == kTrial.size()) conclude(size);
+  size.ns[size.count] = static_cast<double>(duration.count());
+  if (++size.count == size.ns.size()) conclude(size);
 }
 
 void Overlap::conclude(Size& size) {
-  const auto one = static_cast<double>(size.best[0].count());
-  const auto two = static_cast<double>(size.best[1].count());
-  const bool pays = two < kGain * one;
-  size.rest = pays == size.pays ? std::min(2 * size.rest, kRestMax) : kRestMin;
+  size.count = 0;
+  const bool pays = size.ns[1] < kGain * size.ns[0];
+  if (pays != (size.ns[2] < kGain * size.ns[3])) return;
+  size.rest = size.rest > 0 && pays == size.pays ? std::min(2 * size.rest, kRestMax) : kRestMin;
   size.pays = pays;
   size.left = size.rest;
-  size.asked = 0;
 }
 
 }  // namespace conclave::engine

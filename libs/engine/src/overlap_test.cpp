@@ -16,7 +16,7 @@ struct OverlapTest : testing::Test {
   int run(int steps, std::size_t rows, const std::function<microseconds(std::size_t)>& cost) {
     int split = 0;
     for (int i = 0; i < steps; ++i) {
-      const std::size_t batches = overlap.micro_batches(rows, true);
+      const std::size_t batches = overlap.micro_batches(rows);
       if (batches == 2) ++split;
       overlap.took(cost(batches));
     }
@@ -31,7 +31,7 @@ struct OverlapTest : testing::Test {
 };
 
 TEST_F(OverlapTest, HasOneMicroBatchUntilItIsToldHowLongStepsTake) {
-  for (int i = 0; i < 100; ++i) EXPECT_EQ(overlap.micro_batches(32, true), 1u);
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(overlap.micro_batches(32), 1u);
 }
 
 TEST_F(OverlapTest, TakesTwoWhereTheyAreFaster) { EXPECT_GE(run(1000, 32, gains), 970); }
@@ -58,14 +58,37 @@ TEST_F(OverlapTest, FindsOutThatThingsHaveChanged) {
 }
 
 TEST_F(OverlapTest, OneDisturbedStepDoesNotDecide) {
-  for (int disturbed = 0; disturbed < 5; ++disturbed) {
-    overlap = {};
-    int step = 0;
-    const auto cost = [&](std::size_t batches) {
-      return step++ == disturbed ? microseconds(50'000) : gains(batches);
-    };
-    EXPECT_GE(run(65, 32, cost), 60) << disturbed;
+  for (const auto& kind : {gains, loses}) {
+    for (int disturbed = 0; disturbed < 5; ++disturbed) {
+      overlap = {};
+      int step = 0;
+      const auto cost = [&](std::size_t batches) {
+        return step++ == disturbed ? microseconds(50'000) : kind(batches);
+      };
+      run(9, 32, cost);  // two trials
+      EXPECT_EQ(run(20, 32, cost), kind(2) < kind(1) ? 20 : 0) << disturbed;
+    }
   }
+}
+
+TEST_F(OverlapTest, StepsThatGrowFavourNeither) {
+  for (const double share : {0.9, 1.1}) {
+    overlap = {};
+    double us = 1000;
+    const auto cost = [&](std::size_t batches) {
+      us *= 1.03;
+      return microseconds(static_cast<int>(batches == 2 ? share * us : us));
+    };
+    run(5, 32, cost);
+    EXPECT_EQ(run(20, 32, cost), share < 1 ? 20 : 0);
+  }
+}
+
+TEST_F(OverlapTest, AStepThatFailedSaysNothing) {
+  run(1, 32, gains);
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(overlap.micro_batches(32), 1u);
+  run(4, 32, loses);
+  EXPECT_EQ(run(20, 32, loses), 0);
 }
 
 TEST_F(OverlapTest, JudgesFewAndManyRowsApart) {
@@ -76,30 +99,17 @@ TEST_F(OverlapTest, JudgesFewAndManyRowsApart) {
 }
 
 TEST_F(OverlapTest, ComparesOnlyStepsThatAreAlike) {
-  run(1, 16, gains);
-  EXPECT_EQ(overlap.micro_batches(16, true), 1u);
-  overlap.took(microseconds(1000));
-  // Of the same size, but with more rows, or rows that pass some layers only: not in the trial.
-  EXPECT_EQ(overlap.micro_batches(28, true), 1u);
+  run(2, 16, gains);
+  EXPECT_EQ(overlap.micro_batches(28), 1u) << "as many as belong together, but not alike";
   overlap.took(microseconds(1));
-  EXPECT_EQ(overlap.micro_batches(16, false), 1u);
-  overlap.took(microseconds(1));
-  for (const std::size_t expected : {2u, 2u, 1u}) {
-    EXPECT_EQ(overlap.micro_batches(16, true), expected);
-    overlap.took(gains(expected));
-  }
-  EXPECT_EQ(overlap.micro_batches(16, true), 2u);
+  EXPECT_EQ(run(3, 16, gains), 2);
+  EXPECT_EQ(overlap.micro_batches(16), 2u);
 }
 
 TEST_F(OverlapTest, GivesATrialUpThatFindsNothingAlike) {
-  run(1, 17, gains);
-  int split = 0;
-  for (int i = 0; i < 2000; ++i) {
-    const std::size_t batches = overlap.micro_batches(i % 2 == 0 ? 16 : 31, i % 7 == 0);
-    if (batches == 2) ++split;
-    overlap.took(microseconds(1000));
-  }
-  EXPECT_LE(split, 100);
+  run(2, 16, gains);
+  EXPECT_EQ(run(70, 31, gains), 0);
+  EXPECT_LE(run(60, 16, gains), 2);
 }
 
 TEST_F(OverlapTest, DoesNotSplitASingleRow) { EXPECT_EQ(run(200, 1, gains), 0); }

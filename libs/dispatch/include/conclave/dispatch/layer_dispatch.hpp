@@ -129,6 +129,8 @@ class LayerDispatch {
   [[nodiscard]] std::vector<std::uint32_t> waiting(std::size_t batch = 0) const;
   /// The index of the call's worker; nothing if the call is not known (any more).
   [[nodiscard]] std::optional<std::size_t> worker_of(CallId call) const;
+  /// Something was sent and has not ended.
+  [[nodiscard]] bool has_calls() const { return !calls_.empty(); }
   /// Of a call that is known.
   [[nodiscard]] std::size_t batch_of(CallId call) const;
   /// Gives the layer up.
@@ -142,7 +144,7 @@ class LayerDispatch {
   struct Worker {
     WorkerHealth health;
     Order order;              // that is being made up
-    std::size_t planned = 0;  // its units
+    std::size_t planned = 0;  // units of this plan()
   };
   struct Call {
     CallId id = 0;

@@ -81,14 +81,14 @@ class RemoteExperts final : public model::ExpertBackend {
   ~RemoteExperts() override;
 
   /// A newer table; older ones, and those of another shape, are dropped. Takes effect at the next
-  /// run() or maintain(), or while one waits: it is woken.
+  /// start(), run() or maintain(), or while one of these or finish() waits: it is woken.
   void update(std::shared_ptr<const wire::RoutingTable> table);
 
   /// The epoch of the table in use; 0: none yet.
   [[nodiscard]] std::uint64_t epoch() const { return epoch_.load(std::memory_order_relaxed); }
 
-  /// Ends a run() that waits, and every later one, with kCancelled: for whoever must not wait as
-  /// long as reload_wait_ms for a thread that does.
+  /// Ends a run() or finish() that waits, and every later one, with kCancelled: for whoever must
+  /// not wait as long as reload_wait_ms for a thread that does.
   void stop();
 
   /// Applies the newest table and lets links make progress, until `until`, a link's news or
@@ -120,7 +120,7 @@ class RemoteExperts final : public model::ExpertBackend {
   void start(std::size_t batch, std::uint32_t layer, const float* x, std::size_t rows,
              std::span<const model::ExpertPair> pairs) override;
   base::Status finish(std::size_t batch, std::span<const float*> outputs) override;
-  void abandon() override;
+  void end_step() override;
 
   /// Of a table with kNextBest: what no worker has been reachable for, for degrade_after_ms.
   [[nodiscard]] std::span<const std::uint8_t> absent(std::uint32_t layer) const override;
@@ -149,7 +149,8 @@ class RemoteExperts final : public model::ExpertBackend {
     std::uint32_t layer = 0;
     std::size_t rows = 0;
     kernels::RowsView x;
-    base::Status status;  // of what start() did
+    std::uint64_t absences = 0;  // when its gate looked
+    base::Status status;         // of what start() did
     TimePoint begin{};
     bool stalled = false;  // at some time nobody could be asked
     std::string refusal;   // the last one, for people
@@ -172,6 +173,7 @@ class RemoteExperts final : public model::ExpertBackend {
   base::Status judge_stall(Run& run);
   base::Status wait_for_answers(const Run& run);
   base::Status take_what_came();
+  base::Status take_all(std::span<const fabric::CallEvent> events);
   base::Status take(const fabric::CallEvent& event);
   base::Status answered(const fabric::CallEvent& event);
   void use(Run& run, const fabric::CallEvent& event, std::span<const AnswerPart> parts);

@@ -166,9 +166,10 @@ class Batcher {
   /// only that one ends.
   std::span<TokenEvent> step();
 
-  /// How long the last step() took. While sequences decode, steps then do so much work on prompts
-  /// that they take prefill_slowdown_max times as long as without, bursts apart, and go in two
-  /// micro-batches where that is faster. What is computed stays the same.
+  /// How long the last step() took, which counts if it went well. While sequences decode, steps
+  /// then do so much work on prompts that they take prefill_slowdown_max times as long as without,
+  /// bursts apart, and go in two micro-batches where that is faster. What is computed stays the
+  /// same.
   void step_took(std::chrono::nanoseconds duration);
 
   /// Takes some more of the cache's memory from the system, where steps would otherwise wait for it
@@ -251,6 +252,7 @@ class Batcher {
   std::vector<StepRow> rows_;
   std::size_t decodes_ = 0;  // of these rows, the first, that are all their sequences miss
   std::size_t unpaced_ = 0;  // rows of prompts that are not paced
+  bool has_failed_ = false;  // its duration says nothing
   std::uint32_t work_ = 0;   // of the chunk, in rows times layers; 0: it is not in it
   std::size_t through_ = 0;  // rows that pass all layers
   std::vector<Share> shares_;

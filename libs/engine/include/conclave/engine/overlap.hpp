@@ -15,9 +15,9 @@ namespace conclave::engine {
 /// micro-batch.
 ///
 /// Steps of about as many rows (twice as many at most) are judged together. A trial is four of
-/// them, alike in rows: one, two, two, one micro-batches, so that sequences which grow meanwhile
-/// favour neither; the faster step of each kind counts, as disturbances only slow them down. What
-/// it says holds for kRestMin steps, and twice as many each time that the next trial says the same.
+/// them, alike in rows: one, two, two, one micro-batches. Both pairs of neighbours must say the
+/// same, or something disturbed one of them, and the trial begins anew. What it says holds for
+/// kRestMin steps, and twice as many each time that the next trial says the same.
 class Overlap {
  public:
   /// Steps between trials, at least and at most.
@@ -26,30 +26,29 @@ class Overlap {
   /// Two must take at most this share of the time of one: other routers want the workers, too.
   static constexpr double kGain = 0.95;
 
-  /// Micro-batches, 1 or 2, of a step of so many rows (2 at least; fewer: 1). `plain`: it has no
-  /// rows that pass some layers only, so that its duration says something.
-  [[nodiscard]] std::size_t micro_batches(std::size_t rows, bool plain);
+  /// Micro-batches, 1 or 2, of a step of so many rows (2 at least; fewer: 1) in all layers.
+  [[nodiscard]] std::size_t micro_batches(std::size_t rows);
 
-  /// The step that micro_batches() was last asked for took so long.
+  /// The step that micro_batches() was last asked for took so long. Of one that failed, nothing is
+  /// said.
   void took(std::chrono::nanoseconds duration);
 
  private:
   // Of steps with [2^i, 2^(i+1)) rows.
   struct Size {
     bool pays = false;
-    std::uint32_t rest = kRestMin;                   // steps between this trial and the next
-    std::uint32_t left = 0;                          // of them
-    std::uint32_t asked = 0;                         // of the trial's steps
-    std::uint32_t tries = 0;                         // steps since it began
-    std::size_t rows = 0;                            // of its first one
-    std::array<std::chrono::nanoseconds, 2> best{};  // by micro-batches; 0: none yet
+    std::uint32_t rest = 0;   // steps between the last trial and the next; 0: there was none
+    std::uint32_t left = 0;   // of them
+    std::uint32_t tries = 0;  // steps since the trial began
+    std::size_t rows = 0;     // of its first one
+    std::size_t count = 0;    // of its steps that are over
+    std::array<double, 4> ns{};
   };
 
   void conclude(Size& size);
 
   std::array<Size, 32> sizes_;
   Size* trial_ = nullptr;  // of the last step, if it was one of a trial
-  std::size_t batches_ = 1;
   bool is_told_ = false;
 };
 

@@ -32,9 +32,10 @@ constexpr auto enum_names(Encryption /*tag*/) {
 struct DataSettings {
   Encryption encryption = Encryption::kCurve;
   bool shared_memory = true;
-  // A router has one call open on a link for each micro-batch, while it runs its layer; a hedge or
-  // a cancelled call that the worker still computes makes it one more.
-  std::uint32_t calls_max = 4;
+  // A router has a call open on a link for each of two micro-batches while it runs their layers, as
+  // many again where another worker was lost, and hedges and cancelled calls that the worker still
+  // computes.
+  std::uint32_t calls_max = 8;
   // Calls beyond it go as frames. Pages are taken as they are used: the largest calls decide.
   std::uint64_t shared_bytes = std::uint64_t{64} << 20;
   std::uint32_t heartbeat_ms = 1000;

@@ -35,7 +35,8 @@ class ExpertBackend {
 
   /// run() in two halves, for one micro-batch (below kMicroBatchesMax) while another has its own
   /// under way. x and pairs must stay until finish(), which says how it went and fills `outputs`;
-  /// they are valid until the next run() or finish(). By default finish() does all of it.
+  /// they are valid until the next run(), finish(), or start() of the same micro-batch. By default
+  /// finish() does all of it.
   virtual void start(std::size_t batch, std::uint32_t layer, const float* x, std::size_t rows,
                      std::span<const ExpertPair> pairs) {
     started_[batch] = {layer, x, rows, pairs};
@@ -44,8 +45,8 @@ class ExpertBackend {
     const Started& all = started_[batch];
     return run(all.layer, all.x, all.rows, all.pairs, outputs);
   }
-  /// Gives up what was started and not finished.
-  virtual void abandon() {}
+  /// Gives up what was started and not finished, and the outputs of what was.
+  virtual void end_step() {}
 
   /// Experts of this layer that nobody computes now and that a gate shall do without where it can,
   /// (experts) of 0 and 1, or empty: none. Pairs of such experts may be asked for all the same; the
