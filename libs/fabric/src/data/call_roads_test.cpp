@@ -80,13 +80,13 @@ TEST_P(CallRoadsTest, CarriesQuantizedRows) {
 TEST_P(CallRoadsTest, KeepsSeveralCallsOfALinkApart) {
   const DataLinkId link = ends.link_up();
   std::map<CallId, std::uint32_t> seeds;
-  for (std::uint32_t seed = 1; seed <= 4; ++seed) {
+  for (std::uint32_t seed = 1; seed <= DataSettings().calls_max; ++seed) {
     seeds[ends.send(link, call_of(seed, 100), seed)] = seed;
   }
   const auto refused = ends.client->prepare(link, call_of(1, 1));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kOverloaded);
-  for (int i = 0; i < 4; ++i) {
+  while (!seeds.empty()) {
     const Happened reply = ends.wait(Kind::kReply);
     ASSERT_TRUE(seeds.contains(reply.call));
     EXPECT_EQ(reply.y, expected_of(call_of(seeds[reply.call], 100), seeds[reply.call]));
