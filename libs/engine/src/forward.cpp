@@ -193,7 +193,7 @@ void Forward::start_experts(std::size_t index) {
 // Again as often as the backend finds more experts absent, which it does at most once for each.
 base::Status Forward::finish_experts(std::size_t index) {
   MicroBatch& batch = batches_[index];
-  if (!std::exchange(batch.waits, false)) return {};
+  if (!batch.waits) return {};
   for (;;) {
     const base::Status status = experts_.finish(index, batch.outputs);
     if (status) break;

@@ -149,8 +149,6 @@ TEST_F(ForwardTest, GatesAMicroBatchAgainWhoseExpertsTurnOutToBeAbsent) {
     FaultyExperts faulty;
     for (std::uint32_t e = 0; e < experts; e += 2) faulty.lose(1, e);
     Forward degraded(demo().backbone(), faulty, *pool);
-    // The first pass is told of the experts one by one, the second knows them all.
-    ASSERT_TRUE(degraded.step(step, {}, micro_batches));
     const auto out = degraded.step(step, {}, micro_batches).value();
     logits.emplace_back(out.begin(), out.end());
     replaced.emplace_back(degraded.replaced().begin(), degraded.replaced().end());

@@ -119,6 +119,19 @@ base::Status FaultyExperts::run(std::uint32_t layer, const float* x, std::size_t
   return {};
 }
 
+void FaultyExperts::start(std::size_t batch, std::uint32_t layer, const float* x, std::size_t rows,
+                          std::span<const model::ExpertPair> pairs) {
+  gated_[batch] = absences_;
+  ExpertBackend::start(batch, layer, x, rows, pairs);
+}
+
+base::Status FaultyExperts::finish(std::size_t batch, std::span<const float*> outputs) {
+  if (gated_[batch] != absences_) {
+    return base::fail(ErrorCode::kUnavailable, "experts are absent that its gate had");
+  }
+  return ExpertBackend::finish(batch, outputs);
+}
+
 std::span<const std::uint8_t> FaultyExperts::absent(std::uint32_t layer) const {
   if (layer >= layers_.size()) return {};
   const auto& known = layers_[layer].known;

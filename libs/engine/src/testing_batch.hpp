@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 
+#include <array>
 #include <map>
 #include <memory>
 #include <optional>
@@ -58,6 +59,9 @@ class FaultyExperts final : public model::ExpertBackend {
   base::Status run(std::uint32_t layer, const float* x, std::size_t rows,
                    std::span<const model::ExpertPair> pairs,
                    std::span<const float*> outputs) override;
+  void start(std::size_t batch, std::uint32_t layer, const float* x, std::size_t rows,
+             std::span<const model::ExpertPair> pairs) override;
+  base::Status finish(std::size_t batch, std::span<const float*> outputs) override;
   std::span<const std::uint8_t> absent(std::uint32_t layer) const override;
   std::uint64_t absences() const override { return absences_; }
   std::uint64_t device_us() const override { return device_us_; }
@@ -82,6 +86,7 @@ class FaultyExperts final : public model::ExpertBackend {
   };
   std::vector<Layer> layers_;
   std::uint64_t absences_ = 0;
+  std::array<std::uint64_t, model::kMicroBatchesMax> gated_{};  // absences_ when a gate looked
   std::uint64_t device_us_ = 0;
   std::vector<float> poison_;
 };
