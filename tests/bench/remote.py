@@ -102,7 +102,8 @@ class Side:
                     "fabric.data.shared-memory=false", "router.threads=1",
                     f"router.batch.micro-batches-max={most}"]
         words = [word for setting in settings + options.set for word in ("--set", setting)]
-        os.sched_setaffinity(0, {WORKER_CPU})  # which the worker finds, and all others for now
+        # A worker computes on the processors that it finds; the others are moved once they run.
+        os.sched_setaffinity(0, {WORKER_CPU})
         self.stack = Stack(options.conclave, "up", "-m", options.model, "--workers", "1",
                            "--data-encryption", "none", *words)
         os.sched_setaffinity(0, {ROUTER_CPU})
