@@ -1,6 +1,9 @@
 #include "conclave/base/thread_pool.hpp"
 
+#include <limits>
 #include <system_error>
+
+#include "conclave/base/check.hpp"
 
 namespace conclave::base {
 namespace {
@@ -31,6 +34,24 @@ void await_change(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
   while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
 }
 
+constexpr std::uint64_t pack(std::uint64_t first, std::uint64_t end) { return first | end << 32; }
+
+constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
+
+// A task of a share, or kNone.
+std::uint32_t take(std::atomic<std::uint64_t>& left, bool from_end) {
+  std::uint64_t now = left.load(std::memory_order_relaxed);
+  for (;;) {
+    const auto first = static_cast<std::uint32_t>(now);
+    const auto end = static_cast<std::uint32_t>(now >> 32);
+    if (first >= end) return kNone;
+    const std::uint64_t then = from_end ? pack(first, end - 1) : pack(first + 1, end);
+    if (left.compare_exchange_weak(now, then, std::memory_order_relaxed)) {
+      return from_end ? end - 1 : first;
+    }
+  }
+}
+
 }  // namespace
 
 ThreadPool::ThreadPool(unsigned threads) {
@@ -40,6 +61,7 @@ ThreadPool::ThreadPool(unsigned threads) {
     }
   } catch (const std::system_error&) {  // the limit on threads, or on memory for their stacks
   }
+  shares_ = std::vector<Share>(this->threads());
 }
 
 ThreadPool::~ThreadPool() {
@@ -49,7 +71,7 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::run(std::size_t tasks, Function function, void* context) {
+void ThreadPool::run(Order order, std::size_t tasks, Function function, void* context) {
   if (workers_.empty() || tasks <= 1) {
     for (std::size_t task = 0; task < tasks; ++task) function(context, task, 0);
     return;
@@ -58,6 +80,8 @@ void ThreadPool::run(std::size_t tasks, Function function, void* context) {
   function_ = function;
   context_ = context;
   tasks_ = tasks;
+  order_ = order;
+  if (order == Order::kShares) deal(tasks);
   next_.store(0, std::memory_order_relaxed);
   door_.store(kOpen, std::memory_order_release);
   generation_.fetch_add(1, std::memory_order_release);
@@ -68,6 +92,15 @@ void ThreadPool::run(std::size_t tasks, Function function, void* context) {
   while (inside != 0) {
     await_change(door_, inside);
     inside = door_.load(std::memory_order_acquire);
+  }
+}
+
+void ThreadPool::deal(std::size_t tasks) {
+  CONCLAVE_CHECK(tasks < kNone);
+  const std::uint64_t threads = shares_.size();
+  for (std::uint64_t thread = 0; thread < threads; ++thread) {
+    shares_[thread].left.store(pack(tasks * thread / threads, tasks * (thread + 1) / threads),
+                               std::memory_order_relaxed);
   }
 }
 
@@ -87,10 +120,21 @@ void ThreadPool::leave() {
 }
 
 void ThreadPool::work(unsigned thread) {
+  if (order_ == Order::kShares) return work_shares(thread);
   for (;;) {
     const std::size_t task = next_.fetch_add(1, std::memory_order_relaxed);
     if (task >= tasks_) return;
     function_(context_, task, thread);
+  }
+}
+
+void ThreadPool::work_shares(unsigned thread) {
+  const std::size_t threads = shares_.size();
+  for (std::size_t i = 0; i < threads; ++i) {
+    Share& share = shares_[(thread + i) % threads];
+    for (std::uint32_t task; (task = take(share.left, i > 0)) != kNone;) {
+      function_(context_, task, thread);
+    }
   }
 }
 

@@ -15,11 +15,14 @@ TEST(ThreadPoolTest, RunsEveryTaskOnceAndReturnsAfterTheLast) {
     EXPECT_EQ(pool.threads(), threads);
     for (const std::size_t tasks : {0u, 1u, 2u, 1000u}) {
       std::vector<int> done(tasks, 0);  // plain ints: the loop's end must publish the writes
-      pool.for_each(tasks, [&](std::size_t task, unsigned thread) {
+      const auto body = [&](std::size_t task, unsigned thread) {
         ASSERT_LT(thread, threads);
         ++done[task];
-      });
+      };
+      pool.for_each(tasks, body);
       EXPECT_EQ(done, std::vector<int>(tasks, 1));
+      pool.for_shares(tasks, body);
+      EXPECT_EQ(done, std::vector<int>(tasks, 2));
     }
   }
 }
@@ -32,9 +35,31 @@ TEST(ThreadPoolTest, ManyShortLoopsFollowEachOther) {
     constexpr int kRounds = 10000;
     for (int round = 0; round < kRounds; ++round) {
       pool.for_each(done.size(), [&](std::size_t task, unsigned) { ++done[task]; });
+      pool.for_shares(done.size(), [&](std::size_t task, unsigned) { ++done[task]; });
     }
-    EXPECT_EQ(done, std::vector<int>(3, kRounds));
+    EXPECT_EQ(done, std::vector<int>(3, 2 * kRounds));
   }
+}
+
+TEST(ThreadPoolTest, AThreadThatIsDoneTakesFromTheEndOfAnothersShare) {
+  ThreadPool pool(2);
+  std::atomic<bool> begun{false};
+  std::atomic<int> left{7};
+  std::vector<std::size_t> order;  // of the tasks that the second thread does
+  pool.for_shares(8, [&](std::size_t task, unsigned thread) {
+    if (task == 0) {  // ends when the other thread has done all others
+      EXPECT_EQ(thread, 0u);
+      begun = true;
+      begun.notify_one();
+      for (int now; (now = left.load()) > 0;) left.wait(now);
+      return;
+    }
+    EXPECT_EQ(thread, 1u);
+    begun.wait(false);
+    order.push_back(task);
+    if (--left == 0) left.notify_one();
+  });
+  EXPECT_EQ(order, (std::vector<std::size_t>{4, 5, 6, 7, 3, 2, 1}));
 }
 
 TEST(ThreadPoolTest, CallersOnSeveralThreadsTakeTurns) {

@@ -61,7 +61,7 @@ RowsView quantize(const Compute& compute, const float* x, std::size_t rows, std:
                   std::size_t block, QuantizedRows& out) {
   CONCLAVE_CHECK(columns % block == 0);
   out.resize(rows, columns);
-  compute.pool.for_each(rows, [&](std::size_t row, unsigned) {
+  compute.pool.for_shares(rows, [&](std::size_t row, unsigned) {
     compute.kernels.quantize_row(x + row * columns, columns, block, out.quants(row),
                                  out.scales(row), out.sums(row));
   });

@@ -78,7 +78,7 @@ void Backbone::attention(BackboneStep& step, std::uint32_t index, float* x) {
 void Backbone::normalize_ffn(const BackboneStep& step, std::uint32_t index, const float* x,
                              float* h) {
   const std::size_t hidden = config_.hidden;
-  compute_.pool.for_each(step.rows_, [&](std::size_t row, unsigned) {
+  each_row(compute_.pool, step.rows_, 2 * hidden, [&](std::size_t row) {
     compute_.kernels.rms_norm(x + row * hidden, layers_[index].ffn_norm.data(), hidden,
                               config_.norm_eps, h + row * hidden);
   });
@@ -95,7 +95,7 @@ void Backbone::route(const BackboneStep& step, std::uint32_t index, const float*
   routing.replaced.assign(absent.empty() ? 0 : rows, 0);
   SharedRows shared(compute_, h, rows, config_.hidden, quantized_);
   apply(compute_, layer.gate, shared, router_logits_.data());
-  compute_.pool.for_each(rows, [&](std::size_t row, unsigned) {
+  compute_.pool.for_shares(rows, [&](std::size_t row, unsigned) {
     const std::uint32_t replaced = select_present_experts(
         gate, compute_.kernels, router_logits_.data() + row * gate.experts, layer.gate_choice,
         absent, routing.experts.data() + row * gate.used, routing.weights.data() + row * gate.used);
@@ -109,7 +109,7 @@ void Backbone::feed_forward(const FeedForward& ffn, std::size_t rows, const floa
   up_.resize(rows * width);
   SharedRows shared(compute_, h, rows, config_.hidden, quantized_);
   apply(compute_, {{ffn.gate, gate_.data()}, {ffn.up, up_.data()}}, shared);
-  compute_.pool.for_each(rows, [&](std::size_t row, unsigned) {
+  each_row(compute_.pool, rows, 4 * width, [&](std::size_t row) {
     activate(compute_.kernels, ExpertActivation::kSwiglu, gate_.data() + row * width,
              up_.data() + row * width, width);
   });
@@ -123,7 +123,7 @@ void Backbone::dense(const BackboneStep& step, std::uint32_t index, const float*
 }
 
 void Backbone::add_out(std::size_t rows, float* x) {
-  compute_.pool.for_each(rows, [&](std::size_t row, unsigned) {
+  each_row(compute_.pool, rows, config_.hidden, [&](std::size_t row) {
     const std::size_t at = row * config_.hidden;
     compute_.kernels.axpy(1.0f, out_.data() + at, config_.hidden, x + at);
   });
@@ -144,7 +144,7 @@ void Backbone::combine(const BackboneStep& step, std::uint32_t index, const Rout
       compute_.kernels.sigmoid(share_.data(), rows);
     }
   }
-  compute_.pool.for_each(rows, [&](std::size_t row, unsigned) {
+  each_row(compute_.pool, rows, (config_.gate.used + 1) * hidden, [&](std::size_t row) {
     const std::size_t first = row * config_.gate.used;
     const kernels::WeightedRows chosen{routing.weights.data() + first, outputs.data() + first,
                                        config_.gate.used};
@@ -156,10 +156,10 @@ void Backbone::combine(const BackboneStep& step, std::uint32_t index, const Rout
 void Backbone::logits(std::size_t rows, const float* x, float* logits) {
   const std::size_t hidden = config_.hidden;
   grow(normed_, rows * hidden);
-  for (std::size_t row = 0; row < rows; ++row) {
+  each_row(compute_.pool, rows, 2 * hidden, [&](std::size_t row) {
     compute_.kernels.rms_norm(x + row * hidden, output_norm_.data(), hidden, config_.norm_eps,
                               normed_.data() + row * hidden);
-  }
+  });
   SharedRows shared(compute_, normed_.data(), rows, hidden, quantized_);
   apply(compute_, head_, shared, logits);
 }

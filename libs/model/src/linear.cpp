@@ -36,7 +36,7 @@ void apply(const kernels::Compute& compute, std::initializer_list<LinearCall> ca
   kernels::matmul(compute, std::span(products).first(count));
   for (const LinearCall& call : calls) {
     if (call.linear.bias.empty()) continue;
-    compute.pool.for_each(x.rows(), [&](std::size_t row, unsigned) {
+    compute.pool.for_shares(x.rows(), [&](std::size_t row, unsigned) {
       add_bias(compute, call.linear.bias, call.y + row * call.linear.outputs());
     });
   }

@@ -19,7 +19,7 @@ void each_row(base::ThreadPool& pool, std::size_t rows, std::size_t numbers, Bod
   if (rows * numbers <= kLoopNumbers) {
     for (std::size_t row = 0; row < rows; ++row) body(row);
   } else {
-    pool.for_each(rows, [&](std::size_t row, unsigned) { body(row); });
+    pool.for_shares(rows, [&](std::size_t row, unsigned) { body(row); });
   }
 }
 

@@ -30,21 +30,42 @@ class ThreadPool {
   /// are then done or in work. Returns when all have ended.
   template <class Body>
   void for_each(std::size_t tasks, Body&& body) {
-    using Plain = std::remove_reference_t<Body>;
-    run(
-        tasks,
-        [](void* context, std::size_t task, unsigned thread) {
-          (*static_cast<Plain*>(context))(task, thread);
-        },
-        const_cast<void*>(static_cast<const void*>(&body)));
+    run(Order::kRising, tasks, body);
+  }
+
+  /// The same for many short tasks of about equal length, in any order: each thread has a share of
+  /// neighbouring tasks, the same one in every loop of so many tasks, so that what it wrote in one
+  /// loop is in its cache in the next, and threads do not meet at a counter. Who has done its own
+  /// takes from the end of another's. At most 2^32 - 1 tasks (checked).
+  template <class Body>
+  void for_shares(std::size_t tasks, Body&& body) {
+    run(Order::kShares, tasks, body);
   }
 
  private:
   using Function = void (*)(void* context, std::size_t task, unsigned thread);
   static constexpr std::uint32_t kOpen = 1u << 31;
+  enum class Order : std::uint8_t { kRising, kShares };
 
-  void run(std::size_t tasks, Function function, void* context);
+  // Tasks of a thread that nobody has taken yet: [low half, high half). It takes the first of them,
+  // others the last.
+  struct alignas(64) Share {
+    std::atomic<std::uint64_t> left{0};
+  };
+
+  template <class Body>
+  void run(Order order, std::size_t tasks, Body& body) {
+    run(
+        order, tasks,
+        [](void* context, std::size_t task, unsigned thread) {
+          (*static_cast<Body*>(context))(task, thread);
+        },
+        const_cast<void*>(static_cast<const void*>(&body)));
+  }
+  void run(Order order, std::size_t tasks, Function function, void* context);
+  void deal(std::size_t tasks);
   void work(unsigned thread);
+  void work_shares(unsigned thread);
   bool enter();
   void leave();
   void serve(unsigned thread);
@@ -55,6 +76,8 @@ class ThreadPool {
   Function function_ = nullptr;
   void* context_ = nullptr;
   std::size_t tasks_ = 0;
+  Order order_ = Order::kRising;
+  std::vector<Share> shares_;  // of each thread
 
   alignas(64) std::atomic<std::size_t> next_{0};          // the next task to hand out
   alignas(64) std::atomic<std::uint32_t> generation_{0};  // one loop each; the last one says stop
