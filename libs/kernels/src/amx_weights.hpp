@@ -48,13 +48,25 @@ std::uint8_t* group_of(Tile (&tiles)[kChunks], std::size_t sub, std::size_t grou
   return tiles[sub / 2][sub % 2 * layout::kGroups + group];
 }
 
-// Takes the parts of a fetch in turn.
+// The lines that the same 16 outputs of some rows go to.
+struct OutputLines {
+  const float* y;
+  std::size_t stride;  // floats between rows
+  std::size_t rows;
+};
+
+// Takes the parts of a fetch in turn, and with each asks for one line of outputs: stores leave in
+// their order and wait for lines that are in no cache.
 struct Fetching {
-  Fetch<FetchKind::kParts> fetch;
+  Fetch<FetchKind::kParts> weights;
   std::size_t parts;
+  OutputLines outputs;
   std::size_t next = 0;
 
-  void some() { fetch.part(next++, parts); }
+  void some() {
+    if (next < outputs.rows) __builtin_prefetch(outputs.y + next * outputs.stride, 1);
+    weights.part(next++, parts);
+  }
 };
 
 struct QuantPair {

@@ -216,13 +216,13 @@ struct Slab {
   std::size_t supers;
 };
 
-// One super of a panel times all rows; fetches `next`.
+// One super of a panel times all rows; fetches `next` and `lines`.
 template <class Format>
-void add_super(const std::uint8_t* super, const std::uint8_t* next, const Slab& slab,
-               const Rows& rows, bool is_first, Room& room, Outputs* y) {
+void add_super(const std::uint8_t* super, const std::uint8_t* next, const OutputLines& lines,
+               const Slab& slab, const Rows& rows, bool is_first, Room& room, Outputs* y) {
   const std::size_t height = slab.height;
   const std::size_t pairs = (slab.count + 2 * height - 1) / (2 * height);
-  Fetching fetching{{next, Format::Layout::kBytes}, kSubs + pairs * kChunks};
+  Fetching fetching{{next, Format::Layout::kBytes}, kSubs + pairs * kChunks, lines};
   Format::prepare(super, room.weights, fetching);
   for (std::size_t row = 0; row < slab.count; row += 2 * height) {
     const bool two = row + height < slab.count;
@@ -273,9 +273,14 @@ void multiply_panels(const Product& product, std::size_t panel, std::size_t pane
                 });
   }
   for (std::size_t s = 0, i = 0; s < slab.supers; ++s) {
+    // Each super fetches its part of where the outputs will go.
+    const std::size_t row = slab.count * s / slab.supers;
+    const std::size_t rows = slab.count * (s + 1) / slab.supers - row;
+    const float* const y = product.y + (slab.first + row) * product.y_stride;
     for (std::size_t p = 0; p < panels; ++p, ++i) {
-      add_super<Format>(super_at(i), super_at(i + kSupersAhead), slab, room.rows[s],
-                        slab.super + s == 0, room, room.outputs[p]);
+      add_super<Format>(super_at(i), super_at(i + kSupersAhead),
+                        {y + (panel + p) * kPanelOutputs, product.y_stride, rows}, slab,
+                        room.rows[s], slab.super + s == 0, room, room.outputs[p]);
     }
   }
   each_output(product, panel, panels, slab, room, [](float* y, const float* out, __mmask16 lanes) {
