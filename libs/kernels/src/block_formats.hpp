@@ -293,26 +293,44 @@ struct ScaleMinFormat {
   }
 };
 
-template <class S>
-struct Q4KFormat : ScaleMinFormat<S, Q4KFormat<S>, layout::Q4K> {
+// Multiplies dot products with their scales.
+enum class SubDots {
+  kWhole,   // of 32 inputs, with 32-bit products
+  kHalves,  // of 16 inputs each, which fit into 16 bits, with 16-bit products
+};
+
+template <class S, SubDots kDots = SubDots::kWhole>
+struct Q4KFormat : ScaleMinFormat<S, Q4KFormat<S, kDots>, layout::Q4K> {
   using Layout = layout::Q4K;
   static constexpr bool kIsSlow = false;
+  static_assert(16 * 15 * 128 < 1 << 15);  // inputs of a half, quants, rows
 
   template <std::size_t kRows, FetchKind kFetch>
   static void add_sub(typename S::I32 (&sums)[kRows], const std::uint8_t* super, std::size_t i,
                       std::size_t lane, const TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
+    constexpr bool kWhole = kDots == SubDots::kWhole;
     const std::uint8_t* const quants = super + Layout::kSub + i * Layout::kSubBytes + 4 * lane;
-    typename S::template Dots<15> dots[kRows];
-    each<kRows>([&](auto r) { dots[r].start(S::set1_i32(0)); });
+    using Dots = typename S::template Dots<15>;
+    Dots low[kRows], high[kRows];
+    Dots(&second)[kRows] = kWhole ? low : high;
+    each<kRows>([&](auto r) {
+      low[r].start(S::set1_i32(0));
+      high[r].start(S::set1_i32(0));
+    });
     each<4>([&](auto g) {
       const auto pair = S::load_u8(quants + g * layout::kGroupBytes);
       fetch.template lines<kSubShare<Layout>, 2 * g>(i);
-      add_group(dots, 2 * g, x, g, low_nibbles<S>(pair));
+      add_group(low, kWhole ? 2 * g : g, x, g, low_nibbles<S>(pair));
       fetch.template lines<kSubShare<Layout>, 2 * g + 1>(i);
-      add_group(dots, 2 * g + 1, x, g + 4, high_nibbles<S>(pair));
+      add_group(second, kWhole ? 2 * g + 1 : g, x, g + 4, high_nibbles<S>(pair));
     });
-    add_sub_dots<S>(sums, dots,
-                    S::load_u8_i32(super + Layout::kScales + i * layout::kLanes + lane));
+    const auto scales = S::load_u8_i32(super + Layout::kScales + i * layout::kLanes + lane);
+    if constexpr (kWhole) {
+      add_sub_dots<S>(sums, low, scales);
+    } else {
+      each<kRows>([&](auto r) { sums[r] = S::add_product16(sums[r], low[r].sum(), scales); });
+      each<kRows>([&](auto r) { sums[r] = S::add_product16(sums[r], high[r].sum(), scales); });
+    }
   }
 };
 

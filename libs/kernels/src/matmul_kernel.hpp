@@ -209,19 +209,36 @@ void tile(const Product& product, std::size_t panel, std::size_t first, std::siz
   }
 }
 
-template <class S, class Format, bool kBlocks>
+// In tiles of at most kRows rows.
+template <class S, class Format, bool kBlocks, std::size_t kRows = kTileRows<S>>
 void multiply(const Product& product, std::size_t panel_begin, std::size_t panel_end) {
   // As few tiles as there can be, and rows shared evenly: 9 rows are 4 + 5, not 8 + 1.
-  const std::size_t tiles = (product.count + kTileRows<S> - 1) / kTileRows<S>;
+  const std::size_t tiles = (product.count + kRows - 1) / kRows;
   for (std::size_t panel = panel_begin; panel < panel_end; ++panel) {
     for (std::size_t i = 0, row = 0; i < tiles; ++i) {
       const std::size_t count = (product.count - row) / (tiles - i);
       Prefetch prefetch;  // panels of floats are read as fast as memory gives them
       if constexpr (kBlocks) prefetch = prefetch_of<S, Format>(product, panel, i, tiles, count);
-      tile<S, Format, kBlocks, kTileRows<S>>(product, panel, row, count, prefetch);
+      tile<S, Format, kBlocks, kRows>(product, panel, row, count, prefetch);
       row += count;
     }
   }
+}
+
+// On Intel's processors a 32-bit product is two operations of the ports that dot products take, and
+// few rows leave these waiting for their chains of eight: 2 to 4 rows an expert take 0.92 to 0.95
+// of the time with halves. AMD's would have one operation more on the busy ports.
+constexpr std::size_t kHalvesRows = 4;
+
+template <class S>
+void multiply_q4k(const Product& product, std::size_t panel_begin, std::size_t panel_end) {
+  if constexpr (S::kLanes == 16) {
+    if (product.count <= kHalvesRows && __builtin_cpu_is("intel") != 0) {
+      using Format = Q4KFormat<S, SubDots::kHalves>;
+      return multiply<S, Format, true, kHalvesRows>(product, panel_begin, panel_end);
+    }
+  }
+  multiply<S, Q4KFormat<S>, true>(product, panel_begin, panel_end);
 }
 
 template <class S>
@@ -238,7 +255,7 @@ void multiply_any(const Product& product, std::size_t panel_begin, std::size_t p
     case gguf::BlockType::kQ4_0:
       return multiply<S, Q4Format<S>, true>(product, panel_begin, panel_end);
     case gguf::BlockType::kQ4_K:
-      return multiply<S, Q4KFormat<S>, true>(product, panel_begin, panel_end);
+      return multiply_q4k<S>(product, panel_begin, panel_end);
     case gguf::BlockType::kQ5_K:
       return multiply<S, Q5KFormat<S>, true>(product, panel_begin, panel_end);
     case gguf::BlockType::kQ6_K:
