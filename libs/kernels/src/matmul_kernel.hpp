@@ -226,8 +226,8 @@ void multiply(const Product& product, std::size_t panel_begin, std::size_t panel
 }
 
 // On Intel's processors a 32-bit product is two operations of the ports that dot products take, and
-// few rows leave these waiting for their chains of eight: 2 to 4 rows an expert take 0.92 to 0.95
-// of the time with halves. AMD's would have one operation more on the busy ports.
+// few rows wait for their chains of eight dots: 4 rows an expert take 0.97 of the time with halves
+// (expert_set_bench). AMD's would have one operation more on the busy ports.
 constexpr std::size_t kHalvesRows = 4;
 
 template <class S>

@@ -80,7 +80,10 @@ void run(benchmark::State& state, gguf::BlockType type, kernels::Isa isa) {
     (void)set.insert({i / kExperts, i % kExperts},
                      {linear(kFfn, kHidden), linear(kFfn, kHidden), linear(kHidden, kFfn)});
   }
-  std::vector<float> x(std::size_t{rows} * kHidden, 0.25f);
+  std::vector<float> x(std::size_t{rows} * kHidden);
+  std::mt19937 random(2);
+  std::uniform_real_distribution<float> numbers(-1.0f, 1.0f);
+  for (float& number : x) number = numbers(random);
   base::AlignedVector<float> y(std::size_t{rows} * kUsed * kHidden);
   kernels::QuantizedRows room;
   const kernels::RowsView view =
