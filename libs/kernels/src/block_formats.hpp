@@ -293,10 +293,10 @@ struct ScaleMinFormat {
   }
 };
 
-// Multiplies dot products with their scales.
+// What is multiplied with the scale of a sub block: the same integers either way.
 enum class SubDots {
-  kWhole,   // of 32 inputs, with 32-bit products
-  kHalves,  // of 16 inputs each, which fit into 16 bits, with 16-bit products
+  kWhole,   // the dot product of 32 inputs
+  kHalves,  // those of 16 inputs, which fit into 16 bits; AVX-512 only
 };
 
 template <class S, SubDots kDots = SubDots::kWhole>

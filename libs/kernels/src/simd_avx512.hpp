@@ -92,7 +92,7 @@ struct SimdAvx512 {
   static I32 add_dot2(I32 sum, I32 pairs, const std::uint8_t* x) {
     return _mm512_dpwssd_epi32(sum, pairs, load1_i32(x));
   }
-  /// sum + a * b; a and b fit into 16 bits with their sign.
+  /// sum + a * b; a fits into 16 bits with its sign, b is in [0, 32767].
   static I32 add_product16(I32 sum, I32 a, I32 b) { return _mm512_dpwssd_epi32(sum, a, b); }
   static I32 add_i32(I32 a, I32 b) { return _mm512_add_epi32(a, b); }
   static I32 mul_i32(I32 a, I32 b) { return _mm512_mullo_epi32(a, b); }
