@@ -273,7 +273,7 @@ void multiply_panels(const Product& product, std::size_t panel, std::size_t pane
                 });
   }
   for (std::size_t s = 0, i = 0; s < slab.supers; ++s) {
-    // Each super fetches its part of where the outputs will go.
+    // Each super fetches its part of where the outputs will go, as far as its fetch has parts.
     const std::size_t row = slab.count * s / slab.supers;
     const std::size_t rows = slab.count * (s + 1) / slab.supers - row;
     const float* const y = product.y + (slab.first + row) * product.y_stride;

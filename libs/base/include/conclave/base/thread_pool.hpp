@@ -13,7 +13,7 @@
 namespace conclave::base {
 
 /// Callers on several threads take turns, a whole loop each. Tasks must not throw and must not call
-/// `for_each` of the same pool.
+/// a loop of the same pool.
 class ThreadPool {
  public:
   /// `threads` counts the caller: 1 starts none. At least 1. Where the system refuses to start
@@ -36,7 +36,7 @@ class ThreadPool {
   /// The same for many short tasks of about equal length, in any order: each thread has a share of
   /// neighbouring tasks, the same one in every loop of so many tasks, so that what it wrote in one
   /// loop is in its cache in the next, and threads do not meet at a counter. Who has done its own
-  /// takes from the end of another's. At most 2^32 - 1 tasks (checked).
+  /// takes from the end of another's. Fewer than 2^32 - 1 tasks (checked).
   template <class Body>
   void for_shares(std::size_t tasks, Body&& body) {
     run(Order::kShares, tasks, body);
@@ -72,7 +72,8 @@ class ThreadPool {
 
   std::mutex turn_;  // held by the caller whose loop runs
 
-  // The loop in progress. Written by the caller while the door is closed and nobody is inside.
+  // The loop in progress. Written by the caller while the door is closed and nobody is inside; then
+  // only what is left of shares changes.
   Function function_ = nullptr;
   void* context_ = nullptr;
   std::size_t tasks_ = 0;
