@@ -61,26 +61,25 @@ void Backbone::attention(BackboneStep& step, std::uint32_t index, float* x) {
   const std::size_t rows = step.rows_;
   CONCLAVE_CHECK(rows == step.now_->places.size());
   const Layer& layer = layers_[index];
-  const std::size_t hidden = config_.hidden;
-  each_row(compute_.pool, rows, 2 * hidden, [&](std::size_t row) {
-    compute_.kernels.rms_norm(x + row * hidden, layer.attention_norm.data(), hidden,
-                              config_.norm_eps, normed_.data() + row * hidden);
-  });
+  normalize(layer.attention_norm, rows, x, normed_.data());
   layer.attention->run(compute_,
                        {step.now_->places, step.pool_, step.cos_.data(), step.sin_.data(),
                         &step.now_->plan, &scratch_},
                        normed_.data(), out_.data());
-  each_row(compute_.pool, rows, hidden, [&](std::size_t row) {
-    compute_.kernels.axpy(1.0f, out_.data() + row * hidden, hidden, x + row * hidden);
-  });
+  add_out(rows, x);
 }
 
 void Backbone::normalize_ffn(const BackboneStep& step, std::uint32_t index, const float* x,
                              float* h) {
+  normalize(layers_[index].ffn_norm, step.rows_, x, h);
+}
+
+void Backbone::normalize(const std::vector<float>& weight, std::size_t rows, const float* x,
+                         float* out) {
   const std::size_t hidden = config_.hidden;
-  each_row(compute_.pool, step.rows_, 2 * hidden, [&](std::size_t row) {
-    compute_.kernels.rms_norm(x + row * hidden, layers_[index].ffn_norm.data(), hidden,
-                              config_.norm_eps, h + row * hidden);
+  each_row(compute_.pool, rows, 2 * hidden, [&](std::size_t row) {
+    compute_.kernels.rms_norm(x + row * hidden, weight.data(), hidden, config_.norm_eps,
+                              out + row * hidden);
   });
 }
 
@@ -156,10 +155,7 @@ void Backbone::combine(const BackboneStep& step, std::uint32_t index, const Rout
 void Backbone::logits(std::size_t rows, const float* x, float* logits) {
   const std::size_t hidden = config_.hidden;
   grow(normed_, rows * hidden);
-  each_row(compute_.pool, rows, 2 * hidden, [&](std::size_t row) {
-    compute_.kernels.rms_norm(x + row * hidden, output_norm_.data(), hidden, config_.norm_eps,
-                              normed_.data() + row * hidden);
-  });
+  normalize(output_norm_, rows, x, normed_.data());
   SharedRows shared(compute_, normed_.data(), rows, hidden, quantized_);
   apply(compute_, head_, shared, logits);
 }

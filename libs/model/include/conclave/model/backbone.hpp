@@ -120,6 +120,8 @@ class Backbone {
   base::Status load_globals(const TensorReader& reader);
   base::Result<Layer> load_layer(const TensorReader& reader, std::uint32_t index) const;
   base::Status load_ffn(const TensorReader& reader, std::uint32_t index, Layer& layer) const;
+  /// out (rows, hidden) = norm(x).
+  void normalize(const std::vector<float>& weight, std::size_t rows, const float* x, float* out);
   /// out_ (rows, hidden) = the layer's dense or shared network of h.
   void feed_forward(const FeedForward& ffn, std::size_t rows, const float* h);
   /// x += out_.
