@@ -95,6 +95,9 @@ struct Fetch {
     }
   }
 
+  /// For a panel that lies so many bytes behind the first one.
+  [[nodiscard]] Fetch of_panel(std::size_t offset) const { return {at + offset, bytes}; }
+
   /// At group kGroup of block `block`, to which kBytes of `at` belong. Always inline: gcc takes a
   /// function that only prefetches for one without effects, and drops its calls where it looks for
   /// such before it inlines.
@@ -130,6 +133,14 @@ void add_scaled(typename S::F32 (&acc)[kRows], const Dots (&dots)[kRows], typena
   });
 }
 
+/// The supers that some panels have at the same place.
+struct Supers {
+  const std::uint8_t* first;
+  std::size_t stride;  // bytes between panels
+
+  const std::uint8_t* operator[](std::size_t panel) const { return first + panel * stride; }
+};
+
 // A byte of a pair of groups holds group g in its low half and group g + 4 in its high half.
 template <class S>
 typename S::U8 low_nibbles(typename S::U8 pair) {
@@ -140,17 +151,27 @@ typename S::U8 high_nibbles(typename S::U8 pair) {
   return S::and_u8(S::template shift_right<4>(pair), 15);
 }
 
-// Each format: `add` adds the products of `super`, kLanes outputs from `lane` on, with the inputs
-// of each row, moves x to what follows them and asks for what `fetch` says. kIsSlow: bits of a
-// quant lie apart, which takes long to undo.
+// Each format: `add` adds the products of `supers`, kLanes outputs of each panel from `lane` on,
+// with the inputs of each row, moves x to what follows them and asks for what `fetch` says.
+// kIsSlow: bits of a quant lie apart, which takes long to undo.
 template <class S>
 struct Q8Format {
   using Layout = layout::Q8;
   static constexpr bool kIsSlow = false;
 
-  template <std::size_t kRows, FetchKind kFetch>
-  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+  template <std::size_t kPanels, std::size_t kRows, FetchKind kFetch>
+  static void add(typename S::F32 (&acc)[kPanels][kRows], const Supers& supers, std::size_t lane,
                   TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
+    each<kPanels>([&](auto panel) {
+      add_block(acc[panel], supers[panel], lane, x, fetch.of_panel(panel * supers.stride));
+    });
+    x.next_block();
+  }
+
+ private:
+  template <std::size_t kRows, FetchKind kFetch>
+  static void add_block(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+                        const TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
     fetch.part(0, 1);
     const auto d = S::load_f16(super + Layout::kScales + 2 * lane);
     typename S::BiasedDots dots[kRows];
@@ -161,7 +182,6 @@ struct Q8Format {
       add_group(dots, g, x, g, S::load_u8(quants));
     });
     add_scaled<S>(acc, dots, d, x);
-    x.next_block();
   }
 };
 
@@ -170,9 +190,19 @@ struct Q4Format {
   using Layout = layout::Q4;
   static constexpr bool kIsSlow = false;
 
-  template <std::size_t kRows, FetchKind kFetch>
-  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+  template <std::size_t kPanels, std::size_t kRows, FetchKind kFetch>
+  static void add(typename S::F32 (&acc)[kPanels][kRows], const Supers& supers, std::size_t lane,
                   TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
+    each<kPanels>([&](auto panel) {
+      add_block(acc[panel], supers[panel], lane, x, fetch.of_panel(panel * supers.stride));
+    });
+    x.next_block();
+  }
+
+ private:
+  template <std::size_t kRows, FetchKind kFetch>
+  static void add_block(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+                        const TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
     fetch.part(0, 1);
     const auto d = S::load_f16(super + Layout::kScales + 2 * lane);
     typename S::template Dots<15> dots[kRows];
@@ -187,7 +217,6 @@ struct Q4Format {
       add_group(dots, 2 * g + 1, x, g + 4, high_nibbles<S>(pair));
     });
     add_scaled<S>(acc, dots, d, x);
-    x.next_block();
   }
 };
 
@@ -201,9 +230,19 @@ struct Mxfp4Format {
   using Layout = layout::Mxfp4;
   static constexpr bool kIsSlow = false;
 
-  template <std::size_t kRows, FetchKind kFetch>
-  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+  template <std::size_t kPanels, std::size_t kRows, FetchKind kFetch>
+  static void add(typename S::F32 (&acc)[kPanels][kRows], const Supers& supers, std::size_t lane,
                   TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
+    each<kPanels>([&](auto panel) {
+      add_block(acc[panel], supers[panel], lane, x, fetch.of_panel(panel * supers.stride));
+    });
+    x.next_block();
+  }
+
+ private:
+  template <std::size_t kRows, FetchKind kFetch>
+  static void add_block(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+                        const TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
     fetch.part(0, 1);
     const auto d = S::load_e8m0_half(super + Layout::kScales + lane);
     typename S::template Dots<28> dots[kRows];
@@ -216,7 +255,6 @@ struct Mxfp4Format {
       add_group(dots, 2 * g + 1, x, g + 4, S::lookup(high_nibbles<S>(pair), kFp4Doubled));
     });
     add_scaled<S>(acc, dots, d, x);
-    x.next_block();
   }
 };
 
@@ -235,22 +273,26 @@ constexpr std::size_t kSubShare = L::kBytes / kSubBlocks<L>;  // of a super's by
 
 // Adds d * (the sum of scale * dot over the sub blocks) to acc in each row. Format::add_sub(sums,
 // super, i, lane, x, fetch) adds scale * dot of sub block i.
-template <class S, class Format, std::size_t kRows, FetchKind kFetch>
-void add_subs(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+template <class S, class Format, std::size_t kPanels, std::size_t kRows, FetchKind kFetch>
+void add_subs(typename S::F32 (&acc)[kPanels][kRows], const Supers& supers, std::size_t lane,
               TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
   using L = typename Format::Layout;
-  typename S::I32 sums[kRows];
-  each<kRows>([&](auto r) { sums[r] = S::set1_i32(0); });
-  fetch.part(0, kSubBlocks<L>);
-  Format::add_sub(sums, super, 0, lane, x, fetch);
-  for (std::size_t i = 1; i < kSubBlocks<L>; ++i) {
-    x.next_block();
+  typename S::I32 sums[kPanels][kRows];
+  each<kPanels>([&](auto panel) { each<kRows>([&](auto r) { sums[panel][r] = S::set1_i32(0); }); });
+  for (std::size_t i = 0; i < kSubBlocks<L>; ++i) {
+    if (i > 0) x.next_block();
     fetch.part(i, kSubBlocks<L>);
-    Format::add_sub(sums, super, i, lane, x, fetch);
+    each<kPanels>([&](auto panel) {
+      Format::add_sub(sums[panel], supers[panel], i, lane, x,
+                      fetch.of_panel(panel * supers.stride));
+    });
   }
-  const auto d = S::load_f16(super + L::kD + 2 * lane);
-  each<kRows>([&](auto r) {  // all blocks of a row's 256 inputs have the same scale
-    acc[r] = S::fma(S::mul(S::to_f32(sums[r]), d), S::set1(x.scale(r)), acc[r]);
+  each<kPanels>([&](auto panel) {
+    const auto d = S::load_f16(supers[panel] + L::kD + 2 * lane);
+    each<kRows>([&](auto r) {  // all blocks of a row's 256 inputs have the same scale
+      acc[panel][r] =
+          S::fma(S::mul(S::to_f32(sums[panel][r]), d), S::set1(x.scale(r)), acc[panel][r]);
+    });
   });
   x.next_block();
 }
@@ -284,12 +326,14 @@ template <class S, class Format, class L>
 struct ScaleMinFormat {
   using Layout = L;
 
-  template <std::size_t kRows, FetchKind kFetch>
-  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+  template <std::size_t kPanels, std::size_t kRows, FetchKind kFetch>
+  static void add(typename S::F32 (&acc)[kPanels][kRows], const Supers& supers, std::size_t lane,
                   TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
-    fetch_shared<Layout>(super);
-    subtract_mins<S, Layout>(acc, super, lane, x);
-    add_subs<S, Format>(acc, super, lane, x, fetch);
+    each<kPanels>([&](auto panel) {
+      fetch_shared<Layout>(supers[panel]);
+      subtract_mins<S, Layout>(acc[panel], supers[panel], lane, x);
+    });
+    add_subs<S, Format>(acc, supers, lane, x, fetch);
   }
 };
 
@@ -366,11 +410,11 @@ struct Q6KFormat {
   using Layout = layout::Q6K;
   static constexpr bool kIsSlow = true;
 
-  template <std::size_t kRows, FetchKind kFetch>
-  static void add(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
+  template <std::size_t kPanels, std::size_t kRows, FetchKind kFetch>
+  static void add(typename S::F32 (&acc)[kPanels][kRows], const Supers& supers, std::size_t lane,
                   TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
-    fetch_shared<Layout>(super);
-    add_subs<S, Q6KFormat>(acc, super, lane, x, fetch);
+    each<kPanels>([&](auto panel) { fetch_shared<Layout>(supers[panel]); });
+    add_subs<S, Q6KFormat>(acc, supers, lane, x, fetch);
   }
 
   template <std::size_t kRows, FetchKind kFetch>

@@ -13,21 +13,24 @@ namespace {
 // waits long for the last one, yet they are large beside the cost of handing one out (about 0.1
 // us).
 constexpr std::size_t kTilesPerThread = 16;
-// On AMX they are large beside what a call begins with, too, down to so many for each thread.
-constexpr std::size_t kAmxPanels = 16;
-constexpr std::size_t kAmxTilesPerThread = 2;
+// On AMX they are large beside what a call begins with, too, and those of few rows are large enough
+// for streams (matmul_kernel.hpp): down to so many for each thread.
+constexpr std::size_t kLargeTilePanels = 16;
+constexpr std::size_t kLargeTilesPerThread = 2;
+constexpr std::size_t kFewRows = 6;
 
 std::size_t panels_per_tile(const Compute& compute, std::span<const Product> products) {
   std::size_t panels = 0;
-  bool amx = false;
+  bool large = false;
   for (const Product& product : products) {
     panels += product.weights->panels();
-    amx = amx || (compute.kernels.isa == Isa::kAmx && takes_tiles(product));
+    large = large || product.count <= kFewRows ||
+            (compute.kernels.isa == Isa::kAmx && takes_tiles(product));
   }
   const std::size_t threads = compute.pool.threads();
-  if (!amx) return std::max<std::size_t>(1, panels / (kTilesPerThread * threads));
-  const std::size_t tiles =
-      threads * std::clamp(panels / (kAmxPanels * threads), kAmxTilesPerThread, kTilesPerThread);
+  if (!large) return std::max<std::size_t>(1, panels / (kTilesPerThread * threads));
+  const std::size_t tiles = threads * std::clamp(panels / (kLargeTilePanels * threads),
+                                                 kLargeTilesPerThread, kTilesPerThread);
   return (panels + tiles - 1) / tiles;
 }
 

@@ -195,6 +195,27 @@ TEST_P(MatmulTest, LargeProductsGiveTheSameBits) {
   }
 }
 
+// Few rows of many panels may be worked on in streams (matmul_kernel.hpp), which the number of
+// panels fits or not, and the last of which may be short.
+TEST_P(MatmulTest, FewRowsOfManyPanelsGiveTheSameBits) {
+  for (const std::size_t panels : {8u, 11u}) {
+    const Multiplication product(GetParam(), panels * kPanelOutputs - 3, inputs(), 8);
+    base::ThreadPool pool(1);
+    QuantizedRows room;
+    const RowsView view = rows_for({kernel_table(Isa::kScalar), pool}, GetParam(), product.x.data(),
+                                   product.rows, product.inputs, room);
+    for (std::size_t rows = 1; rows <= product.rows; ++rows) {
+      const auto scalar = product.run(Isa::kScalar, 1, 0, rows);
+      for (const Isa isa : supported_isas()) {
+        std::vector<float> y(rows * product.outputs, NAN);
+        const Product few{&product.weights, view, nullptr, rows, y.data(), product.outputs};
+        kernel_table(isa).matmul(few, 0, panels);
+        EXPECT_EQ(y, scalar) << to_string(isa) << ", " << rows << " rows, " << panels << " panels";
+      }
+    }
+  }
+}
+
 // The largest sums that a format can have: of K-quants these are more than a float holds exactly.
 TEST_P(BlockMatmulTest, TheLargestSumsAreExact) {
   Multiplication product(GetParam(), 16, inputs(), 9);
