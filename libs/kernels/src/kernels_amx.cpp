@@ -28,6 +28,10 @@ namespace {  // internal linkage: see kernel_instance.hpp
 constexpr std::size_t kRowsMax = 96;
 // Panels that take turns with the same super of the rows.
 constexpr std::size_t kPanelsMax = 8;
+// Up to so many rows they are far apart, like the streams of matmul_kernel.hpp: experts with 16
+// rows each take 0.96 of the time. With 64 rows, which are less about memory, outputs of a row that
+// lie apart cost more than that (Q6_K: 1.08).
+constexpr std::size_t kSpreadRows = 32;
 // Supers of which the rows' inputs are brought together at once, for all panels of a call: 280 KB,
 // from which the second-level cache serves each kPanelsMax panels. Longer rows are done in parts.
 constexpr std::size_t kSupersMax = 8;
@@ -236,54 +240,64 @@ void add_super(const std::uint8_t* super, const std::uint8_t* next, const Output
   }
 }
 
-// Calls body(y, out, lanes) for each row of a slab and each of `panels` panels: where the row's
-// outputs of the panel start in the product and in the room, and which of them there are.
+// Panels `first`, first + step and so on.
+struct Panels {
+  std::size_t first;
+  std::size_t step;
+  std::size_t count;  // at most kPanelsMax
+
+  [[nodiscard]] std::size_t operator[](std::size_t i) const { return first + i * step; }
+};
+
+// Calls body(y, out, lanes) for each row of a slab and each panel: where the row's outputs of the
+// panel start in the product and in the room, and which of them there are.
 template <class Body>
-void each_output(const Product& product, std::size_t panel, std::size_t panels, const Slab& slab,
-                 Room& room, const Body& body) {
-  const std::size_t left = product.weights->outputs() - (panel + panels - 1) * kPanelOutputs;
+void each_output(const Product& product, const Panels& panels, const Slab& slab, Room& room,
+                 const Body& body) {
+  const std::size_t left = product.weights->outputs() - panels[panels.count - 1] * kPanelOutputs;
   const auto last = static_cast<__mmask16>((1u << std::min(left, kPanelOutputs)) - 1);
   for (std::size_t r = 0; r < slab.count; ++r) {
-    float* const y = product.y + (slab.first + r) * product.y_stride + panel * kPanelOutputs;
-    for (std::size_t p = 0; p < panels; ++p) {
-      body(y + p * kPanelOutputs, room.outputs[p][r], p + 1 < panels ? __mmask16{0xFFFF} : last);
+    float* const y = product.y + (slab.first + r) * product.y_stride;
+    for (std::size_t p = 0; p < panels.count; ++p) {
+      body(y + panels[p] * kPanelOutputs, room.outputs[p][r],
+           p + 1 < panels.count ? __mmask16{0xFFFF} : last);
     }
   }
 }
 
-// At most kPanelsMax panels times a slab. Supers go outside of panels, so that these find the rows
-// in the first caches. Where the slab is not a row's first, outputs go on from what is in y.
+// Some panels times a slab. Supers go outside of panels, so that these find the rows in the first
+// caches. Where the slab is not a row's first, outputs go on from what is in y.
 template <class Format>
-void multiply_panels(const Product& product, std::size_t panel, std::size_t panels,
-                     const Slab& slab, Room& room) {
+void multiply_panels(const Product& product, const Panels& panels, const Slab& slab, Room& room) {
   constexpr std::size_t kBytes = Format::Layout::kBytes;
   const std::size_t panel_bytes = product.x.columns / kSuper * kBytes;
-  const std::uint8_t* const weights = product.weights->panel(panel) + slab.super * kBytes;
-  const std::size_t steps = slab.supers * panels;
+  const std::uint8_t* const weights = product.weights->panel(panels.first) + slab.super * kBytes;
+  const std::size_t step_bytes = panels.step * panel_bytes;
+  const std::size_t group_bytes = (panels.step > 1 ? 1 : panels.count) * panel_bytes;
+  const std::size_t steps = slab.supers * panels.count;
   // Supers in the order in which they are wanted. What follows the last ones is in the next panels:
-  // behind the last panel of a call, some supers are fetched in vain.
+  // behind the last panels of a call, some supers are fetched in vain.
   const auto super_at = [&](std::size_t i) {
-    return weights + (i < steps ? i % panels * panel_bytes + i / panels * kBytes
-                                : panels * panel_bytes + (i - steps) * panel_bytes);
+    return weights + (i < steps ? i % panels.count * step_bytes + i / panels.count * kBytes
+                                : group_bytes + (i - steps) * step_bytes);
   };
   if (slab.super > 0) {
-    each_output(product, panel, panels, slab, room,
-                [](const float* y, float* out, __mmask16 lanes) {
-                  _mm512_store_ps(out, _mm512_maskz_loadu_ps(lanes, y));
-                });
+    each_output(product, panels, slab, room, [](const float* y, float* out, __mmask16 lanes) {
+      _mm512_store_ps(out, _mm512_maskz_loadu_ps(lanes, y));
+    });
   }
   for (std::size_t s = 0, i = 0; s < slab.supers; ++s) {
     // Each super fetches its part of where the outputs will go, as far as its fetch has parts.
     const std::size_t row = slab.count * s / slab.supers;
     const std::size_t rows = slab.count * (s + 1) / slab.supers - row;
     const float* const y = product.y + (slab.first + row) * product.y_stride;
-    for (std::size_t p = 0; p < panels; ++p, ++i) {
+    for (std::size_t p = 0; p < panels.count; ++p, ++i) {
       add_super<Format>(super_at(i), super_at(i + kSupersAhead),
-                        {y + (panel + p) * kPanelOutputs, product.y_stride, rows}, slab,
-                        room.rows[s], slab.super + s == 0, room, room.outputs[p]);
+                        {y + panels[p] * kPanelOutputs, product.y_stride, rows}, slab, room.rows[s],
+                        slab.super + s == 0, room, room.outputs[p]);
     }
   }
-  each_output(product, panel, panels, slab, room, [](float* y, const float* out, __mmask16 lanes) {
+  each_output(product, panels, slab, room, [](float* y, const float* out, __mmask16 lanes) {
     _mm512_mask_storeu_ps(y, lanes, _mm512_load_ps(out));
   });
 }
@@ -296,11 +310,13 @@ void multiply_slab(const Product& product, std::size_t panel_begin, std::size_t 
     prepare_rows<Format::kHasMins>(product, slab.first, slab.count, (slab.super + s) * kSuper,
                                    room.rows[s]);
   }
-  std::size_t groups = (panel_end - panel_begin + kPanelsMax - 1) / kPanelsMax;
-  for (std::size_t panel = panel_begin; panel < panel_end; --groups) {
-    const std::size_t panels = (panel_end - panel) / groups;
-    multiply_panels<Format>(product, panel, panels, slab, room);
-    panel += panels;
+  const std::size_t panels = panel_end - panel_begin;
+  const std::size_t groups = (panels + kPanelsMax - 1) / kPanelsMax;
+  const bool spread = slab.count <= kSpreadRows;
+  for (std::size_t g = 0, panel = panel_begin; g < groups; ++g) {
+    const std::size_t count = (panels - g + groups - 1) / groups;
+    multiply_panels<Format>(product, {panel, spread ? groups : 1, count}, slab, room);
+    panel += spread ? 1 : count;
   }
 }
 
