@@ -39,7 +39,7 @@ class LimitsProbe {
   LimitsProbe(unsigned threads, kernels::Isa isa, Room room);
 
   [[nodiscard]] std::size_t pieces() const;
-  [[nodiscard]] double read_once();
+  [[nodiscard]] double read_once(bool in_streams);
   [[nodiscard]] double multiply_once();
 
   kernels::Isa isa_;
