@@ -182,16 +182,22 @@ bool LayerDispatch::has_other(const Layer& layer, std::uint32_t expert, std::siz
 // Experts with the fewest workers to choose from first, then those with the most to compute.
 void LayerDispatch::assign(std::size_t batch, TimePoint now) {
   Layer& layer = layers_[batch];
-  std::ranges::stable_sort(layer.waiting, {}, [&](const Waiting& waiting) {
-    return std::pair(table_->pool_of(layer.layer, waiting.expert).size(),
-                     ~units_of(1, layer.pairs[waiting.expert]));
-  });
+  if (workers_.size() > 1) {
+    for (Waiting& waiting : layer.waiting) {
+      waiting.choices = table_->pool_of(layer.layer, waiting.expert).size();
+    }
+    std::ranges::stable_sort(layer.waiting, {}, [&](const Waiting& waiting) {
+      return std::pair(waiting.choices, ~units_of(1, layer.pairs[waiting.expert]));
+    });
+  }
   std::erase_if(layer.waiting, [&](const Waiting& waiting) {
     const bool hedges = waiting.not_by != kNobody;
     const std::size_t chosen = choose(layer, waiting, now);
     if (chosen == kNobody) return hedges;
     Worker& worker = workers_[chosen];
-    if (std::ranges::find(worker.order.experts, waiting.expert) != worker.order.experts.end()) {
+    // Only a hedge can be about what an order has already.
+    if (hedges &&
+        std::ranges::find(worker.order.experts, waiting.expert) != worker.order.experts.end()) {
       return true;
     }
     worker.order.hedge = hedges && (worker.order.hedge || worker.order.experts.empty());
@@ -211,12 +217,18 @@ void LayerDispatch::assign(std::size_t batch, TimePoint now) {
 }
 
 std::size_t LayerDispatch::choose(const Layer& layer, const Waiting& waiting, TimePoint now) {
+  const auto pool = table_->pool_of(layer.layer, waiting.expert);
+  const auto may_be = [&](std::uint16_t index) {
+    const WorkerHealth& health = workers_[index].health;
+    return index != waiting.not_by && health.is_up() && !health.pauses(now);
+  };
+  if (pool.size() == 1) return may_be(pool[0]) ? pool[0] : kNobody;
   candidates_.clear();
   candidate_workers_.clear();
-  for (const std::uint16_t index : table_->pool_of(layer.layer, waiting.expert)) {
+  for (const std::uint16_t index : pool) {
+    if (!may_be(index)) continue;
     const Worker& worker = workers_[index];
     const WorkerHealth& health = worker.health;
-    if (index == waiting.not_by || !health.is_up() || health.pauses(now)) continue;
     const WorkerHealth& speed = health.us_per_unit(now) > 0.0 ? health : fleet_;
     candidates_.push_back({health.standing(now), health.outstanding() + worker.planned,
                            speed.us_per_unit(now), speed.overhead_us(now), health.reluctance(now),

@@ -163,6 +163,7 @@ class LayerDispatch {
   struct Waiting {
     std::uint32_t expert = 0;
     std::size_t not_by = kNobody;  // a hedge: not by whom it is asked of already
+    std::size_t choices = 0;       // workers of its pool, while it is assigned
   };
   using Calls = std::vector<Call>;
   struct Layer {
