@@ -20,6 +20,7 @@ constexpr KernelTable make_kernel_table(Isa isa) {
   table.isa = isa;
   table.matmul = multiply_any<S>;
   table.quantize_row = V::quantize_row;
+  table.sum_row = V::sum_row;
   table.rms_norm = V::rms_norm;
   table.axpy = V::axpy;
   table.add_weighted = V::add_weighted;

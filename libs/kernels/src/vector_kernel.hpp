@@ -97,10 +97,11 @@ struct VectorKernels {
       }
       for (std::size_t i = begin; i < begin + block; i += kRowBlock) scales[i / kRowBlock] = scale;
     }
-    sum_blocks(quants, n / kRowBlock, sums);
+    sum_row(quants, n, sums);
   }
 
-  static void sum_blocks(const std::int8_t* quants, std::size_t blocks, const RowSumsOut& sums) {
+  static void sum_row(const std::int8_t* quants, std::size_t n, const RowSumsOut& sums) {
+    const std::size_t blocks = n / kRowBlock;
     std::size_t at = 0;
     if constexpr (S::kLanes == 16) {
       for (; at + 8 <= blocks; at += 8) {

@@ -1,11 +1,13 @@
 #include "conclave/model/expert_set.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <string>
 #include <utility>
 
 #include "activation.hpp"
+#include "row_loop.hpp"
 
 namespace conclave::model {
 
@@ -14,11 +16,6 @@ using base::fail;
 using base::Status;
 
 namespace {
-
-template <class Vector>
-void grow(Vector& vector, std::size_t size) {
-  if (vector.size() < size) vector.resize(size);
-}
 
 bool has_shape(const Linear& linear, std::size_t outputs, std::size_t inputs) {
   return linear.weight.outputs() == outputs && linear.weight.inputs() == inputs &&
@@ -53,12 +50,14 @@ bool share_scales(const kernels::RowsView& x, std::size_t block) {
   const std::size_t step = block / kernels::kRowBlock;
   if (step == 1) return true;
   const std::size_t count = x.rows * (x.columns / kernels::kRowBlock);
+  std::uint32_t differing = 0;
   for (std::size_t first = 0; first < count; first += step) {
+    const auto bits = std::bit_cast<std::uint32_t>(x.scales[first]);
     for (std::size_t i = first + 1; i < first + step; ++i) {
-      if (std::memcmp(x.scales + i, x.scales + first, sizeof(float)) != 0) return false;
+      differing |= std::bit_cast<std::uint32_t>(x.scales[i]) ^ bits;
     }
   }
-  return true;
+  return differing == 0;
 }
 
 std::size_t panels_of(std::size_t outputs) {
@@ -164,7 +163,8 @@ Status ExpertSet::group(std::uint32_t layer, const kernels::RowsView& x,
   return {};
 }
 
-// Sums that did not travel, and a check that every form that the groups need is there.
+// Sums that did not travel, as they would be a third of the bytes, and a check that every form that
+// the groups need is there.
 Status ExpertSet::complete_rows(kernels::RowsView& x) {
   RowForms needed;
   for (const Group& group : groups_) {
@@ -184,7 +184,10 @@ Status ExpertSet::complete_rows(kernels::RowsView& x) {
                     std::to_string(needed.scale_block) + " values");
   }
   if (x.sums.offsets == nullptr) {
-    sums_.sum(x.quants, x.rows, x.columns);
+    sums_.resize(x.rows, x.columns);
+    each_row(compute_.pool, x.rows, x.columns / sizeof(float), [&](std::size_t row) {
+      compute_.kernels.sum_row(x.quants + row * x.columns, x.columns, sums_.at(row));
+    });
     x.sums = sums_.view();
   }
   return {};

@@ -57,6 +57,9 @@ struct KernelTable {
   void (*quantize_row)(const float* x, std::size_t n, std::size_t block, std::int8_t* quants,
                        float* scales, const RowSumsOut& sums) = nullptr;
 
+  /// What quantize_row writes to `sums`, of n quants that are there already; n % 32 == 0.
+  void (*sum_row)(const std::int8_t* quants, std::size_t n, const RowSumsOut& sums) = nullptr;
+
   /// out = x / sqrt(mean(x^2) + eps) * weight . In place is fine.
   void (*rms_norm)(const float* x, const float* weight, std::size_t n, float eps,
                    float* out) = nullptr;

@@ -48,10 +48,6 @@ class RowSumsRoom {
   /// columns % 32 == 0 (checked).
   void resize(std::size_t rows, std::size_t columns);
 
-  /// For rows that travelled without sums, which would be a third of the bytes: fills the room with
-  /// those of quants (rows, columns). The same numbers as quantising gives: integers are exact.
-  void sum(const std::int8_t* quants, std::size_t rows, std::size_t columns);
-
   [[nodiscard]] RowSums view() const;
   /// From value `column` of a row on, a multiple of 32.
   [[nodiscard]] RowSumsOut at(std::size_t row, std::size_t column = 0);
