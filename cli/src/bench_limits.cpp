@@ -27,8 +27,9 @@ constexpr std::size_t kCaches = 4;
 // What a thread reads at a time: long enough for the prefetchers, short enough to share evenly.
 constexpr std::size_t kPieceWords = (std::size_t{1} << 20) / sizeof(std::uint64_t);
 
-// The best of so many passes is the limit: others lost time to something else.
-constexpr int kPasses = 4;
+// The best of so many passes is the limit: others lost time to something else. Memory is read in
+// one of two ways in turn.
+constexpr int kPasses = 6;
 
 // About 10 ms of dot products at some 100 billion a second and thread.
 constexpr long kDotRounds = 1'000'000;
@@ -46,9 +47,9 @@ std::size_t room_bytes() {
   return std::clamp(wanted, kRoomLeast, kRoomMost);
 }
 
-// The sum of words in 8 chains: enough loads under way for any instruction set.
-// Line by line, or a line of each quarter in turn with those ahead asked for: which is faster
-// depends on the processor.
+// The sum of words, in as many chains as a line has words: enough loads under way for any
+// instruction set. Lines in order, or one of each quarter in turn while those ahead are asked for:
+// which is faster depends on the processor.
 template <std::size_t kStreams>
 std::uint64_t read_words(const std::uint64_t* words, std::size_t count) {
   constexpr std::size_t kLineWords = 8;

@@ -615,6 +615,7 @@ TEST(LayerDispatchFuzzTest, EveryExpertIsAnsweredOnceWhateverHappens) {
       while (!core.done() && ++turns < 2000) {
         for (const Order& order : core.plan(now)) {
           ASSERT_FALSE(order.experts.empty());
+          ASSERT_EQ(std::ranges::adjacent_find(order.experts), order.experts.end());
           for (const std::uint32_t expert : order.experts) {
             ASSERT_EQ(counted[expert], 0) << "is asked for again: " << expert;
           }

@@ -1,8 +1,9 @@
-// What one super of packed weights (32 inputs, 256 of a K-quant) adds to a tile of rows, for each
-// block format. A format unpacks a group of weights once and adds it to the dot products of all
-// rows of the tile, which are independent chains; constants of the weights are worked out once for
-// the tile. What is left for each row is its dot instructions and one or two multiplications for
-// each dot product; integer additions, conversions and broadcasts from memory run beside them.
+// What one super of packed weights (32 inputs, 256 of a K-quant), or those of several panels, adds
+// to a tile of rows, for each block format. A format unpacks a group of weights once and adds it to
+// the dot products of all rows of the tile, which are independent chains; constants of the weights
+// are worked out once for the tile. What is left for each row is its dot instructions and one or
+// two multiplications for each dot product; integer additions, conversions and broadcasts from
+// memory run beside them.
 #pragma once
 
 #include <cstddef>
@@ -259,9 +260,9 @@ struct Mxfp4Format {
 };
 
 // Asks for what the sub blocks of a K-quant share, which lies before them: at once, so that lines
-// are wanted in their order, which the processor foresees.
+// are wanted in their order, which the processor foresees. Always inline: see Fetch::lines.
 template <class L>
-void fetch_shared(const std::uint8_t* super) {
+[[gnu::always_inline]] inline void fetch_shared(const std::uint8_t* super) {
   each<L::kSub / base::kCacheLine>(
       [&](auto line) { __builtin_prefetch(super + line * base::kCacheLine); });
 }

@@ -13,25 +13,27 @@ namespace {
 // waits long for the last one, yet they are large beside the cost of handing one out (about 0.1
 // us).
 constexpr std::size_t kTilesPerThread = 16;
-// On AMX they are large beside what a call begins with, too, and those of few rows are large enough
-// for streams (matmul_kernel.hpp): down to so many for each thread.
+// On AMX they are large beside what a call begins with, too, and few rows want panels enough for
+// streams: down to so many tiles for each thread.
 constexpr std::size_t kLargeTilePanels = 16;
 constexpr std::size_t kLargeTilesPerThread = 2;
-constexpr std::size_t kFewRows = 6;
 
 std::size_t panels_per_tile(const Compute& compute, std::span<const Product> products) {
+  const Isa isa = compute.kernels.isa;
   std::size_t panels = 0;
-  bool large = false;
+  bool on_tiles = false;
+  bool in_streams = false;
   for (const Product& product : products) {
     panels += product.weights->panels();
-    large = large || product.count <= kFewRows ||
-            (compute.kernels.isa == Isa::kAmx && takes_tiles(product));
+    on_tiles = on_tiles || (isa == Isa::kAmx && takes_tiles(product));
+    in_streams = in_streams || (isa >= Isa::kAvx512 && takes_streams(product));
   }
   const std::size_t threads = compute.pool.threads();
-  if (!large) return std::max<std::size_t>(1, panels / (kTilesPerThread * threads));
   const std::size_t tiles = threads * std::clamp(panels / (kLargeTilePanels * threads),
                                                  kLargeTilesPerThread, kTilesPerThread);
-  return (panels + tiles - 1) / tiles;
+  const std::size_t large = (panels + tiles - 1) / tiles;
+  if (on_tiles || (in_streams && large >= kLeastStreamPanels)) return large;
+  return std::max<std::size_t>(1, panels / (kTilesPerThread * threads));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The matrix product kernels, written once over a Simd backend and compiled for each instruction
 // set. A tile is one panel (16 outputs) times up to kTileRows rows; tiles go over the rows first,
-// so that a panel is read from memory once and then found in the first-level caches.
+// so that a panel is read from memory once and then found in the first-level caches. Few rows may
+// take four panels at a time (see kStreams).
 #pragma once
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include "conclave/base/aligned.hpp"
 #include "conclave/kernels/kernel_table.hpp"
 #include "layout.hpp"
+#include "tables.hpp"
 
 namespace conclave::kernels {
 namespace {  // internal linkage: see kernel_instance.hpp
@@ -105,7 +107,7 @@ Prefetch prefetch_of(const Product& product, std::size_t panel, std::size_t i, s
     out.bytes = Layout::kBytes / tiles;
     out.outputs = true;
   } else if (i == 0 && (tiles > 1 || rows >= rule.least_rows)) {
-    // Of one row so little is computed that nothing is gained by asking twice.
+    // Of one row of one panel so little is computed that nothing is gained by asking twice.
     out.kind = rule.twice && rows > 1 ? FetchKind::kLinesTwice : FetchKind::kLines;
     out.weights = weights + rule.ahead;
   }
@@ -134,11 +136,12 @@ template <class S, class Format, std::size_t kPanels, std::size_t kRows, FetchKi
 // Streams: runs of neighbouring panels that are worked on at the same time, a sub block of each in
 // turn. Lines of several pages come faster than those of one, and chains of dot products of several
 // panels wait less for each other (a Xeon with AMX, `expert_set`: experts with 4 rows each take
-// 0.83 of the time with Q4_K and 0.91 with Q6_K, with 1 row 0.92). Two streams give half of that,
-// eight no more; panels that follow each other nothing, and of many rows sums do not stay in
+// 0.83 of the time with Q4_K and 0.91 with Q6_K, with 1 row 0.91 and 0.92). Two streams give half
+// of that, eight no more; neighbouring panels nothing, and of many rows sums do not stay in
 // registers.
 constexpr std::size_t kStreams = 4;
 constexpr std::size_t kStreamPanels = 2;  // of a stream, at least
+static_assert(kStreams * kStreamPanels == kLeastStreamPanels);
 constexpr std::size_t kStreamAhead = 2560;
 template <class Format>
 constexpr std::size_t kStreamRows = Format::kIsSlow ? 4 : 6;
@@ -156,14 +159,18 @@ void stream_tiles(const Product& product, std::size_t panel, std::size_t count) 
   }
 }
 
-// Takes the panels from `begin` on that go in streams. Where they pay is measured on Intel's
-// processors only.
+// Where streams pay is measured on Intel's processors only.
+bool streams_suit(const Product& product, std::size_t rows_max) {
+  return product.count <= rows_max && __builtin_cpu_is("intel") != 0;
+}
+
+// Takes the panels from `begin` on that go in streams.
 template <class S, class Format, std::size_t kRowsMax>
 void take_streams(const Product& product, std::size_t& begin, std::size_t end) {
   if constexpr (S::kLanes == kPanelOutputs) {
     constexpr std::size_t kRows = std::min(kRowsMax, kStreamRows<Format>);
     const std::size_t count = (end - begin) / kStreams;
-    if (product.count > kRows || count < kStreamPanels || __builtin_cpu_is("intel") == 0) return;
+    if (count < kStreamPanels || !streams_suit(product, kRows)) return;
     stream_tiles<S, Format, kRows>(product, begin, count);
     begin += kStreams * count;
   }
@@ -303,6 +310,30 @@ void multiply_any(const Product& product, std::size_t panel_begin, std::size_t p
     case gguf::BlockType::kMXFP4:
       return multiply<S, Mxfp4Format<S>, true>(product, panel_begin, panel_end);
   }
+}
+
+// Rows of such weights that may go in streams, at most.
+template <class S>
+std::size_t stream_rows(gguf::BlockType type) {
+  switch (type) {
+    case gguf::BlockType::kF32:
+    case gguf::BlockType::kF16:
+    case gguf::BlockType::kBF16:
+      return 0;
+    case gguf::BlockType::kQ8_0:
+      return kStreamRows<Q8Format<S>>;
+    case gguf::BlockType::kQ4_0:
+      return kStreamRows<Q4Format<S>>;
+    case gguf::BlockType::kQ4_K:
+      return kStreamRows<Q4KFormat<S>>;
+    case gguf::BlockType::kQ5_K:
+      return kStreamRows<Q5KFormat<S>>;
+    case gguf::BlockType::kQ6_K:
+      return kStreamRows<Q6KFormat<S>>;
+    case gguf::BlockType::kMXFP4:
+      return kStreamRows<Mxfp4Format<S>>;
+  }
+  return 0;
 }
 
 }  // namespace

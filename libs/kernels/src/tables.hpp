@@ -1,6 +1,8 @@
 // The tables; kernel_table() picks among them.
 #pragma once
 
+#include <cstddef>
+
 #include "conclave/kernels/kernel_table.hpp"
 
 namespace conclave::kernels {
@@ -16,5 +18,10 @@ void multiply_on_tiles(const Product& product, std::size_t panel_begin, std::siz
 /// rows together takes as long as multiplying them with two panels. Call it where AMX is supported
 /// only.
 bool takes_tiles(const Product& product);
+
+/// Panels from which on kAvx512Table may work on four runs of them at the same time, and whether it
+/// does of such a product.
+inline constexpr std::size_t kLeastStreamPanels = 8;
+bool takes_streams(const Product& product);
 
 }  // namespace conclave::kernels
