@@ -155,21 +155,25 @@ typename S::U8 high_nibbles(typename S::U8 pair) {
 // Each format: `add` adds the products of `supers`, kLanes outputs of each panel from `lane` on,
 // with the inputs of each row, moves x to what follows them and asks for what `fetch` says.
 // kIsSlow: bits of a quant lie apart, which takes long to undo.
-template <class S>
-struct Q8Format {
-  using Layout = layout::Q8;
-  static constexpr bool kIsSlow = false;
 
+// Formats of 32 inputs: add_block(acc, super, lane, x, fetch) adds those of one panel.
+template <class S, class Format>
+struct BlockFormat {
   template <std::size_t kPanels, std::size_t kRows, FetchKind kFetch>
   static void add(typename S::F32 (&acc)[kPanels][kRows], const Supers& supers, std::size_t lane,
                   TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
     each<kPanels>([&](auto panel) {
-      add_block(acc[panel], supers[panel], lane, x, fetch.of_panel(panel * supers.stride));
+      Format::add_block(acc[panel], supers[panel], lane, x, fetch.of_panel(panel * supers.stride));
     });
     x.next_block();
   }
+};
 
- private:
+template <class S>
+struct Q8Format : BlockFormat<S, Q8Format<S>> {
+  using Layout = layout::Q8;
+  static constexpr bool kIsSlow = false;
+
   template <std::size_t kRows, FetchKind kFetch>
   static void add_block(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
                         const TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
@@ -187,20 +191,10 @@ struct Q8Format {
 };
 
 template <class S>
-struct Q4Format {
+struct Q4Format : BlockFormat<S, Q4Format<S>> {
   using Layout = layout::Q4;
   static constexpr bool kIsSlow = false;
 
-  template <std::size_t kPanels, std::size_t kRows, FetchKind kFetch>
-  static void add(typename S::F32 (&acc)[kPanels][kRows], const Supers& supers, std::size_t lane,
-                  TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
-    each<kPanels>([&](auto panel) {
-      add_block(acc[panel], supers[panel], lane, x, fetch.of_panel(panel * supers.stride));
-    });
-    x.next_block();
-  }
-
- private:
   template <std::size_t kRows, FetchKind kFetch>
   static void add_block(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
                         const TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
@@ -227,20 +221,10 @@ constexpr std::uint8_t kFp4Doubled[16] = {16, 17, 18, 19, 20, 22, 24, 28,
                                           16, 15, 14, 13, 12, 10, 8,  4};
 
 template <class S>
-struct Mxfp4Format {
+struct Mxfp4Format : BlockFormat<S, Mxfp4Format<S>> {
   using Layout = layout::Mxfp4;
   static constexpr bool kIsSlow = false;
 
-  template <std::size_t kPanels, std::size_t kRows, FetchKind kFetch>
-  static void add(typename S::F32 (&acc)[kPanels][kRows], const Supers& supers, std::size_t lane,
-                  TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
-    each<kPanels>([&](auto panel) {
-      add_block(acc[panel], supers[panel], lane, x, fetch.of_panel(panel * supers.stride));
-    });
-    x.next_block();
-  }
-
- private:
   template <std::size_t kRows, FetchKind kFetch>
   static void add_block(typename S::F32 (&acc)[kRows], const std::uint8_t* super, std::size_t lane,
                         const TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
