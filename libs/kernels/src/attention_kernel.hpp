@@ -150,7 +150,8 @@ class Wanted {
 template <class S, class Kv, std::size_t kQueries, std::size_t kBlocks>
 void score_blocks(HeadBlocks keys, Wanted& wanted, std::size_t dim, const float* q, float* scores) {
   constexpr std::size_t kLineNumbers = kKvGroup * 64 / Kv::kGroupBytes;  // d of one line of keys
-  Wanted next = wanted;                                                  // in registers
+  // A copy stays in registers.
+  Wanted next = wanted;
   typename S::F32 acc[kBlocks][kVectors<S>][kQueries];
   for (auto& block : acc) {
     for (auto& vector : block) {
@@ -196,7 +197,7 @@ template <class S, class Kv, std::size_t kQueries, std::size_t kSlices>
 void add_slices(HeadBlocks blocks, Wanted& wanted, std::size_t slice, std::size_t from,
                 std::size_t to, const float* p, const float* factors, float* sums,
                 std::size_t stride) {
-  Wanted next = wanted;  // in registers
+  Wanted next = wanted;
   typename S::F32 acc[kSlices][kVectors<S>][kQueries];
   for (std::size_t s = 0; s < kSlices; ++s) {
     for (std::size_t v = 0; v < kVectors<S>; ++v) {

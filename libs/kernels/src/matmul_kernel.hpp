@@ -136,7 +136,7 @@ template <class S, class Format, std::size_t kPanels, std::size_t kRows, FetchKi
 // Streams: runs of neighbouring panels that are worked on at the same time, a sub block of each in
 // turn. Lines of several pages come faster than those of one, and chains of dot products of several
 // panels wait less for each other (a Xeon with AMX, `expert_set`: experts with 4 rows each take
-// 0.83 of the time with Q4_K and 0.91 with Q6_K, with 1 row 0.91 and 0.92). Two streams give half
+// 0.87 of the time with Q4_K and 0.89 with Q6_K, with 1 row 0.91 and 0.89). Two streams give half
 // of that, eight no more; neighbouring panels nothing, and of many rows sums do not stay in
 // registers.
 constexpr std::size_t kStreams = 4;
