@@ -59,6 +59,12 @@ struct TileRows {
   /// The sums of this and of later blocks, 16 bits each.
   [[nodiscard]] const std::uint8_t* sums(std::size_t r) const { return block_sums + index[r] / 2; }
 
+  /// Before the next panel: of many rows, a group is not kept for it. The compiler would store what
+  /// it broadcasts, more than registers hold, only to load it again.
+  void leave_panel() {
+    if constexpr (kRows > 2) asm("" : "+r"(quants));
+  }
+
   void next_block() {
     quants += kRowBlock;
     scales += sizeof(float);
@@ -164,6 +170,7 @@ struct BlockFormat {
                   TileRows<kRows>& x, const Fetch<kFetch>& fetch) {
     each<kPanels>([&](auto panel) {
       Format::add_block(acc[panel], supers[panel], lane, x, fetch.of_panel(panel * supers.stride));
+      if constexpr (kPanels > 1) x.leave_panel();
     });
     x.next_block();
   }
@@ -270,6 +277,7 @@ void add_subs(typename S::F32 (&acc)[kPanels][kRows], const Supers& supers, std:
     each<kPanels>([&](auto panel) {
       Format::add_sub(sums[panel], supers[panel], i, lane, x,
                       fetch.of_panel(panel * supers.stride));
+      if constexpr (kPanels > 1) x.leave_panel();
     });
   }
   each<kPanels>([&](auto panel) {

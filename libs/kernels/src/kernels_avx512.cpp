@@ -7,7 +7,7 @@ namespace conclave::kernels {
 constinit const KernelTable kAvx512Table = make_kernel_table<SimdAvx512>(Isa::kAvx512);
 
 bool takes_streams(const Product& product) {
-  return streams_suit(product, stream_rows<SimdAvx512>(product.weights->type()));
+  return scale_block(product.weights->type()) > 0 && streams_suit(product, kTileRows<SimdAvx512>);
 }
 
 }  // namespace conclave::kernels

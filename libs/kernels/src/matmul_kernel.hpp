@@ -135,16 +135,14 @@ template <class S, class Format, std::size_t kPanels, std::size_t kRows, FetchKi
 
 // Streams: runs of neighbouring panels that are worked on at the same time, a sub block of each in
 // turn. Lines of several pages come faster than those of one, and chains of dot products of several
-// panels wait less for each other (a Xeon with AMX, `expert_set`: experts with 4 rows each take
-// 0.87 of the time with Q4_K and 0.89 with Q6_K, with 1 row 0.91 and 0.89). Two streams give half
-// of that, eight no more; neighbouring panels nothing, and of many rows sums do not stay in
-// registers.
+// panels wait less for each other (a Xeon with AMX, `expert_set`: experts with 8 rows each take
+// 0.89 of the time with Q4_K and 0.86 with Q6_K, with 1 row 0.91 and 0.89). Two streams give half
+// of that, eight no more, and neighbouring panels nothing. Sums of many rows wait in the
+// first-level cache for their panel's turn.
 constexpr std::size_t kStreams = 4;
 constexpr std::size_t kStreamPanels = 2;  // of a stream, at least
 static_assert(kStreams * kStreamPanels == kLeastStreamPanels);
 constexpr std::size_t kStreamAhead = 2560;
-template <class Format>
-constexpr std::size_t kStreamRows = Format::kIsSlow ? 4 : 6;
 
 // kRows rows, all of a product, times kStreams streams of `count` panels.
 template <class S, class Format, std::size_t kRows>
@@ -164,14 +162,13 @@ bool streams_suit(const Product& product, std::size_t rows_max) {
   return product.count <= rows_max && __builtin_cpu_is("intel") != 0;
 }
 
-// Takes the panels from `begin` on that go in streams.
+// Takes the panels from `begin` on that go in streams. kRowsMax: of a tile.
 template <class S, class Format, std::size_t kRowsMax>
 void take_streams(const Product& product, std::size_t& begin, std::size_t end) {
   if constexpr (S::kLanes == kPanelOutputs) {
-    constexpr std::size_t kRows = std::min(kRowsMax, kStreamRows<Format>);
     const std::size_t count = (end - begin) / kStreams;
-    if (count < kStreamPanels || !streams_suit(product, kRows)) return;
-    stream_tiles<S, Format, kRows>(product, begin, count);
+    if (count < kStreamPanels || !streams_suit(product, kRowsMax)) return;
+    stream_tiles<S, Format, kRowsMax>(product, begin, count);
     begin += kStreams * count;
   }
 }
@@ -310,30 +307,6 @@ void multiply_any(const Product& product, std::size_t panel_begin, std::size_t p
     case gguf::BlockType::kMXFP4:
       return multiply<S, Mxfp4Format<S>, true>(product, panel_begin, panel_end);
   }
-}
-
-// Rows of such weights that may go in streams, at most.
-template <class S>
-std::size_t stream_rows(gguf::BlockType type) {
-  switch (type) {
-    case gguf::BlockType::kF32:
-    case gguf::BlockType::kF16:
-    case gguf::BlockType::kBF16:
-      return 0;
-    case gguf::BlockType::kQ8_0:
-      return kStreamRows<Q8Format<S>>;
-    case gguf::BlockType::kQ4_0:
-      return kStreamRows<Q4Format<S>>;
-    case gguf::BlockType::kQ4_K:
-      return kStreamRows<Q4KFormat<S>>;
-    case gguf::BlockType::kQ5_K:
-      return kStreamRows<Q5KFormat<S>>;
-    case gguf::BlockType::kQ6_K:
-      return kStreamRows<Q6KFormat<S>>;
-    case gguf::BlockType::kMXFP4:
-      return kStreamRows<Mxfp4Format<S>>;
-  }
-  return 0;
 }
 
 }  // namespace

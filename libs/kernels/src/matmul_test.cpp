@@ -206,7 +206,7 @@ TEST_P(MatmulTest, LargeProductsGiveTheSameBits) {
 // panels fits or not, and the last of which may be short.
 TEST_P(MatmulTest, FewRowsOfManyPanelsGiveTheSameBits) {
   for (const std::size_t panels : {8u, 11u}) {
-    const Multiplication product(GetParam(), panels * kPanelOutputs - 3, inputs(), 8);
+    const Multiplication product(GetParam(), panels * kPanelOutputs - 3, inputs(), 9);
     base::ThreadPool pool(1);
     QuantizedRows room;
     const RowsView view = rows_for({kernel_table(Isa::kScalar), pool}, GetParam(), product.x.data(),
