@@ -8,12 +8,13 @@
 namespace conclave::base {
 namespace {
 
-// A loop of a decode step lasts 10 to 100 us and a futex wake-up costs about 20. So waiting threads
-// look for a while before they sleep: first at once, then after whatever else wants this processor
-// (on few cores those are the threads that serve connections, and a loop gets along without us).
-// An idle pool costs nothing.
-constexpr int kSpins = 50;    // about 1 us
-constexpr int kYields = 400;  // 100 to 200 us if nothing else wants to run
+// A loop of a decode step lasts 10 to 100 us, and a futex wake-up costs about 20, of a virtual
+// processor that has halted 100. So waiting threads look for a while before they sleep: first at
+// once, then after whatever else wants this processor (on few cores those are workers of this host
+// and the threads that serve connections, and a loop gets along without us). An idle pool costs
+// nothing.
+constexpr int kSpins = 50;     // about 1 us
+constexpr int kYields = 4000;  // 0.5 ms or more if nothing else wants to run
 
 inline void pause() {
 #if defined(__x86_64__)
