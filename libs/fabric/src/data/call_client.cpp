@@ -152,6 +152,7 @@ class CallClient::Impl final : public ClientLink::Listener {
 
   CallBuffer place(Call& call, Link& link);
   void send_direct(Call& call, DirectTarget& target, const wire::TraceContext& trace);
+  [[nodiscard]] EventPoller::Patience patience() const;
   void take_ready(Time until);
   void keep_house();
   void look_for_direct();
@@ -518,8 +519,17 @@ void CallClient::Impl::keep_house() {
   expire(now);
 }
 
+// Workers of this host that compute answer soon.
+EventPoller::Patience CallClient::Impl::patience() const {
+  const bool computed_near = std::ranges::any_of(calls_, [](const auto& entry) {
+    return entry.second.state == Call::State::kSent && entry.second.road == Road::kShared;
+  });
+  using enum EventPoller::Patience;
+  return computed_near ? kLookFirst : kSleep;
+}
+
 void CallClient::Impl::take_ready(Time until) {
-  for (const EventPoller::Token token : shared_.poller.wait(until)) {
+  for (const EventPoller::Token token : shared_.poller.wait(until, patience())) {
     if (token == kWake) {
       wakeup_->clear();
       if (wake_asked_.exchange(false)) woken_ = true;

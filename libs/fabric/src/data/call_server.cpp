@@ -76,6 +76,7 @@ class CallServer::Impl final : public ServerLinks::Listener {
   };
   using Taken = tl::expected<std::unique_ptr<TakenCall>, Refused>;
 
+  EventPoller::Patience patience();
   Taken take(const ServerLinks::Request& request);
   static base::Status place_framed(TakenCall& call, const wire::CallLayout& layout,
                                    zmq::message_t* payload, BufferPool& pool);
@@ -97,6 +98,7 @@ class CallServer::Impl final : public ServerLinks::Listener {
   std::vector<IncomingCall*> fresh_;
   std::vector<IncomingCall*> handed_;
   bool woken_ = false;
+  bool has_answered_near_ = false;  // since it last waited
   std::atomic<bool> draining_{false};
 };
 
@@ -211,6 +213,12 @@ base::Status CallServer::Impl::place_shared(TakenCall& call, const wire::CallLay
   return check_pairs(call.pairs, call.call.rows);
 }
 
+// A router of this host that has its answer soon calls again.
+EventPoller::Patience CallServer::Impl::patience() {
+  using enum EventPoller::Patience;
+  return std::exchange(has_answered_near_, false) ? kLookFirst : kSleep;
+}
+
 std::span<IncomingCall* const> CallServer::Impl::poll(Time until) {
   handed_.clear();
   woken_ = false;
@@ -219,7 +227,7 @@ std::span<IncomingCall* const> CallServer::Impl::poll(Time until) {
     const bool look_only = !fresh_.empty() || woken_;
     if (look_only && !first) break;
     const Time next = look_only ? Time::min() : std::min(until, links_.due());
-    for (const EventPoller::Token token : shared_.poller.wait(next)) {
+    for (const EventPoller::Token token : shared_.poller.wait(next, patience())) {
       if (token == kWake) {
         wakeup_.clear();
         woken_ = true;
@@ -250,6 +258,7 @@ void CallServer::Impl::answer(IncomingCall& incoming, const wire::ExpertReply& r
                                                    : Outcome::kRefused);
   shared_.metrics.sent(call.road, bytes);
   bytes_ -= call.charged_bytes;
+  has_answered_near_ |= call.road == Road::kShared;
   links_.reply(call.from, call.road, call.request_id, reply, bytes, std::move(call.reply_buffer));
   calls_.erase(found);
 }

@@ -3,12 +3,20 @@
 #include <algorithm>
 #include <cerrno>
 #include <ctime>
+#include <thread>
 
 namespace conclave::fabric {
 
 using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
+
+namespace {
+
+constexpr int kLooks = 1000;
+constexpr int kMax = static_cast<int>(EventPoller::kReadyMax);
+
+}  // namespace
 
 EventPoller::EventPoller() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {}
 
@@ -23,10 +31,22 @@ void EventPoller::remove(int descriptor) {
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, descriptor, nullptr);
 }
 
-std::span<const EventPoller::Token> EventPoller::wait(Time until) {
-  const int count = std::max(wait_until(until), 0);  // EINTR: the caller comes back
+std::span<const EventPoller::Token> EventPoller::wait(Time until, Patience patience) {
+  int count = 0;
+  if (patience == Patience::kLookFirst) count = look(until);
+  if (count == 0) count = wait_until(until);
+  count = std::max(count, 0);  // EINTR: the caller comes back
   for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) ready_[i] = events_[i].data.u64;
   return std::span(ready_).first(static_cast<std::size_t>(count));
+}
+
+int EventPoller::look(Time until) {
+  for (int i = 0; i < kLooks && Time::clock::now() < until; ++i) {
+    const int count = ::epoll_wait(epoll_.get(), events_.data(), kMax, 0);
+    if (count != 0) return count;
+    std::this_thread::yield();
+  }
+  return 0;
 }
 
 int EventPoller::wait_until(Time until) {
@@ -34,7 +54,6 @@ int EventPoller::wait_until(Time until) {
   constexpr nanoseconds kLongest = std::chrono::hours(1);
   const Time now = Time::clock::now();
   const nanoseconds left = until <= now ? nanoseconds(0) : std::min(until - now, kLongest);
-  constexpr int kMax = static_cast<int>(kReadyMax);
   if (fine_timeouts_) {
     const auto seconds = duration_cast<std::chrono::seconds>(left);
     timespec timeout{};
