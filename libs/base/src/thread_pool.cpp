@@ -14,7 +14,7 @@ namespace {
 // and the threads that serve connections, and a loop gets along without us). An idle pool costs
 // nothing.
 constexpr int kSpins = 50;     // about 1 us
-constexpr int kYields = 4000;  // 0.5 ms or more if nothing else wants to run
+constexpr int kYields = 4000;  // from 0.5 ms on, if nothing else wants to run
 
 inline void pause() {
 #if defined(__x86_64__)

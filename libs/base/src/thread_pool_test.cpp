@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -60,6 +61,25 @@ TEST(ThreadPoolTest, AThreadThatIsDoneTakesFromTheEndOfAnothersShare) {
     if (--left == 0) left.notify_one();
   });
   EXPECT_EQ(order, (std::vector<std::size_t>{4, 5, 6, 7, 3, 2, 1}));
+}
+
+// Who waits long sleeps: the second thread before a loop, the caller before a loop's end.
+TEST(ThreadPoolTest, ThreadsThatSleptComeBack) {
+  ThreadPool pool(2);
+  const auto pass_time = [] {  // more than threads look before they sleep
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+    while (std::chrono::steady_clock::now() < until) std::this_thread::yield();
+  };
+  for (int round = 0; round < 3; ++round) {
+    std::atomic<int> inside{0};
+    pool.for_each(2, [&](std::size_t, unsigned thread) {
+      if (++inside == 2) inside.notify_one();
+      inside.wait(1);
+      if (thread == 1) pass_time();
+    });
+    EXPECT_EQ(inside, 2);
+    pass_time();
+  }
 }
 
 TEST(ThreadPoolTest, CallersOnSeveralThreadsTakeTurns) {

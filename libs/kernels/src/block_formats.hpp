@@ -59,8 +59,8 @@ struct TileRows {
   /// The sums of this and of later blocks, 16 bits each.
   [[nodiscard]] const std::uint8_t* sums(std::size_t r) const { return block_sums + index[r] / 2; }
 
-  /// Before the next panel: of many rows, a group is not kept for it. The compiler would store what
-  /// it broadcasts, more than registers hold, only to load it again.
+  /// Before the next panel: the groups of more than 2 rows, which are more than registers hold, are
+  /// broadcast again for it. The compiler would store them, only to load them.
   void leave_panel() {
     if constexpr (kRows > 2) asm("" : "+r"(quants));
   }

@@ -41,7 +41,7 @@ void store_outputs(const Product& product, std::size_t panel, std::size_t lane, 
   }
 }
 
-// Rows of a tile, at most: as many as registers hold beside the weights.
+// Rows of a tile, at most: as many as registers hold beside the weights of one panel.
 template <class S>
 constexpr std::size_t kTileRows = S::kLanes == 16 ? 8 : 4;
 

@@ -202,22 +202,31 @@ TEST_P(MatmulTest, LargeProductsGiveTheSameBits) {
   }
 }
 
-// Few rows of many panels may be worked on in streams (matmul_kernel.hpp), which the number of
-// panels fits or not, and the last of which may be short.
+// Up to as many rows as a tile has, of many panels, may be worked on in streams
+// (matmul_kernel.hpp), which the number of panels fits or not, and the last of which may be short.
 TEST_P(MatmulTest, FewRowsOfManyPanelsGiveTheSameBits) {
-  for (const std::size_t panels : {8u, 11u}) {
-    const Multiplication product(GetParam(), panels * kPanelOutputs - 3, inputs(), 9);
+  const std::vector<std::uint32_t> index{0, 1, 4, 0, 7, 7, 0, 4, 8};
+  for (const auto& [panels, begin] : {std::pair{8u, 0u}, {11u, 0u}, {11u, 1u}}) {
+    const Multiplication product(GetParam(), panels * kPanelOutputs - 3, inputs(), index.size());
     base::ThreadPool pool(1);
     QuantizedRows room;
     const RowsView view = rows_for({kernel_table(Isa::kScalar), pool}, GetParam(), product.x.data(),
                                    product.rows, product.inputs, room);
-    for (std::size_t rows = 1; rows <= product.rows; ++rows) {
-      const auto scalar = product.run(Isa::kScalar, 1, 0, rows);
+    const auto all = product.run(Isa::kScalar, 1, 0, product.rows);
+    const std::size_t stride = product.outputs + 5;
+    for (std::size_t rows = 1; rows <= index.size(); ++rows) {
+      std::vector<float> expected(rows * stride, -7.0f);
+      for (std::size_t i = 0; i < rows; ++i) {
+        for (std::size_t o = begin * kPanelOutputs; o < product.outputs; ++o) {
+          expected[i * stride + o] = all[index[i] * product.outputs + o];
+        }
+      }
       for (const Isa isa : supported_isas()) {
-        std::vector<float> y(rows * product.outputs, NAN);
-        const Product few{&product.weights, view, nullptr, rows, y.data(), product.outputs};
-        kernel_table(isa).matmul(few, 0, panels);
-        EXPECT_EQ(y, scalar) << to_string(isa) << ", " << rows << " rows, " << panels << " panels";
+        std::vector<float> y(rows * stride, -7.0f);
+        const Product few{&product.weights, view, index.data(), rows, y.data(), stride};
+        kernel_table(isa).matmul(few, begin, panels);
+        EXPECT_EQ(y, expected) << to_string(isa) << ", " << rows << " rows, " << panels
+                               << " panels from " << begin;
       }
     }
   }

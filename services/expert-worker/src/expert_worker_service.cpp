@@ -13,7 +13,6 @@
 #include "conclave/devices/memory_limit.hpp"
 #include "conclave/devices/pin.hpp"
 #include "conclave/devices/priority.hpp"
-#include "conclave/devices/priority.hpp"
 #include "conclave/engine/memory_needs.hpp"
 #include "conclave/fabric/call_server.hpp"
 #include "conclave/fleet/member.hpp"

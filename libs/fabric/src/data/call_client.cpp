@@ -519,13 +519,12 @@ void CallClient::Impl::keep_house() {
   expire(now);
 }
 
-// Workers of this host that compute answer soon.
+// A worker of this host that has a call answers soon.
 EventPoller::Patience CallClient::Impl::patience() const {
-  const bool computed_near = std::ranges::any_of(calls_, [](const auto& entry) {
+  const bool is_near = std::ranges::any_of(calls_, [](const auto& entry) {
     return entry.second.state == Call::State::kSent && entry.second.road == Road::kShared;
   });
-  using enum EventPoller::Patience;
-  return computed_near ? kLookFirst : kSleep;
+  return is_near ? EventPoller::Patience::kLookFirst : EventPoller::Patience::kSleep;
 }
 
 void CallClient::Impl::take_ready(Time until) {

@@ -303,5 +303,28 @@ TEST_P(CallRoadsTest, EndsAPollAtItsTime) {
   EXPECT_TRUE(ends.server->poll(steady_clock::now() + milliseconds(2)).empty());
 }
 
+// Where an answer of this host, or its router's next call, is near, a poll looks before it sleeps.
+TEST_P(CallRoadsTest, APollThatExpectsSomethingEndsAtItsTimeOrIsWoken) {
+  if (GetParam() == Way::kDirect) return;  // answered while it is sent
+  const DataLinkId link = ends.link_up();
+  const wire::ExpertCall call = call_of(2, 32);
+  ends.answering = false;
+  ends.send(link, call, 1);
+  ASSERT_TRUE(ends.pump([&] { return !ends.held.empty(); }));
+  auto until = steady_clock::now() + milliseconds(20);
+  EXPECT_TRUE(ends.client->poll(until).empty());
+  EXPECT_GE(steady_clock::now(), until);
+  std::thread waker([&] { ends.client->wake(); });
+  EXPECT_TRUE(ends.client->poll(in_good_time()).empty());
+  waker.join();
+
+  compute_and_answer(*ends.server, *ends.held.front());
+  ends.held.clear();
+  until = steady_clock::now() + milliseconds(20);
+  EXPECT_TRUE(ends.server->poll(until).empty());
+  EXPECT_GE(steady_clock::now(), until);
+  EXPECT_EQ(ends.wait(Kind::kReply).y, expected_of(call, 1));
+}
+
 }  // namespace
 }  // namespace conclave::fabric

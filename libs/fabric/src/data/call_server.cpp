@@ -76,7 +76,7 @@ class CallServer::Impl final : public ServerLinks::Listener {
   };
   using Taken = tl::expected<std::unique_ptr<TakenCall>, Refused>;
 
-  EventPoller::Patience patience();
+  EventPoller::Patience patience_until(Time next);
   Taken take(const ServerLinks::Request& request);
   static base::Status place_framed(TakenCall& call, const wire::CallLayout& layout,
                                    zmq::message_t* payload, BufferPool& pool);
@@ -98,7 +98,7 @@ class CallServer::Impl final : public ServerLinks::Listener {
   std::vector<IncomingCall*> fresh_;
   std::vector<IncomingCall*> handed_;
   bool woken_ = false;
-  bool has_answered_near_ = false;  // since it last waited
+  bool has_answered_near_ = false;  // and has not waited since
   std::atomic<bool> draining_{false};
 };
 
@@ -213,10 +213,11 @@ base::Status CallServer::Impl::place_shared(TakenCall& call, const wire::CallLay
   return check_pairs(call.pairs, call.call.rows);
 }
 
-// A router of this host that has its answer soon calls again.
-EventPoller::Patience CallServer::Impl::patience() {
-  using enum EventPoller::Patience;
-  return std::exchange(has_answered_near_, false) ? kLookFirst : kSleep;
+// A router of this host that has its answer calls again soon.
+EventPoller::Patience CallServer::Impl::patience_until(Time next) {
+  if (!has_answered_near_ || next <= steady_clock::now()) return EventPoller::Patience::kSleep;
+  has_answered_near_ = false;
+  return EventPoller::Patience::kLookFirst;
 }
 
 std::span<IncomingCall* const> CallServer::Impl::poll(Time until) {
@@ -227,7 +228,7 @@ std::span<IncomingCall* const> CallServer::Impl::poll(Time until) {
     const bool look_only = !fresh_.empty() || woken_;
     if (look_only && !first) break;
     const Time next = look_only ? Time::min() : std::min(until, links_.due());
-    for (const EventPoller::Token token : shared_.poller.wait(next, patience())) {
+    for (const EventPoller::Token token : shared_.poller.wait(next, patience_until(next))) {
       if (token == kWake) {
         wakeup_.clear();
         woken_ = true;

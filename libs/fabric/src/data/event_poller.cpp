@@ -13,7 +13,7 @@ using std::chrono::nanoseconds;
 
 namespace {
 
-constexpr int kLooks = 1000;
+constexpr int kLooks = 1000;  // half a millisecond, if nothing else wants to run
 constexpr int kMax = static_cast<int>(EventPoller::kReadyMax);
 
 }  // namespace

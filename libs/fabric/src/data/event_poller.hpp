@@ -18,9 +18,10 @@ namespace conclave::fabric {
 /// One thread.
 class EventPoller {
  public:
-  /// kLookFirst, for what somebody on this host sends soon: looks for up to half a millisecond,
-  /// each time after whatever else wants this processor, before it sleeps. To be woken takes 20 us,
-  /// or 100 where a virtual processor has halted, and interrupts whoever computes there.
+  /// kLookFirst, for what somebody on this host sends soon: looks many times before it sleeps, each
+  /// time after whatever else wants this processor; `until` may be noticed as late as that lets it.
+  /// To be woken takes 20 us, or 100 where a virtual processor has halted, and interrupts whoever
+  /// computes there.
   enum class Patience { kSleep, kLookFirst };
 
   using Token = std::uint64_t;
