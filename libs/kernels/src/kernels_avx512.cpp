@@ -10,4 +10,8 @@ bool takes_streams(const Product& product) {
   return scale_block(product.weights->type()) > 0 && streams_suit(product, kTileRows<SimdAvx512>);
 }
 
+bool takes_sets(const Product& product) {
+  return scale_block(product.weights->type()) > 0 && sets_suit(product);
+}
+
 }  // namespace conclave::kernels

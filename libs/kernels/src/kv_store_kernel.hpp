@@ -85,7 +85,7 @@ float quantize_group(const float* row, std::size_t d, std::size_t dim,
   std::int32_t half_offsets[2];
   std::int16_t sum;
   VectorKernels<S>::quantize_row(numbers, kKvGroup, kKvGroup, quants, &scale,
-                                 {&offset, half_offsets, &sum});
+                                 {&offset, half_offsets, &sum, nullptr});
   return scale;
 }
 

@@ -23,17 +23,20 @@ std::size_t panels_per_tile(const Compute& compute, std::span<const Product> pro
   std::size_t panels = 0;
   bool on_tiles = false;
   bool in_streams = false;
+  bool in_sets = false;
   for (const Product& product : products) {
     panels += product.weights->panels();
     on_tiles = on_tiles || (isa == Isa::kAmx && takes_tiles(product));
     in_streams = in_streams || (isa >= Isa::kAvx512 && takes_streams(product));
+    in_sets = in_sets || (isa >= Isa::kAvx512 && takes_sets(product));
   }
   const std::size_t threads = compute.pool.threads();
   const std::size_t tiles = threads * std::clamp(panels / (kLargeTilePanels * threads),
                                                  kLargeTilesPerThread, kTilesPerThread);
   const std::size_t large = (panels + tiles - 1) / tiles;
   if (on_tiles || (in_streams && large >= kLeastStreamPanels)) return large;
-  return std::max<std::size_t>(1, panels / (kTilesPerThread * threads));
+  const std::size_t small = std::max<std::size_t>(1, panels / (kTilesPerThread * threads));
+  return in_sets ? (small + kSetPanels - 1) / kSetPanels * kSetPanels : small;
 }
 
 }  // namespace

@@ -36,7 +36,10 @@ void multiply(benchmark::State& state, gguf::BlockType type, Isa isa) {
   const PackedMatrix weights = random_matrix(type);
   base::ThreadPool pool(1);
   const Compute compute{kernel_table(isa), pool};
-  std::vector<float> x(rows * kInputs, 0.25f);
+  std::vector<float> x(rows * kInputs);
+  std::mt19937 random(2);
+  std::normal_distribution<float> numbers;
+  for (float& number : x) number = numbers(random);
   std::vector<float> y(rows * kOutputs);
   QuantizedRows room;
   const RowsView view = quantize(compute, x.data(), rows, kInputs,

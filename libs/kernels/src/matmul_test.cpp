@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -232,25 +233,29 @@ TEST_P(MatmulTest, FewRowsOfManyPanelsGiveTheSameBits) {
   }
 }
 
-// The largest sums that a format can have: of K-quants these are more than a float holds exactly.
-TEST_P(BlockMatmulTest, TheLargestSumsAreExact) {
-  Multiplication product(GetParam(), 16, inputs(), 9);
-  std::fill(product.x.begin(), product.x.end(), 1.0f);
+// Weights with the largest quants and scales, without mins; of Q6_K those furthest below zero.
+void make_largest(Multiplication& product, BlockType type) {
   std::fill(product.data.begin(), product.data.end(), std::byte{0xFF});
-  const gguf::BlockTraits block = gguf::traits(GetParam());
+  const gguf::BlockTraits block = gguf::traits(type);
   for (std::size_t at = 0; at < product.data.size(); at += block.bytes) {
-    for (const std::size_t offset : half_offsets(GetParam())) {
-      const std::uint16_t half = gguf::f32_to_f16(offset == 2 ? 0.0f : 0.01f);  // no mins
+    for (const std::size_t offset : half_offsets(type)) {
+      const std::uint16_t half = gguf::f32_to_f16(offset == 2 ? 0.0f : 0.01f);
       std::memcpy(product.data.data() + at + offset, &half, sizeof half);
     }
-    if (GetParam() == BlockType::kMXFP4) product.data[at] = std::byte{120};
-    if (GetParam() == BlockType::kQ6_K) {  // scales of -128 and quants of -32
+    if (type == BlockType::kMXFP4) product.data[at] = std::byte{120};
+    if (type == BlockType::kQ6_K) {  // scales of -128 and quants of -32
       std::fill_n(product.data.begin() + std::ptrdiff_t(at), 192, std::byte{0});
       std::fill_n(product.data.begin() + std::ptrdiff_t(at) + 192, 16, std::byte{0x80});
     }
   }
-  product.weights =
-      PackedMatrix::pack(GetParam(), product.data, product.outputs, product.inputs).value();
+  product.weights = PackedMatrix::pack(type, product.data, product.outputs, product.inputs).value();
+}
+
+// The largest sums that a format can have: of K-quants these are more than a float holds exactly.
+TEST_P(BlockMatmulTest, TheLargestSumsAreExact) {
+  Multiplication product(GetParam(), 16, inputs(), 9);
+  std::fill(product.x.begin(), product.x.end(), 1.0f);
+  make_largest(product, GetParam());
   std::vector<double> magnitude;
   const auto expected = product.reference(magnitude);
   const auto scalar = product.run(Isa::kScalar, 1, 0, product.rows);
@@ -258,10 +263,70 @@ TEST_P(BlockMatmulTest, TheLargestSumsAreExact) {
     ASSERT_NEAR(scalar[i], expected[i], 3e-7 * magnitude[i]);
   }
   for (const Isa isa : supported_isas()) {
-    for (const std::size_t rows : {product.rows, std::size_t{4}}) {  // few rows may have own sums
+    for (const std::size_t rows : {product.rows, std::size_t{4}}) {
       const std::vector<float> same(scalar.begin(),
                                     scalar.begin() + std::ptrdiff_t(rows * product.outputs));
       EXPECT_EQ(product.run(isa, 1, 0, rows), same) << to_string(isa) << ", " << rows << " rows";
+    }
+  }
+}
+
+// Rows that are as wide as sums of 16 bits allow (RowSums::wide), and a bit wider, with the largest
+// weights: of one kind and of several, picked by an index or not, in calls of so many panels that
+// they go in sets and streams, and one more.
+TEST_P(BlockMatmulTest, RowsAtTheLimitOfNarrowOnesGiveTheSameBits) {
+  struct Limit {
+    std::size_t count;  // of quants of 127
+    float rest;         // the quant behind them
+  };
+  const std::vector<Limit> limits{{8, 7}, {8, 8}, {17, 25}, {17, 26}};
+  Multiplication product(GetParam(), 9 * kPanelOutputs, inputs(), 80);
+  make_largest(product, GetParam());
+  for (std::size_t row = 0; row < product.rows; ++row) {
+    // Of the first 48 rows 12 each have the same limit, then each has the next one.
+    const Limit limit = limits[row < 48 ? row / 12 : row % 4];
+    float* x = product.x.data() + row * product.inputs;
+    const float sign = row % 2 == 0 ? 1.0f : -1.0f;
+    std::fill_n(x, product.inputs, 0.0f);
+    // In any block, and what fits into a half block in any of these.
+    x += row % 12 * 32 + (limit.count < 16 ? row / 2 % 2 * 16 : 0);
+    std::fill_n(x, limit.count, 127 * sign);
+    x[limit.count] = limit.rest * sign;
+  }
+  base::ThreadPool pool(1);
+  QuantizedRows room;
+  const RowsView view = rows_for({kernel_table(Isa::kScalar), pool}, GetParam(), product.x.data(),
+                                 product.rows, product.inputs, room);
+  const auto all = product.run(Isa::kScalar, 1, 0, product.rows);
+  for (const bool backwards : {false, true}) {
+    for (const auto& [first, count] : {std::pair{0u, 80u},
+                                       {48u, 32u},
+                                       {0u, 12u},
+                                       {12u, 12u},
+                                       {24u, 12u},
+                                       {36u, 12u},
+                                       {0u, 4u},
+                                       {12u, 4u},
+                                       {24u, 8u},
+                                       {36u, 8u},
+                                       {44u, 8u},
+                                       {3u, 1u},
+                                       {12u, 1u},
+                                       {40u, 1u}}) {
+      std::vector<std::uint32_t> index;
+      for (unsigned i = 0; i < count; ++i) index.push_back(first + i);
+      if (backwards) std::reverse(index.begin(), index.end());
+      std::vector<float> expected;
+      for (const std::uint32_t row : index) {
+        const auto begin = all.begin() + std::ptrdiff_t(row * product.outputs);
+        expected.insert(expected.end(), begin, begin + std::ptrdiff_t(product.outputs));
+      }
+      for (const Isa isa : supported_isas()) {
+        std::vector<float> y(count * product.outputs, NAN);
+        const Product call{&product.weights, view, index.data(), count, y.data(), product.outputs};
+        kernel_table(isa).matmul(call, 0, 9);
+        EXPECT_EQ(y, expected) << to_string(isa) << ", rows " << first << " + " << count;
+      }
     }
   }
 }

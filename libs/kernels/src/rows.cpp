@@ -17,13 +17,13 @@ RowsView RowsView::slice(std::size_t first, std::size_t count) const {
     return rows_of == nullptr ? nullptr : rows_of + first * width;
   };
   const std::size_t blocks = columns / kRowBlock;
-  return {
-      moved(values, columns),
-      moved(quants, columns),
-      moved(scales, blocks),
-      {moved(sums.offsets, blocks), moved(sums.half_offsets, 2 * blocks), moved(sums.sums, blocks)},
-      count,
-      columns};
+  return {moved(values, columns),
+          moved(quants, columns),
+          moved(scales, blocks),
+          {moved(sums.offsets, blocks), moved(sums.half_offsets, 2 * blocks),
+           moved(sums.sums, blocks), moved(sums.wide, columns / kWideInputs)},
+          count,
+          columns};
 }
 
 void RowSumsRoom::resize(std::size_t rows, std::size_t columns) {
@@ -33,13 +33,17 @@ void RowSumsRoom::resize(std::size_t rows, std::size_t columns) {
   grow(offsets_, blocks);
   grow(half_offsets_, 2 * blocks);
   grow(sums_, blocks);
+  grow(wide_, rows * (columns / kWideInputs));
 }
 
-RowSums RowSumsRoom::view() const { return {offsets_.data(), half_offsets_.data(), sums_.data()}; }
+RowSums RowSumsRoom::view() const {
+  return {offsets_.data(), half_offsets_.data(), sums_.data(), wide_.data()};
+}
 
 RowSumsOut RowSumsRoom::at(std::size_t row, std::size_t column) {
   const std::size_t block = (row * columns_ + column) / kRowBlock;
-  return {offsets_.data() + block, half_offsets_.data() + 2 * block, sums_.data() + block};
+  return {offsets_.data() + block, half_offsets_.data() + 2 * block, sums_.data() + block,
+          wide_.data() + row * (columns_ / kWideInputs) + column / kWideInputs};
 }
 
 void QuantizedRows::resize(std::size_t rows, std::size_t columns) {

@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -149,6 +150,25 @@ struct SimdAvx2 {
                                                         _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(quants + i), bytes);
     }
+  }
+  struct Magnitudes {
+    std::int32_t of16;
+    std::int32_t of32;
+  };
+  static Magnitudes largest_magnitudes(const std::int8_t* quants) {
+    __m256i of16 = _mm256_setzero_si256();
+    __m256i of32 = of16;
+    for (int i = 0; i < 8; ++i) {
+      const __m256i bytes =
+          _mm256_abs_epi8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(quants + 32 * i)));
+      const __m256i parts = _mm256_sad_epu8(bytes, _mm256_setzero_si256());
+      const __m256i halves = _mm256_add_epi32(parts, _mm256_shuffle_epi32(parts, 0x4E));
+      of16 = _mm256_max_epi32(of16, halves);
+      of32 =
+          _mm256_max_epi32(of32, _mm256_add_epi32(halves, _mm256_permute4x64_epi64(halves, 0x4E)));
+    }
+    return {std::max(_mm256_extract_epi32(of16, 0), _mm256_extract_epi32(of16, 4)),
+            _mm256_extract_epi32(of32, 0)};
   }
   static std::int32_t sum16(const std::int8_t* quants) {
     // Shifted to unsigned bytes, whose sums are one instruction; 16 shifts of 128 are taken back.

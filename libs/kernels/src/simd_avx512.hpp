@@ -89,11 +89,18 @@ struct SimdAvx512 {
   static I32 load_u8_pairs(const std::uint8_t* low, const std::uint8_t* high) {
     return _mm512_or_si512(load_u8_i32(low), _mm512_slli_epi32(load_u8_i32(high), 16));
   }
+  static I32 load_i8_pairs(const std::uint8_t* low, const std::uint8_t* high) {
+    return pair16(load_i8_i32(low), load_i8_i32(high));
+  }
   static I32 add_dot2(I32 sum, I32 pairs, const std::uint8_t* x) {
     return _mm512_dpwssd_epi32(sum, pairs, load1_i32(x));
   }
-  /// sum + a * b; a fits into 16 bits with its sign, b is in [0, 32767].
-  static I32 add_product16(I32 sum, I32 a, I32 b) { return _mm512_dpwssd_epi32(sum, a, b); }
+  /// The low halves of both in one: `low` in the low half.
+  static I32 pair16(I32 low, I32 high) {
+    return _mm512_mask_mov_epi16(_mm512_slli_epi32(high, 16), 0x55555555, low);
+  }
+  /// sum + the dot product of two pairs of 16-bit numbers in each lane.
+  static I32 add_pair_products(I32 sum, I32 a, I32 b) { return _mm512_dpwssd_epi32(sum, a, b); }
   static I32 add_i32(I32 a, I32 b) { return _mm512_add_epi32(a, b); }
   static I32 mul_i32(I32 a, I32 b) { return _mm512_mullo_epi32(a, b); }
   template <int kBits>
@@ -191,6 +198,23 @@ struct SimdAvx512 {
     const __m512i all = _mm512_unpacklo_epi64(_mm512_unpacklo_epi32(sums(0), sums(1)),
                                               _mm512_unpacklo_epi32(sums(2), sums(3)));
     return _mm512_sub_epi32(transpose4(all), _mm512_set1_epi32(16 * 128));
+  }
+  struct Magnitudes {
+    std::int32_t of16;
+    std::int32_t of32;
+  };
+  static Magnitudes largest_magnitudes(const std::int8_t* quants) {
+    __m512i of16 = _mm512_setzero_si512();
+    __m512i of32 = of16;
+    for (int i = 0; i < 4; ++i) {
+      const __m512i bytes = _mm512_abs_epi8(_mm512_loadu_si512(quants + 64 * i));
+      const __m512i parts = _mm512_sad_epu8(bytes, _mm512_setzero_si512());
+      const __m512i halves = _mm512_add_epi32(parts, _mm512_shuffle_epi32(parts, _MM_PERM_BADC));
+      of16 = _mm512_max_epi32(of16, halves);
+      const __m512i others = _mm512_shuffle_i64x2(halves, halves, 0xB1);
+      of32 = _mm512_max_epi32(of32, _mm512_add_epi32(halves, others));
+    }
+    return {_mm512_reduce_max_epi32(of16), _mm512_reduce_max_epi32(of32)};
   }
   /// Adds neighbours and stores what becomes of 16 numbers: 8 sums.
   static void store_pair_sums(I32 v, std::int32_t factor, std::int32_t* products,

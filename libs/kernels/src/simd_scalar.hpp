@@ -1,9 +1,11 @@
 // One lane of plain C++: what every other set of instructions must equal, bit for bit.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 
 #include "conclave/gguf/block_type.hpp"
@@ -134,6 +136,23 @@ struct SimdScalar {
       const float rounded = (x[i] * factor + 12582912.0f) - 12582912.0f;
       quants[i] = static_cast<std::int8_t>(rounded);
     }
+  }
+  /// Of 256 numbers: the largest sum of the magnitudes of 16 neighbours, and of 32.
+  struct Magnitudes {
+    std::int32_t of16;
+    std::int32_t of32;
+  };
+  static Magnitudes largest_magnitudes(const std::int8_t* quants) {
+    Magnitudes largest{};
+    for (int block = 0; block < 8; ++block) {
+      std::int32_t sums[2] = {};
+      for (std::int32_t& sum : sums) {
+        for (int i = 0; i < 16; ++i) sum += std::abs(int{*quants++});
+      }
+      largest.of16 = std::max({largest.of16, sums[0], sums[1]});
+      largest.of32 = std::max(largest.of32, sums[0] + sums[1]);
+    }
+    return largest;
   }
   /// The sum of 16 bytes.
   static std::int32_t sum16(const std::int8_t* quants) {

@@ -24,4 +24,8 @@ bool takes_tiles(const Product& product);
 inline constexpr std::size_t kLeastStreamPanels = 8;
 bool takes_streams(const Product& product);
 
+/// Panels that kAvx512Table may take together, and whether it does of such a product.
+inline constexpr std::size_t kSetPanels = 2;
+bool takes_sets(const Product& product);
+
 }  // namespace conclave::kernels

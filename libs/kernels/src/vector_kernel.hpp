@@ -102,6 +102,12 @@ struct VectorKernels {
 
   static void sum_row(const std::int8_t* quants, std::size_t n, const RowSumsOut& sums) {
     const std::size_t blocks = n / kRowBlock;
+    for (std::size_t i = 0; i < n / kWideInputs; ++i) {
+      const auto largest = S::largest_magnitudes(quants + i * kWideInputs);
+      const int half = largest.of16 > kNarrowHalf ? kWideHalf : 0;
+      const int block = largest.of32 > kNarrowBlock ? kWideBlock : 0;
+      sums.wide[i] = static_cast<std::uint8_t>(half | block);
+    }
     std::size_t at = 0;
     if constexpr (S::kLanes == 16) {
       for (; at + 8 <= blocks; at += 8) {

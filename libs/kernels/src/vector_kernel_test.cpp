@@ -128,21 +128,23 @@ struct Quantized {
   std::vector<std::int32_t> offsets;
   std::vector<std::int32_t> half_offsets;
   std::vector<std::int16_t> sums;
+  std::vector<std::uint8_t> wide;
 
   Quantized(const KernelTable& table, const std::vector<float>& x, std::size_t block)
       : quants(x.size()),
         scales(x.size() / 32),
         offsets(x.size() / 32),
         half_offsets(x.size() / 16),
-        sums(x.size() / 32) {
+        sums(x.size() / 32),
+        wide(x.size() / 256) {
     table.quantize_row(x.data(), x.size(), block, quants.data(), scales.data(),
-                       {offsets.data(), half_offsets.data(), sums.data()});
+                       {offsets.data(), half_offsets.data(), sums.data(), wide.data()});
   }
 
   // Scales bit by bit: NaN is equal to itself.
   bool operator==(const Quantized& other) const {
     return quants == other.quants && offsets == other.offsets &&
-           half_offsets == other.half_offsets && sums == other.sums &&
+           half_offsets == other.half_offsets && sums == other.sums && wide == other.wide &&
            std::memcmp(scales.data(), other.scales.data(), scales.size() * sizeof(float)) == 0;
   }
 };

@@ -82,7 +82,7 @@ void run(benchmark::State& state, gguf::BlockType type, kernels::Isa isa) {
   }
   std::vector<float> x(std::size_t{rows} * kHidden);
   std::mt19937 random(2);
-  std::uniform_real_distribution<float> numbers(-1.0f, 1.0f);
+  std::normal_distribution<float> numbers;
   for (float& number : x) number = numbers(random);
   base::AlignedVector<float> y(std::size_t{rows} * kUsed * kHidden);
   kernels::QuantizedRows room;

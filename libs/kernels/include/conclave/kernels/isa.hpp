@@ -27,8 +27,9 @@ bool supported(Isa isa);
 /// The fastest supported one.
 Isa best_isa();
 
-/// The set named by `name` ("scalar", "avx2", "avx512", "amx"; the value of CONCLAVE_ISA), or the best
-/// one if `name` is empty. kInvalidArgument: no such name; kUnavailable: this machine lacks it.
+/// The set named by `name` ("scalar", "avx2", "avx512", "amx"; the value of CONCLAVE_ISA), or the
+/// best one if `name` is empty. kInvalidArgument: no such name; kUnavailable: this machine lacks
+/// it.
 base::Result<Isa> choose_isa(std::string_view name);
 
 }  // namespace conclave::kernels

@@ -53,7 +53,8 @@ struct KernelTable {
 
   /// 8-bit form of one row of n values. Each `block` values (32 or 256; n % block == 0) are rounded
   /// together: scale = max|x| / 127, quants to nearest even. A block that holds inf or NaN gets
-  /// scale NaN, so that it shows in the result. Scales are written for each 32 values.
+  /// scale NaN, so that it shows in the result. Scales are written for each 32 values. sums.wide
+  /// may be null if n < 256.
   void (*quantize_row)(const float* x, std::size_t n, std::size_t block, std::int8_t* quants,
                        float* scales, const RowSumsOut& sums) = nullptr;
 

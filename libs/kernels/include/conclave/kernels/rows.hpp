@@ -14,18 +14,33 @@ inline constexpr std::size_t kRowBlock = 32;
 /// Q6_K has one scale for so many weights.
 inline constexpr std::size_t kHalfBlock = 16;
 
+/// Where the magnitudes of a row's inputs sum to at most so much over each half block, the products
+/// of a half with quants of Q6_K (at most 32) fit into 16 bits; over each block, those with quants
+/// of Q4_K (at most 15). Two such sums are scaled at once. Nearly all rows are narrow so: a row
+/// that is rounded with 256 values to a scale would need a mean of half of its largest value (1 in
+/// 100 of 1,024 normal numbers is too wide for Q6_K, 1 in 100,000 for Q4_K).
+inline constexpr std::int32_t kNarrowHalf = 1023;
+inline constexpr std::int32_t kNarrowBlock = 2184;
+/// Each byte of RowSums::wide is about so many inputs.
+inline constexpr std::size_t kWideInputs = 256;
+inline constexpr std::uint8_t kWideHalf = 1;   // the magnitudes of a half sum to more
+inline constexpr std::uint8_t kWideBlock = 2;  // those of a block do
+
 /// Packed weights are unsigned, w + z for a z of their format: w x = (w + z) x - z sum(x); K-quants
 /// with mins need sum(x) as well. Of the sums is kept what costs the inner loops least.
 struct RowSums {
   const std::int32_t* offsets = nullptr;       // (rows, columns / 32): -128 times the sum
   const std::int32_t* half_offsets = nullptr;  // (rows, columns / 16): -32 times the sum
   const std::int16_t* sums = nullptr;          // (rows, columns / 32)
+  // (rows, columns / 256): kWideHalf | kWideBlock. Inputs behind the last 256 have none.
+  const std::uint8_t* wide = nullptr;
 };
 /// Where they are written to.
 struct RowSumsOut {
   std::int32_t* offsets;
   std::int32_t* half_offsets;
   std::int16_t* sums;
+  std::uint8_t* wide;
 };
 
 /// Borrowed rows (rows, columns), row-major. `values` or the quantised part may be absent where a
@@ -49,7 +64,7 @@ class RowSumsRoom {
   void resize(std::size_t rows, std::size_t columns);
 
   [[nodiscard]] RowSums view() const;
-  /// From value `column` of a row on, a multiple of 32.
+  /// From value `column` of a row on, a multiple of 32 (of 256 where `wide` is to say something).
   [[nodiscard]] RowSumsOut at(std::size_t row, std::size_t column = 0);
 
  private:
@@ -57,6 +72,7 @@ class RowSumsRoom {
   base::AlignedVector<std::int32_t> offsets_;
   base::AlignedVector<std::int32_t> half_offsets_;
   base::AlignedVector<std::int16_t> sums_;
+  base::AlignedVector<std::uint8_t> wide_;
 };
 
 /// Room for the 8-bit form of rows; reused from step to step, it only grows.
