@@ -16,9 +16,9 @@ inline constexpr std::size_t kHalfBlock = 16;
 
 /// Where the magnitudes of a row's inputs sum to at most so much over each half block, the products
 /// of a half with quants of Q6_K (at most 32) fit into 16 bits; over each block, those with quants
-/// of Q4_K (at most 15). Two such sums are scaled at once. Nearly all rows are narrow so: a row
-/// that is rounded with 256 values to a scale would need a mean of half of its largest value (1 in
-/// 100 of 1,024 normal numbers is too wide for Q6_K, 1 in 100,000 for Q4_K).
+/// of Q4_K (at most 15). Two such sums are scaled at once. Nearly all rows are narrow so: a wide
+/// one has 16 or 32 neighbours whose mean is half of the largest of 256 (of 20,000 rows of 1,024
+/// normal numbers 1 in 100 was too wide for Q6_K, none for Q4_K).
 inline constexpr std::int32_t kNarrowHalf = 1023;
 inline constexpr std::int32_t kNarrowBlock = 2184;
 /// Each byte of RowSums::wide is about so many inputs.
