@@ -78,7 +78,10 @@ class ReporterState {
     const auto found = std::find(parts_.links.begin(), parts_.links.end(), link);
     if (found == parts_.links.end()) return;  // of another use of this node
     const auto scheduler = static_cast<std::size_t>(found - parts_.links.begin());
-    if (scheduler == choice_.current()) proxy_ = nullptr;  // a proxy ends with its link
+    if (scheduler == choice_.current()) {
+      proxy_ = nullptr;  // a proxy ends with its link
+      came_up_ = true;
+    }
     if (!in_flight_) choice_.reachable(scheduler);
     report();
   }
@@ -134,6 +137,7 @@ class ReporterState {
     wire::NodeReport message = made_report();
     ready_ = message.state == wire::NodeState::kReady;
     in_flight_ = true;
+    came_up_ = false;
     const std::uint64_t number = ++report_;
     self_->request(proxy_, kAnswerPatience, std::move(message))
         .then(
@@ -201,7 +205,7 @@ class ReporterState {
       parts_.log.warn("scheduler_away", {{"error", reason}});
     }
     // Not at once if it failed before: without a link every try fails on the spot.
-    const bool is_wanted = std::exchange(again_, false) && was_reachable;
+    const bool is_wanted = std::exchange(again_, false) && (was_reachable || came_up_);
     if (is_wanted || (choice_.size() > 1 && choice_.may_try_at_once())) report();
   }
 
@@ -215,6 +219,7 @@ class ReporterState {
   bool ready_ = false;         // as last reported
   std::uint64_t report_ = 0;   // number of the one that is in flight, or was
   bool in_flight_ = false;
+  bool came_up_ = false;  // the current scheduler's link, since that report was made
   bool again_ = false;
   bool reachable_ = false;
   bool leased_ = false;  // and not yet said to have lapsed

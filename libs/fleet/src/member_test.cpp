@@ -18,7 +18,8 @@ using testkit::Events;
 using testkit::FakeScheduler;
 
 constexpr const char* kNode = "worker-0";
-// Nothing here waits for an interval, but where a test says so.
+// Nothing here waits for an interval, but where a test says so. A member reports once without being
+// asked, soon after it joins, as it cannot know yet that its node is ready.
 constexpr milliseconds kNever{3'600'000};
 
 class MemberTest : public ::testing::Test {
@@ -41,6 +42,7 @@ class MemberTest : public ::testing::Test {
     if (!callbacks.report) {
       callbacks.report = [this] {
         wire::NodeReport report;
+        report.state = wire::NodeState::kReady;
         report.epoch_seen = ++written_;
         return report;
       };
@@ -79,9 +81,13 @@ TEST_F(MemberTest, ReportsOnceAnInterval) {
   start_scheduler();
   join(milliseconds(5));
 
+  // The first ones may have been made before the link was up, and be lost.
+  const auto first = scheduler_->wait_report(kNode);
+  ASSERT_TRUE(first);
   for (std::uint64_t i = 1; i <= 4; ++i) {
-    EXPECT_TRUE(scheduler_->wait_report(
-        kNode, [i](const wire::NodeReport& report) { return report.epoch_seen == i; }));
+    const auto next = scheduler_->wait_report(kNode);
+    ASSERT_TRUE(next);
+    EXPECT_EQ(next->epoch_seen, first->epoch_seen + i);
   }
 }
 
@@ -103,10 +109,11 @@ TEST_F(MemberTest, ReportsAtOnceWhenSomethingChanged) {
   join();
   ASSERT_TRUE(replies_.wait());
 
-  member_->report_now();
-
-  EXPECT_TRUE(replies_.wait());
-  EXPECT_EQ(written_, 2u);
+  // More often than what is reported unasked.
+  for (int i = 0; i < 3; ++i) {
+    member_->report_now();
+    ASSERT_TRUE(replies_.wait());
+  }
 }
 
 TEST_F(MemberTest, ManyChangesDuringAReportMakeOneMore) {
@@ -120,10 +127,10 @@ TEST_F(MemberTest, ManyChangesDuringAReportMakeOneMore) {
   ASSERT_TRUE(replies_.wait());
   ASSERT_TRUE(replies_.wait());
 
-  // One more round shows that no third one was on its way.
+  // One more round shows that no third one was on its way, but the one that comes unasked.
   member_->report_now();
   ASSERT_TRUE(replies_.wait());
-  EXPECT_EQ(written_, 3u);
+  EXPECT_LE(written_, 4u);
 }
 
 TEST_F(MemberTest, ReportsWhenNudged) {
@@ -145,7 +152,7 @@ TEST_F(MemberTest, IsInTouchForAsLongAsItsLease) {
 
   scheduler_->set_lease(milliseconds(0));
   member_->report_now();
-  ASSERT_TRUE(replies_.wait());
+  ASSERT_TRUE(replies_.wait([](const wire::ReportReply& reply) { return reply.lease_ms == 0; }));
 
   EXPECT_FALSE(member_->in_touch());
 }
