@@ -1,6 +1,7 @@
 #include "usage_book.hpp"
 
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <iterator>
@@ -23,7 +24,8 @@ wire::UsageRow row(const std::string& key, std::int32_t day, std::uint64_t token
 }
 
 struct UsageBookTest : ::testing::Test {
-  const fs::path file = fs::path(::testing::TempDir()) / "conclave-usage-book-test";
+  const fs::path file =
+      fs::path(::testing::TempDir()) / ("conclave-usage-book." + std::to_string(::getpid()));
   const fs::path damaged = file.string() + ".damaged";
   ~UsageBookTest() override {
     fs::remove(file);

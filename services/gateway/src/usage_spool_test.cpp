@@ -1,6 +1,7 @@
 #include "usage_spool.hpp"
 
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <string>
 #include <vector>
@@ -11,7 +12,8 @@ namespace {
 namespace fs = std::filesystem;
 
 struct UsageSpoolTest : ::testing::Test {
-  const fs::path folder = fs::path(::testing::TempDir()) / "conclave-usage-spool-test";
+  const fs::path folder =
+      fs::path(::testing::TempDir()) / ("conclave-usage-spool." + std::to_string(::getpid()));
   const fs::path file = folder / "usage.spool";
   UsageSpoolTest() {
     fs::remove_all(folder);
