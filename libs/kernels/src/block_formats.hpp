@@ -183,10 +183,16 @@ typename S::U8 high_nibbles(typename S::U8 pair) {
   return S::and_u8(S::template shift_right<4>(pair), 15);
 }
 
+// What is between a line of weights and its dot products.
+enum class Unpacking {
+  kNone,     // bytes are quants
+  kNibbles,  // a mask, a shift or a lookup for each group
+  kParts,    // bits of a quant lie apart, which takes long to undo
+};
+
 // Each format: `add` adds the products of `supers`, kLanes outputs of each panel from `lane` on,
 // with the inputs of each row, moves x to what follows them and asks for what `fetch` says. Panels
 // come in sets; those of a set share what is read of a row.
-// kIsSlow: bits of a quant lie apart, which takes long to undo.
 
 // Formats of 32 inputs: add_block(acc, supers, lane, x, fetch) adds those of one set.
 template <class S, class Format>
@@ -207,7 +213,7 @@ struct BlockFormat {
 template <class S>
 struct Q8Format : BlockFormat<S, Q8Format<S>> {
   using Layout = layout::Q8;
-  static constexpr bool kIsSlow = false;
+  static constexpr Unpacking kUnpacking = Unpacking::kNone;
 
   template <std::size_t kPanels, std::size_t kRows, FetchKind kFetch>
   static void add_block(typename S::F32 (&acc)[kPanels][kRows], const Supers& supers,
@@ -246,7 +252,7 @@ void add_nibbles(Dots (&dots)[kPanels][kRows], const Supers& supers, std::size_t
 template <class S>
 struct Q4Format : BlockFormat<S, Q4Format<S>> {
   using Layout = layout::Q4;
-  static constexpr bool kIsSlow = false;
+  static constexpr Unpacking kUnpacking = Unpacking::kNibbles;
 
   template <std::size_t kPanels, std::size_t kRows, FetchKind kFetch>
   static void add_block(typename S::F32 (&acc)[kPanels][kRows], const Supers& supers,
@@ -270,7 +276,7 @@ constexpr std::uint8_t kFp4Doubled[16] = {16, 17, 18, 19, 20, 22, 24, 28,
 template <class S>
 struct Mxfp4Format : BlockFormat<S, Mxfp4Format<S>> {
   using Layout = layout::Mxfp4;
-  static constexpr bool kIsSlow = false;
+  static constexpr Unpacking kUnpacking = Unpacking::kNibbles;
 
   template <std::size_t kPanels, std::size_t kRows, FetchKind kFetch>
   static void add_block(typename S::F32 (&acc)[kPanels][kRows], const Supers& supers,
@@ -401,7 +407,7 @@ template <class S, SubDots kDots = SubDots::kWhole>
 struct Q4KFormat : ScaleMinFormat<S, Q4KFormat<S, kDots>, layout::Q4K> {
   using Layout = layout::Q4K;
   using Narrow = Q4KFormat<S, SubDots::kPairs>;
-  static constexpr bool kIsSlow = false;
+  static constexpr Unpacking kUnpacking = Unpacking::kNibbles;
   static constexpr std::size_t kSubs = kDots == SubDots::kPairs ? 2 : 1;
   static constexpr int kWide = kWideBlock;  // rows that Narrow is not for
   static_assert(kNarrowBlock * 15 < 1 << 15);
@@ -430,7 +436,7 @@ struct Q4KFormat : ScaleMinFormat<S, Q4KFormat<S, kDots>, layout::Q4K> {
 template <class S>
 struct Q5KFormat : ScaleMinFormat<S, Q5KFormat<S>, layout::Q5K> {
   using Layout = layout::Q5K;
-  static constexpr bool kIsSlow = true;
+  static constexpr Unpacking kUnpacking = Unpacking::kParts;
   static constexpr std::size_t kSubs = 1;
 
   template <std::size_t kPanels, std::size_t kRows, FetchKind kFetch>
@@ -466,7 +472,7 @@ template <class S, SubDots kDots = SubDots::kWhole>
 struct Q6KFormat {
   using Layout = layout::Q6K;
   using Narrow = Q6KFormat<S, SubDots::kPairs>;
-  static constexpr bool kIsSlow = true;
+  static constexpr Unpacking kUnpacking = Unpacking::kParts;
   static constexpr std::size_t kSubs = 1;
   static constexpr int kWide = kWideHalf;  // rows that Narrow is not for
   static_assert(kNarrowHalf * 32 < 1 << 15);

@@ -1,7 +1,7 @@
 // The matrix product kernels, written once over a Simd backend and compiled for each instruction
 // set. A tile is one panel (16 outputs) times up to kTileRows rows; tiles go over the rows first,
-// so that a panel is read from memory once and then found in the first-level caches. On Intel many
-// rows take two panels at a time (see kSetPanels), and few rows four that lie apart (kStreams).
+// so that a panel is read from memory once and then found in the first-level caches. Many rows take
+// two panels at a time (see sets_suit), and on Intel few rows four that lie apart (see kStreams).
 #pragma once
 
 #include <algorithm>
@@ -14,6 +14,7 @@
 #include "conclave/base/aligned.hpp"
 #include "conclave/kernels/kernel_table.hpp"
 #include "layout.hpp"
+#include "microarch.hpp"
 #include "tables.hpp"
 
 namespace conclave::kernels {
@@ -107,8 +108,9 @@ struct Prefetch {
 
 // Lines that are wanted one soon after the other are foreseen by AMD's processors, and fetching
 // them by hand as well is slower; where more is computed between them, they wait for nearly each
-// (Zen 4: 8 rows an expert take 1.2 to 1.5 times as long, expert_set_bench). Intel's foresee less
-// (a Xeon with AMX: one row takes 1.2, 4 rows 1.4 times as long).
+// (Zen 4: 8 rows an expert take 1.2 to 1.5 times as long, expert_set_bench). For Zen 5 unpacking
+// nibbles is enough (Q4_K: 1 row takes 1.5, 4 rows 1.9 times as long). Intel's foresee less (a
+// Xeon with AMX: one row takes 1.2, 4 rows 1.4 times as long).
 struct PrefetchRule {
   std::size_t least_rows;
   // A single tile is so many bytes ahead of itself. Of several, each fetches its part of the next
@@ -117,8 +119,17 @@ struct PrefetchRule {
 };
 template <class S, class Format>
 PrefetchRule prefetch_rule() {
-  if (__builtin_cpu_is("intel") != 0) return {1, 3 << 10};
-  return {S::kLanes == 16 && !Format::kIsSlow ? std::size_t{5} : std::size_t{2}, 6 << 10};
+  constexpr bool kIsWide = S::kLanes == kPanelOutputs;
+  switch (microarch()) {
+    case Microarch::kIntel:
+      return {1, 3 << 10};
+    case Microarch::kZen5:
+      return {Format::kUnpacking == Unpacking::kNone ? std::size_t{3} : std::size_t{1}, 6 << 10};
+    case Microarch::kOther:
+      break;
+  }
+  return {kIsWide && Format::kUnpacking != Unpacking::kParts ? std::size_t{5} : std::size_t{2},
+          6 << 10};
 }
 // Panels of which this one and the next may be too much for a second-level cache beside the rows.
 constexpr std::size_t kPrefetchPanelMax = 256 << 10;
@@ -211,15 +222,16 @@ class NarrowRows {
 // Sets: panels that share what is broadcast of a row. Intel's processors multiply 512 bits twice as
 // often as they load them, broadcasts or not (Ice Lake: 2 dot products and 1.1 loads a cycle):
 // experts with 16 and 64 rows each take 0.74 (Q8_0), 0.81 to 0.85 (Q4_K) and 0.92 to 0.95 (Q6_K) of
-// the time (Ice Lake, `expert_set`). On Zen 4 one panel with 8 rows keeps the pipes full that
-// multiply.
+// the time (Ice Lake, `expert_set`). Zen 5 loads as often as it multiplies, and one panel with 8
+// rows wants 9 loads for 8 dot products: with 64 rows each experts take 0.76, 0.87 and 0.90 of the
+// time. On Zen 4 one panel keeps the pipes full that multiply.
 constexpr std::size_t kSetRows = 6;  // as many as registers hold
 constexpr std::size_t kLeastSetRows = 4;
 constexpr std::size_t kLeastSetProduct = 9;  // shared evenly among tiles, no tile has fewer rows
 static_assert(kLeastSetProduct / 2 >= kLeastSetRows && (2 * kSetRows + 1) / 3 >= kLeastSetRows);
 
 inline bool sets_suit(const Product& product) {
-  return product.count >= kLeastSetProduct && __builtin_cpu_is("intel") != 0;
+  return product.count >= kLeastSetProduct && microarch() != Microarch::kOther;
 }
 
 // Streams: runs of neighbouring panels that are worked on at the same time, a sub block of each in
@@ -238,7 +250,7 @@ constexpr std::size_t kStreamAhead = 2560;
 
 // Intel only: on Zen 4 a server gives 0.97 times the tokens with streams of up to 4 rows.
 inline bool streams_suit(const Product& product, std::size_t rows_max) {
-  return product.count <= rows_max && __builtin_cpu_is("intel") != 0;
+  return product.count <= rows_max && microarch() == Microarch::kIntel;
 }
 
 // All rows of a product times kStreams streams of `count` panels.
