@@ -145,7 +145,7 @@ void add_generate(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("generate", "Continue a prompt, in this process, without services");
   add_model_options(*command, options->model);
-  command->add_option("-p,--prompt", options->prompt, "The prompt, or - for standard input")
+  command->add_option("prompt,-p,--prompt", options->prompt, "The prompt, or - for standard input")
       ->required();
   command
       ->add_option("-n,--max-tokens", options->max_tokens,

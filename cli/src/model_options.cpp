@@ -15,7 +15,7 @@ constexpr std::size_t kStdinBytesMax = std::size_t{16} << 20;
 }  // namespace
 
 void add_model_options(CLI::App& app, ModelOptions& options) {
-  app.add_option("-m,--model", options.path, "The GGUF file (the first part of a split one)")
+  app.add_option("model,-m,--model", options.path, "The GGUF file (the first part of a split one)")
       ->required()
       ->envname("CONCLAVE_MODEL");
   add_compute_options(app, options.threads, options.isa);

@@ -25,7 +25,7 @@ struct ModelOptions {
   }
 };
 
-/// Adds -m/--model, --threads, --isa and --kv-type.
+/// Adds a model (also -m/--model), --threads, --isa and --kv-type.
 void add_model_options(CLI::App& app, ModelOptions& options);
 
 /// Adds --threads and --isa.

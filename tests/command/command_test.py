@@ -162,6 +162,9 @@ class Generate(CommandCase):
         self.assertEqual(report["finish_reason"], "stop")
         self.assertEqual(self.ok("generate", "-m", model, "--chat", "-p", "What is 47 + 385?",
                                  "-n", "32").strip(), "432")
+        self.assertEqual(self.ok("generate", model, "What is 47 + 385?", "--chat").strip(), "432")
+        self.assertEqual(self.ok("generate", "-m", model, "--chat", "What is 47 + 385?").strip(),
+                         "432")
 
     def test_sampling_parameters_and_stops_act(self) -> None:
         model = str(SOURCE / "models/demo/conclave-demo.gguf")
